@@ -1,0 +1,1 @@
+"""Wherry: one signed revision for a whole Linux device."""

@@ -1,0 +1,23 @@
+"""The entry point: finds the command, imports only what it needs, and maps every error to an exit code.
+
+Budget: ``wherry --version`` imports nothing beyond the interpreter; ``wherry --help`` imports click alone. The
+table below is therefore the only list of commands; each module is imported when its command is called.
+"""
+
+from __future__ import annotations
+
+import sys
+
+PROGRAM = "wherry"
+
+
+def main() -> None:
+    """Runs the command line of this process and exits with its status."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        from wherry.version import __version__
+
+        print(f"{PROGRAM} {__version__}")
+        return
+    from wherry.cli.root import run
+
+    sys.exit(run(sys.argv[1:]))

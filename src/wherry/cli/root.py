@@ -1,0 +1,165 @@
+"""The root command: the table of all commands, and what happens to an error."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from wherry.cli.context import Settings, arm_trace_points
+from wherry.cli.main import PROGRAM
+from wherry.core.errors import WherryError
+from wherry.version import __version__
+
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_PIPE = 128 + signal.SIGPIPE
+
+# section -> {word: (module, attribute, one line of help)}
+COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "The project of a device": {
+        "init": ("project", "init", "Make a project folder for a device."),
+        "status": ("project", "status", "Show what has changed since the last commit."),
+        "add": ("project", "add", "Have files and images go into the next commit."),
+        "commit": ("project", "commit", "Record a signed revision of the whole device."),
+        "diff": ("project", "diff", "Show changes in apps and files."),
+        "log": ("project", "log", "Show the revisions, the newest first."),
+        "show": ("project", "show", "Show one revision."),
+        "remote": ("project", "remote", "Name the hubs that revisions are pushed to."),
+        "push": ("project", "push", "Send revisions to a hub."),
+        "clone": ("project", "clone", "Make a project folder from a hub's revision."),
+    },
+    "Containers": {
+        "run": ("container", "run", "Make a container from an image and start it."),
+        "exec": ("container", "exec_", "Run a command in a running container."),
+        "ps": ("container", "ps", "List containers."),
+        "logs": ("container", "logs", "Show what a container printed."),
+        "stop": ("container", "stop", "Stop containers."),
+        "kill": ("container", "kill", "Send a signal to containers."),
+        "rm": ("container", "rm", "Remove containers."),
+        "inspect": ("container", "inspect", "Show all about containers, as JSON."),
+    },
+    "Groups": {
+        "store": ("store", "store", "The content-addressed repository (OSTree's format)."),
+        "image": ("image", "image", "Images in the store."),
+        "container": ("container", "container", "Containers (all their commands)."),
+        "device": ("device", "device", "This machine as a device of a fleet."),
+        "hub": ("hub", "hub", "The fleet server."),
+        "fleet": ("fleet", "fleet", "Devices, as the hub knows them."),
+        "key": ("key", "key", "Keys that revisions are signed with."),
+    },
+    "This machine": {
+        "doctor": ("doctor", "doctor", "Check kernel, tools and permissions."),
+        "completion": ("completion", "completion", "Print the shell's completion script."),
+    },
+}
+
+_EPILOG = """\b
+Examples:
+  wherry image import rootfs.tar --name debian:12
+  wherry run --rm -it debian:12 sh
+  wherry init kiosk && cd kiosk && wherry commit -m "first" && wherry push
+  wherry doctor
+
+Exit status: 0 well, 2 wrong usage, 3 not found, 5 malformed input, 8 network; all of them:
+docs/reference/exit-codes.md."""
+
+
+class RootGroup(click.Group):
+    """Finds commands in the table and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Returns every command word, in the table's order."""
+        return [word for section in COMMANDS.values() for word in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports and returns one command; None when there is no such word."""
+        for section in COMMANDS.values():
+            if cmd_name in section:
+                module, attribute, _ = section[cmd_name]
+                found = getattr(import_module(f"wherry.cli.{module}"), attribute)
+                if not isinstance(found, click.Command):
+                    raise TypeError(f"{module}.{attribute} is not a command")
+                return found
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command of `args`, with a guess in the error when there is none."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1) if args else []
+            if near:
+                raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from None
+            raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the table from its own lines of help, so that nothing is imported."""
+        for title, section in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(word, text) for word, (_, _, text) in section.items()])
+
+
+@click.command(cls=RootGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", message=f"{PROGRAM} %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.")
+@click.option(
+    "--root",
+    metavar="DIR",
+    envvar="WHERRY_ROOT",
+    default="/var/lib/wherry",
+    show_default=True,
+    help="Where this machine's images and containers live.",
+)
+@click.option(
+    "--run-root",
+    metavar="DIR",
+    envvar="WHERRY_RUN_ROOT",
+    default="/run/wherry",
+    show_default=True,
+    help="Where state that a reboot may clear lives.",
+)
+@click.pass_context
+def cli(ctx: click.Context, debug: bool, quiet: bool, root: str, run_root: str) -> None:
+    """One signed revision for a whole Linux device."""
+    ctx.obj = Settings.make(root=root, run_root=run_root, debug=debug, quiet=quiet)
+
+
+def run(args: list[str]) -> int:
+    """Runs one command line and returns its exit status; prints the error when there is one.
+
+    Args:
+        args: the words after the program's name.
+    """
+    debug = "--debug" in args
+    arm_trace_points(os.environ.get("WHERRY_TRACE", ""))
+    try:
+        result: Any = cli.main(args=args, prog_name=PROGRAM, standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.Abort:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except WherryError as error:
+        if debug:
+            raise
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+    return result if isinstance(result, int) else 0

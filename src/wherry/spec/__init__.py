@@ -1,0 +1,1 @@
+"""Wire and file formats that several packages share: plain data, parsed strictly."""

@@ -1,0 +1,233 @@
+"""What hub, device and fleet command say to each other over HTTP, version 1.
+
+Every message is a JSON object; these classes are its fields. Paths and authentication are described in
+``docs/reference/hub-api.md``; the hub publishes the same as OpenAPI. Times are whole seconds since 1970 by
+the hub's clock unless a field says otherwise: a device's own clock may stand in 1970.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+DEVICE_API = "/api/device/v1"
+USER_API = "/api/v1"
+REPO = "/repo"
+EVENTS_HEARTBEAT_S = 15
+"""A comment is sent on every event stream at least this often."""
+MAX_OBJECTS_PER_QUESTION = 10_000
+
+
+class DeviceState(enum.StrEnum):
+    """How a device stands with its hub."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+
+class UpdateState(enum.StrEnum):
+    """How far a device is with an update. The last five are final."""
+
+    IDLE = "idle"
+    PLANNING = "planning"
+    FETCHING = "fetching"
+    VERIFYING = "verifying"
+    STAGING = "staging"
+    TRYING = "trying"
+    TESTING = "testing"
+    ROLLING_BACK = "rolling-back"
+    DONE = "done"
+    ROLLED_BACK = "rolled-back"
+    REFUSED = "refused"
+    """Not begun: no space, no trust, malformed."""
+    FAILED = "failed"
+    """It broke before the switch, for example in fetching; the device will try again."""
+    CANCELLED = "cancelled"
+
+
+FINAL_STATES = frozenset(
+    {UpdateState.DONE, UpdateState.ROLLED_BACK, UpdateState.REFUSED, UpdateState.FAILED, UpdateState.CANCELLED}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolRequest:
+    """``POST /api/device/v1/enroll``: a device asks to be let in."""
+
+    token: str
+    public_key: str
+    """Ed25519, 32 bytes, base64. The device's id is the first 32 hex digits of its SHA-256."""
+    name: str = ""
+    target: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """For the person who accepts it: host name, machine, kernel, addresses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolAnswer:
+    """The hub has noted it; a person may still have to accept."""
+
+    device_id: str
+    state: DeviceState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeRequest:
+    """``POST /api/device/v1/challenge``: first half of a device's login, which needs no clock."""
+
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChallengeAnswer:
+    """Random bytes, base64, to be signed as ``b"wherry-session-v1\\n" + challenge bytes``; good once, for a minute."""
+
+    challenge: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRequest:
+    """``POST /api/device/v1/session``: second half."""
+
+    device_id: str
+    challenge: str
+    signature: str
+    """Ed25519, base64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionAnswer:
+    """A bearer token for everything below ``/api/device/v1`` and ``/repo``. 403 while the device is pending."""
+
+    token: str
+    expires_in_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """``GET /api/device/v1/desired``: what the device should run, and when to ask again."""
+
+    assignment: int
+    """Number of the assignment; a new one is a new order, even for the same revision. 0: none yet."""
+    revision: str | None
+    """Commit checksum of the revision."""
+    poll_interval_s: int
+    poll_jitter_percent: int
+    time_s: int
+    """The hub's clock, as a floor for devices without one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppReport:
+    """One app as it runs on the device."""
+
+    name: str
+    state: str
+    health: str = ""
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """``POST /api/device/v1/progress``: how far the device is. Sent at every step, and at each poll."""
+
+    assignment: int
+    revision: str | None
+    """The revision that it is being brought to."""
+    state: UpdateState
+    running: str | None
+    """The revision that runs now: the hub believes this, not ``state``."""
+    detail: str = ""
+    """For people: why it failed or was rolled back."""
+    bytes_done: int = 0
+    bytes_total: int = 0
+    apps: tuple[AppReport, ...] = ()
+    sequence: int = 0
+    """Grows with every report of a device, so that a late one is not taken for news."""
+    device_time_s: int = 0
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectList:
+    """Names of objects, ``xx/yyyy.filez`` as below ``objects/``; at most ``MAX_OBJECTS_PER_QUESTION``."""
+
+    objects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectSizes:
+    """``POST /api/device/v1/sizes`` answers an ``ObjectList``: what these cost in all."""
+
+    transfer_bytes: int
+    disk_bytes: int
+    """Unpacked."""
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefUpdate:
+    """``PUT /api/v1/repo/refs/{ref}``: moves a ref when all objects are there."""
+
+    commit: str
+    expected: str | None = None
+    """The commit it stands at now, None when it is new; 409 when not so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """``PUT /api/v1/devices/{id}/desired``."""
+
+    revision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceInfo:
+    """One device as the hub knows it."""
+
+    id: str
+    name: str
+    state: DeviceState
+    target: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    current: str | None = None
+    desired: str | None = None
+    assignment: int = 0
+    update_state: UpdateState = UpdateState.IDLE
+    detail: str = ""
+    bytes_done: int = 0
+    bytes_total: int = 0
+    apps: tuple[AppReport, ...] = ()
+    enrolled_s: int = 0
+    last_seen_s: int | None = None
+    online: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry:
+    """One line in the history of a device."""
+
+    time_s: int
+    event: str
+    """``enrolled``, ``accepted``, ``assigned``, or an ``UpdateState``."""
+    revision: str | None = None
+    assignment: int = 0
+    detail: str = ""
+    by: str = ""
+    """The person who did it, or "" for the device."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionInfo:
+    """One revision in the hub's repository."""
+
+    commit: str
+    ref: str
+    subject: str = ""
+    time_s: int = 0
+    apps: tuple[str, ...] = ()
+    parent: str | None = None
