@@ -6,15 +6,20 @@ import os
 import signal
 import sys
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wherry.cli.context import Settings, arm_trace_points
 from wherry.cli.main import PROGRAM
+from wherry.core.durable import map_os_error
 from wherry.core.errors import WherryError
 from wherry.version import __version__
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+COMPLETION_VARIABLE = "_WHERRY_COMPLETE"
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_PIPE = 128 + signal.SIGPIPE
 
@@ -100,6 +105,18 @@ class RootGroup(click.Group):
                 raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from None
             raise
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Completes command words from the table, without importing a command."""
+        from click.shell_completion import CompletionItem
+
+        words = [
+            CompletionItem(word, help=text)
+            for section in COMMANDS.values()
+            for word, (_, _, text) in section.items()
+            if word.startswith(incomplete)
+        ]
+        return [*words, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the table from its own lines of help, so that nothing is imported."""
         for title, section in COMMANDS.items():
@@ -139,27 +156,40 @@ def run(args: list[str]) -> int:
     Args:
         args: the words after the program's name.
     """
-    debug = "--debug" in args
-    arm_trace_points(os.environ.get("WHERRY_TRACE", ""))
     try:
-        result: Any = cli.main(args=args, prog_name=PROGRAM, standalone_mode=False)
+        return _run(args)
     except click.exceptions.Exit as error:
         return error.exit_code
-    except click.Abort:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except WherryError as error:
-        if debug:
+        if "--debug" in args:
             raise
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()
         return EXIT_PIPE
+    except OSError as error:
+        if "--debug" in args:
+            raise
+        known = map_os_error(error, "the system says no", where=error.filename)
+        _abandon_stdout()
+        print(f"{PROGRAM}: {known}", file=sys.stderr)
+        return known.exit_code
+
+
+def _run(args: list[str]) -> int:
+    arm_trace_points(os.environ.get("WHERRY_TRACE", ""))
+    result: Any = cli.main(args=args, prog_name=PROGRAM, standalone_mode=False)
+    sys.stdout.flush()
     return result if isinstance(result, int) else 0
+
+
+def _abandon_stdout() -> None:
+    """Sends what is still buffered for a closed or full standard output nowhere, so that the exit is quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

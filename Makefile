@@ -1,0 +1,130 @@
+# Wherry's own two commands are `make demo` and `make test`. Both install what they need on a bare Debian 12
+# with python3 and make, as root, say what they do, and skip what is already there.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The distribution's own interpreter where there is one: it starts faster than a version manager's shim.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := build
+PYTEST := $(BIN)/python -m pytest
+export PYTHONDONTWRITEBYTECODE :=
+
+# What the product needs at run time, what the demo shows with, what the tests compare with.
+RUN_PACKAGES := python3-venv ca-certificates nftables iproute2
+DEMO_PACKAGES := mmdebstrap ostree curl chromium fonts-dejavu-core
+TEST_PACKAGES := attr buildah busybox-static crun docker-registry e2fsprogs erofs-utils faketime fish git hyperfine \
+	kmod podman runc skopeo strace tmux umoci user-mode-linux xz-utils zsh zstd
+
+# $(call apt,LIST): installs what is missing of LIST.
+define apt
+@missing=$$(comm -23 <(printf '%s\n' $(1) | sort -u) \
+	<(dpkg-query -W -f='$${Package} $${db:Status-Status}\n' $(1) 2>/dev/null | sed -n 's/ installed$$//p' | sort -u)); \
+if [ -n "$$missing" ]; then \
+	echo "==> apt: installing" $$missing; \
+	apt-get update -qq; \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >$(BUILD)/apt.log 2>&1 \
+		|| { tail -n 20 $(BUILD)/apt.log >&2; exit 1; }; \
+else \
+	echo "==> apt: all $(words $(1)) packages are there"; \
+fi
+endef
+
+.PHONY: help
+help: ## Show these targets
+	@echo "Wherry: one signed revision for a whole Linux device."
+	@echo
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(BUILD) apt-demo venv-hub ## The main job, told as a story (KEEP=1 leaves the dashboard running)
+	@$(BIN)/python -u examples/demo/demo.py $(if $(KEEP),--keep)
+
+.PHONY: test
+test: $(BUILD) apt-test venv-test lint ## Everything that a change must pass (as root)
+	@$(BIN)/python -u tests/leftovers.py --save $(BUILD)/leftovers.before
+	@echo "==> unit and property tests"
+	@$(PYTEST) -q tests/unit tests/property
+	@echo "==> compat and integration tests (real tools, namespaces)"
+	@$(PYTEST) -q tests/compat tests/integration -m "not deep"
+	@echo "==> end-to-end tests (hub, device, browser)"
+	@$(PYTEST) -q tests/e2e -m "not deep"
+	@echo "==> what the suite left behind"
+	@$(BIN)/python -u tests/leftovers.py --compare $(BUILD)/leftovers.before
+
+.PHONY: test-deep
+test-deep: $(BUILD) apt-test venv-test ## The long suites: every crash point, fuzzing, full matrices
+	@$(PYTEST) -q tests -m deep
+
+.PHONY: unit
+unit: $(BUILD) venv-test ## Only the tests that need no root and no tools
+	@$(PYTEST) -q tests/unit tests/property
+
+.PHONY: lint
+lint: venv-test ## ruff, mypy --strict, the import contracts
+	@echo "==> ruff"
+	@$(BIN)/ruff check --quiet src tests benchmarks examples
+	@$(BIN)/ruff format --quiet --check src tests benchmarks examples
+	@echo "==> mypy --strict"
+	@$(BIN)/mypy --no-error-summary
+	@echo "==> import contracts"
+	@$(BIN)/lint-imports --no-timing 2>&1 | tail -n 6
+
+.PHONY: format
+format: venv-test ## Lay the code out
+	@$(BIN)/ruff check --quiet --fix src tests benchmarks examples
+	@$(BIN)/ruff format --quiet src tests benchmarks examples
+
+.PHONY: bench
+bench: $(BUILD) apt-test venv-test ## Speed, as ratios to the real peers in one run
+	@$(BIN)/python -u benchmarks/run.py
+
+.PHONY: docs
+docs: venv-test ## Write the generated reference pages; check every link
+	@$(BIN)/python -u docs/generate.py
+
+.PHONY: requirements
+requirements: ## Pin requirements/*.in anew, with hashes
+	@$(PYTHON) -m venv $(BUILD)/uv && $(BUILD)/uv/bin/pip install --quiet uv
+	@for set in run hub build test; do \
+		$(BUILD)/uv/bin/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
+			--python-version 3.11 --custom-compile-command "make requirements" \
+			requirements/$$set.in --output-file requirements/$$set.txt; done
+
+.PHONY: clean
+clean: ## Remove what was built; keep the downloads
+	rm -rf $(BUILD)/demo $(BUILD)/leftovers.before .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BUILD):
+	@mkdir -p $(BUILD)/cache
+
+.PHONY: apt-demo apt-test
+apt-demo:
+	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES))
+apt-test:
+	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES))
+
+.PHONY: venv-hub venv-test
+venv-hub: $(VENV)/.installed-hub
+	@echo "==> python: $$($(BIN)/wherry --version), $$($(BIN)/python --version)"
+venv-test: $(VENV)/.installed-test
+
+$(VENV)/.installed-hub: requirements/hub.txt requirements/build.txt pyproject.toml
+	$(call venv,hub build)
+$(VENV)/.installed-test: requirements/test.txt pyproject.toml
+	$(call venv,test)
+	@touch $(VENV)/.installed-hub
+
+# $(call venv,SETS): the virtual environment with the pinned and hashed packages, and Wherry itself, editable.
+define venv
+@echo "==> python: installing the pinned packages ($(1))"
+@$(PYTHON) -m venv $(VENV)
+@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes $(foreach set,$(1),-r requirements/$(set).txt)
+@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+@touch $@
+endef
