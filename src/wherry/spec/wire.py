@@ -231,3 +231,102 @@ class RevisionInfo:
     time_s: int = 0
     apps: tuple[str, ...] = ()
     parent: str | None = None
+
+
+PACK_TYPE = "application/vnd.wherry.pack"
+"""Body of ``POST /api/v1/repo/pack``: for each object u16 BE name length, name, u64 BE size, bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgressAnswer:
+    """What ``POST /api/device/v1/progress`` answers."""
+
+    accepted: bool
+    """False: a later report was there already, so this one was ignored."""
+    assignment: int
+    """The number of the assignment that stands now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRequest:
+    """``POST /api/v1/login``."""
+
+    user: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginAnswer:
+    """A bearer token for everything below ``/api/v1`` and ``/repo``."""
+
+    token: str
+    user: str
+    expires_in_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceList:
+    """``GET /api/v1/devices``."""
+
+    devices: tuple[DeviceInfo, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """``GET /api/v1/devices/{id}/history``, the newest first."""
+
+    history: tuple[HistoryEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionList:
+    """``GET /api/v1/revisions``, the newest first."""
+
+    revisions: tuple[RevisionInfo, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefList:
+    """``GET /api/v1/repo/refs``: ref -> commit."""
+
+    refs: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackAnswer:
+    """``POST /api/v1/repo/pack``: what became of the objects."""
+
+    stored: int
+    present: int
+    """They were there already."""
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentTokenRequest:
+    """``POST /api/v1/enrolment-tokens``."""
+
+    uses: int = 1
+    expires_in_s: int = 3600
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentToken:
+    """One enrolment token; ``token`` itself is told once, when it is made."""
+
+    id: str
+    uses_left: int
+    created_s: int
+    expires_s: int
+    note: str = ""
+    by: str = ""
+    token: str = ""
+    revoked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentTokenList:
+    """``GET /api/v1/enrolment-tokens``."""
+
+    tokens: tuple[EnrolmentToken, ...]
