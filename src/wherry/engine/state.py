@@ -1,0 +1,388 @@
+"""Containers on disk: where everything lies, which lock guards what, and how a container is found again.
+
+::
+
+    <root>/                         lives through reboots
+      containers/<id>/              0700, appears and goes by rename
+        config.json                 ContainerConfig; written once, durably
+        last.json                   LastRun; durable at the end of a run, lazily written at its start
+        upper/ work/ rootfs/        the overlay; `rootfs` is a mount point in the monitor's mount namespace only
+        log/container.log[.N]       what it printed
+      containers/.new-* .rm-*       half made, half removed: garbage whenever the engine lock is free
+      names/<name> -> <id>          the index of names; a dangling link is a free name
+      images/ volumes/              see rootfs.py and volumes.py
+
+    <run>/ = <run_root>/<8 hex of the root's path>/     may be cleared by a reboot
+      engine.lock                   held for creating and for removing containers, and around images/
+      network.lock network.json     see network.py
+      c/<id>.lock                   held for starting, recovering and removing one container
+      c/<id>/monitor.lock           held by the container's monitor for as long as it lives
+      c/<id>/run.json               RunState; written by the monitor alone
+      c/<id>/stop                   there when somebody asked for the end: no restart
+      c/<id>/etc/ runtime/          generated /etc files; the runtime's own state
+
+A container runs if and only if its ``monitor.lock`` is held. A ``run.json`` without a holder is what a killed
+monitor or a power cut leaves; whoever meets it first takes the container's lock and cleans up
+(``Engine.recover``). Locks are taken in the order engine, container, network. Not promised: that `last.json` of
+a container with `rm` is durable, as the container is gone after a reboot anyway.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wherry.core import jsonio
+from wherry.core.durable import fsync_dir, make_dirs, map_os_error, write_file
+from wherry.core.errors import Conflict, InvalidInput, NotFound
+from wherry.core.lock import file_lock
+from wherry.engine.spec import ContainerConfig
+from wherry.spec.codec import decode, encode
+from wherry.spec.container import PortMapping
+
+MAX_STATE_BYTES = 4 * 1024 * 1024
+MIN_ID_PREFIX = 1
+LOCK_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastRun:
+    """How a container's last run went."""
+
+    started_s: float = 0.0
+    finished_s: float = 0.0
+    exit_code: int | None = None
+    oom_killed: bool = False
+    restarts: int = 0
+    error: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """One run of a health check."""
+
+    started_s: float
+    finished_s: float
+    exit_code: int
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunState:
+    """What the monitor says about a container while it lives."""
+
+    status: str
+    """``running`` or ``restarting``."""
+    monitor_pid: int
+    pid: int = 0
+    started_s: float = 0.0
+    restarts: int = 0
+    exit_code: int | None = None
+    """Of the run before, while restarting."""
+    health: str = ""
+    failing_streak: int = 0
+    probes: tuple[ProbeResult, ...] = ()
+    ip: str = ""
+    ports: tuple[PortMapping, ...] = ()
+    error: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Paths:
+    """The places of one engine root."""
+
+    def __init__(self, root: Path, run_root: Path) -> None:
+        self.root = root
+        self.tag = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:8]
+        """Names this engine root in the kernel's tables: bridge, nftables table, cgroups."""
+        self.run = run_root / self.tag
+        self.containers = root / "containers"
+        self.names = root / "names"
+        self.images = root / "images"
+        self.volumes = root / "volumes"
+        self.running = self.run / "c"
+
+    def make(self) -> None:
+        """Makes the folders that are not there yet."""
+        if self.running.is_dir() and self.names.is_dir():
+            return
+        for path, mode in ((self.containers, 0o710), (self.names, 0o755), (self.images, 0o700), (self.volumes, 0o711)):
+            make_dirs(path, mode=mode)
+        make_dirs(self.running, mode=0o711)
+
+    def container(self, container_id: str) -> Path:
+        """Returns a container's folder below the root."""
+        return self.containers / container_id
+
+    def run_dir(self, container_id: str) -> Path:
+        """Returns a container's folder for state that a reboot may clear."""
+        return self.running / container_id
+
+    def engine_lock(self) -> Any:
+        """Returns the engine lock, as a context manager."""
+        return file_lock(self.run / "engine.lock", timeout_s=LOCK_TIMEOUT_S, what="the engine")
+
+
+def write_lazily(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Replaces a file in one step, but leaves it to the kernel when the bytes reach the disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+        finally:
+            os.close(fd)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise map_os_error(error, "cannot write", where=path) from error
+
+
+@contextmanager
+def container_lock(paths: Paths, container_id: str, *, wait: bool = True) -> Iterator[bool]:
+    """Holds the lock of one container; gives False when `wait` is off and somebody else holds it.
+
+    The lock's file goes with the container, so the holder checks that its file is still the one at the path.
+    """
+    path = paths.running / f"{container_id}.lock"
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            try:
+                same = os.stat(path).st_ino == os.fstat(fd).st_ino
+            except FileNotFoundError:
+                same = False
+            if not same:
+                continue
+            try:
+                yield True
+            finally:
+                if not paths.container(container_id).exists():
+                    path.unlink(missing_ok=True)
+            return
+        finally:
+            os.close(fd)
+
+
+def take_monitor_lock(paths: Paths, container_id: str) -> int | None:
+    """Takes the lock that says "this container runs"; None when its monitor lives.
+
+    Returns:
+        The descriptor that holds it; a forked monitor inherits the lock with it.
+    """
+    fd = os.open(
+        paths.run_dir(container_id) / "monitor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def monitor_lives(paths: Paths, container_id: str) -> bool:
+    """Tells whether a container's monitor process lives."""
+    try:
+        fd = os.open(paths.run_dir(container_id) / "monitor.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def read_config(paths: Paths, container_id: str) -> ContainerConfig:
+    """Reads a container's config.
+
+    Raises:
+        NotFound: there is no such container.
+    """
+    path = paths.container(container_id) / "config.json"
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"no container {container_id[:12]}", hint="`wherry ps -a` lists them") from None
+    return decode(ContainerConfig, jsonio.loads(data, where=path, max_bytes=MAX_STATE_BYTES), where=path)
+
+
+def read_run(paths: Paths, container_id: str) -> RunState | None:
+    """Reads what the monitor wrote last; None when there is nothing."""
+    path = paths.run_dir(container_id) / "run.json"
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return decode(RunState, jsonio.loads(data, where=path, max_bytes=MAX_STATE_BYTES), where=path)
+
+
+def write_run(paths: Paths, container_id: str, state: RunState) -> None:
+    """Writes the monitor's word on its container."""
+    write_lazily(paths.run_dir(container_id) / "run.json", _dump(encode(state)))
+
+
+def read_last(paths: Paths, container_id: str) -> LastRun | None:
+    """Reads how the last run went; None when there was none, or when a power cut ate the record."""
+    path = paths.container(container_id) / "last.json"
+    try:
+        return decode(LastRun, jsonio.loads(path.read_bytes(), where=path, max_bytes=MAX_STATE_BYTES), where=path)
+    except (FileNotFoundError, NotADirectoryError, InvalidInput):
+        return None
+
+
+def write_last(paths: Paths, container_id: str, last: LastRun, *, durably: bool) -> None:
+    """Records how a run went."""
+    path = paths.container(container_id) / "last.json"
+    if durably:
+        write_file(path, _dump(encode(last)), mode=0o600)
+    else:
+        write_lazily(path, _dump(encode(last)))
+
+
+def _dump(value: Any) -> bytes:
+    # not canonical: times are fractions
+    return jsonio.pretty(value).encode()
+
+
+def add_container(paths: Paths, config: ContainerConfig) -> None:
+    """Makes a container's folder and its name, durably unless it removes itself.
+
+    Raises:
+        Conflict: the name is taken.
+    """
+    durably = not config.spec.rm
+    with paths.engine_lock():
+        holder = name_holder(paths, config.name)
+        if holder is not None:
+            raise Conflict(
+                f"the name {config.name!r} is taken by container {holder[:12]}",
+                hint=f"remove it (`wherry rm {config.name}`) or choose another --name",
+            )
+        remove_garbage(paths)
+        new = paths.containers / f".new-{config.id}"
+        try:
+            new.mkdir(mode=0o700)
+            for name in ("upper", "work", "rootfs", "log"):
+                (new / name).mkdir(mode=0o755 if name in ("upper", "rootfs") else 0o700)
+            data = _dump(encode(config))
+            if durably:
+                write_file(new / "config.json", data, mode=0o600)
+            else:
+                write_lazily(new / "config.json", data)
+            new.rename(paths.container(config.id))
+            link = paths.names / config.name
+            link.unlink(missing_ok=True)
+            link.symlink_to(config.id)
+            if durably:
+                fsync_dir(paths.containers)
+                fsync_dir(paths.names)
+        except OSError as error:
+            raise map_os_error(error, "cannot make the container's folder", where=paths.containers) from error
+
+
+def drop_container(paths: Paths, container_id: str, name: str) -> None:
+    """Removes a container's folders and its name; the caller holds the container's lock, and nothing runs."""
+    folder = paths.container(container_id)
+    doomed = paths.containers / f".rm-{container_id}"
+    try:
+        if os.readlink(paths.names / name) == container_id:
+            (paths.names / name).unlink()
+    except OSError:
+        pass  # the name went before, in a removal that was cut short
+    try:
+        folder.rename(doomed)
+    except FileNotFoundError:
+        pass
+    remove_tree(doomed)
+    remove_tree(paths.run_dir(container_id))
+
+
+def remove_garbage(paths: Paths) -> None:
+    """Removes what was half made or half removed; the caller holds the engine lock."""
+    for name in os.listdir(paths.containers):
+        if name.startswith((".new-", ".rm-")):
+            remove_tree(paths.containers / name)
+
+
+def remove_tree(path: Path) -> None:
+    """Removes a directory tree without following links; it may be gone, or going, already."""
+    try:
+        for _, dirs, files, fd in os.fwalk(path, topdown=False, follow_symlinks=False):
+            for name in files:
+                _remove_at(name, fd)
+            for name in dirs:
+                _remove_at(name, fd)
+        path.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise map_os_error(error, "cannot remove", where=path) from error
+
+
+def _remove_at(name: str, fd: int) -> None:
+    try:
+        os.unlink(name, dir_fd=fd)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.EPERM):
+            raise
+        try:
+            os.rmdir(name, dir_fd=fd)
+        except FileNotFoundError:
+            pass
+
+
+def name_holder(paths: Paths, name: str) -> str | None:
+    """Returns the id of the container of that name."""
+    try:
+        container_id = os.readlink(paths.names / name)
+    except OSError:
+        return None
+    return container_id if (paths.container(container_id) / "config.json").exists() else None
+
+
+def all_ids(paths: Paths) -> list[str]:
+    """Returns the id of every container."""
+    try:
+        return sorted(name for name in os.listdir(paths.containers) if not name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def find(paths: Paths, text: str) -> str:
+    """Returns the id that a name, an id or the beginning of one means.
+
+    Raises:
+        NotFound: there is none.
+        InvalidInput: the beginning fits several.
+    """
+    if not text or "/" in text or "\0" in text or text.startswith("."):
+        raise NotFound(f"no container {text!r}", hint="`wherry ps -a` lists them")
+    holder = name_holder(paths, text)
+    if holder is not None:
+        return holder
+    found = [container_id for container_id in all_ids(paths) if container_id.startswith(text)]
+    if len(found) > 1:
+        raise InvalidInput(f"{text!r} begins {len(found)} container ids", hint="write more of the id")
+    if not found:
+        raise NotFound(f"no container {text!r}", hint="`wherry ps -a` lists them")
+    return found[0]
