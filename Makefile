@@ -82,7 +82,7 @@ format: venv-test ## Lay the code out
 
 .PHONY: bench
 bench: $(BUILD) apt-test venv-test ## Speed, as ratios to the real peers in one run
-	@$(BIN)/python -u benchmarks/run.py
+	@$(BIN)/python -u -m benchmarks.run
 
 .PHONY: docs
 docs: venv-test ## Write the generated reference pages; check every link

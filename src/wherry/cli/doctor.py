@@ -47,7 +47,11 @@ def doctor(as_json: bool) -> int:
     if needed:
         print(f"{len(needed)} of {len(findings)} checks failed that the main job needs.")
         return EXIT_GAPS
-    print(
-        f"Ready: {len(findings) - len(gaps)} of {len(findings)} checks passed; the gaps above only cost what they say."
-    )
+    print(f"Ready: {len(findings) - len(gaps)} of {len(findings)} checks passed; a gap only costs what it says.")
     return 0
+
+
+def _indented(label: str, text: str) -> str:
+    return textwrap.fill(
+        text, width=80, initial_indent=f"{'':<10}{label}: ", subsequent_indent=" " * 17, break_on_hyphens=False
+    )
