@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import peers
+
 from wherry.core.proc import run
 
 PROJECT = Path(__file__).parents[1]
