@@ -1,0 +1,1 @@
+"""Keys and signatures: who may say what a device runs."""
