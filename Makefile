@@ -42,7 +42,7 @@ help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(BUILD) apt-demo venv-hub ## The main job, told as a story (KEEP=1 leaves the dashboard running)
+demo: $(BUILD) apt-demo venv-test ## The main job, told as a story (KEEP=1 leaves the dashboard running)
 	@$(BIN)/python -u examples/demo/demo.py $(if $(KEEP),--keep)
 
 .PHONY: test
