@@ -1,0 +1,104 @@
+"""Who a container's process is: docker's ``USER[:GROUP]`` looked up in the image's own passwd and group files.
+
+The texts come from the container's root tree and are not trusted: they are bounded, and odd lines are skipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wherry.core.errors import InvalidInput, NotFound
+
+MAX_FILE_BYTES = 1024 * 1024
+MAX_ID = 2**31 - 1
+"""As docker has it; the two highest ids of 32 bits mean "no change" to the kernel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The ids of a process, and where it is at home."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    home: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
+class _Passwd:
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    name: str
+    gid: int
+    members: tuple[str, ...]
+
+
+def look_up(text: str, passwd: str, group: str) -> Identity:
+    """Returns the ids that ``USER[:GROUP]`` means.
+
+    Args:
+        text: names or numbers; "" is root.
+        passwd: the text of the image's ``/etc/passwd``, "" when it has none.
+        group: the text of its ``/etc/group``.
+
+    Raises:
+        NotFound: a name is not in the files.
+        InvalidInput: a number is out of range.
+    """
+    user_word, _, group_word = text.partition(":")
+    user_word = user_word or "0"
+    users, groups = _parse_passwd(passwd), _parse_group(group)
+    entry = next((user for user in users if user.name == user_word), None)
+    if entry is None and user_word.isascii() and user_word.isdigit():
+        number = _checked(user_word)
+        entry = next((user for user in users if user.uid == number), None) or _Passwd("", number, 0, "/")
+    if entry is None:
+        raise NotFound(f"the image has no user {user_word!r}", hint="name one of its /etc/passwd, or give a number")
+    if group_word:
+        return Identity(uid=entry.uid, gid=_group_id(group_word, groups), home=entry.home)
+    more = tuple(sorted({item.gid for item in groups if entry.name and entry.name in item.members} - {entry.gid}))
+    return Identity(uid=entry.uid, gid=entry.gid, groups=more, home=entry.home)
+
+
+def _group_id(word: str, groups: list[_Group]) -> int:
+    for item in groups:
+        if item.name == word:
+            return item.gid
+    if word.isascii() and word.isdigit():
+        return _checked(word)
+    raise NotFound(f"the image has no group {word!r}", hint="name one of its /etc/group, or give a number")
+
+
+def _checked(word: str) -> int:
+    if len(word) > 10 or int(word) > MAX_ID:
+        raise InvalidInput(f"a user or group id is at most {MAX_ID}: {word[:20]}")
+    return int(word)
+
+
+def _parse_passwd(text: str) -> list[_Passwd]:
+    found = []
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) >= 6 and _is_id(fields[2]) and _is_id(fields[3]):
+            found.append(_Passwd(fields[0], int(fields[2]), int(fields[3]), fields[5] or "/"))
+    return found
+
+
+def _parse_group(text: str) -> list[_Group]:
+    found = []
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) >= 4 and _is_id(fields[2]):
+            members = tuple(member for member in fields[3].split(",") if member)
+            found.append(_Group(fields[0], int(fields[2]), members))
+    return found
+
+
+def _is_id(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) <= 10 and int(word) <= MAX_ID
