@@ -193,9 +193,18 @@ def load_public(path: Path) -> PublicKey:
     return PublicKey.from_base64(keys[0], where=path)
 
 
+def is_private(path: Path) -> bool:
+    """Tells whether a file looks like a private key in PEM.
+
+    Raises:
+        NotFound: there is no such file.
+    """
+    return b"PRIVATE KEY-----" in _read_key_file(path, private=False)
+
+
 def _read_key_file(path: Path, *, private: bool) -> bytes:
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode):
                 raise InvalidInput("a key is a regular file", where=path)
@@ -210,8 +219,14 @@ def _read_key_file(path: Path, *, private: bool) -> bytes:
         raise NotFound(
             "no such key", where=path, hint="make one with `wherry key generate FILE`" if private else None
         ) from error
+    except IsADirectoryError as error:
+        raise InvalidInput("a key is a regular file", where=path) from error
     except OSError as error:
         raise map_os_error(error, "cannot read key", where=path) from error
     if len(data) > MAX_KEY_FILE_BYTES:
         raise InvalidInput(f"longer than a key can be ({MAX_KEY_FILE_BYTES} bytes)", where=path)
     return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a FIFO must not make us wait
