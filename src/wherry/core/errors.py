@@ -17,7 +17,9 @@ The tree, with the exit status of the command that ends with it::
     ├── Unsupported       11   this kernel, machine or version of Wherry cannot do it
     ├── Timeout           12   it did not happen in time
     ├── ToolError         13   a program that Wherry called has failed
-    └── Unhealthy         14   the revision was tried and rolled back
+    ├── Unhealthy         14   the revision was tried and rolled back
+    └── CannotInvoke     126   a container's command is not a program that can be run
+        └── CommandNotFound  127   it is not there at all
 
 ``wherry run`` and ``wherry exec`` end as docker's do instead: the container's own status, 125 when the
 engine failed, 126 when the command cannot be invoked, 127 when it is not there. 128+N is death by signal N.
@@ -147,6 +149,18 @@ class Unhealthy(WherryError):
     """A revision was tried, found unhealthy and rolled back."""
 
     exit_code = 14
+
+
+class CannotInvoke(WherryError):
+    """A container's command is there, but it is not a program that can be run."""
+
+    exit_code = 126
+
+
+class CommandNotFound(CannotInvoke):
+    """A container's command is not in the container."""
+
+    exit_code = 127
 
 
 def all_errors() -> list[type[WherryError]]:
