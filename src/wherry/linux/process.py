@@ -1,0 +1,114 @@
+"""What a process sets about itself, and pidfds: prctl(2), close_range(2), sethostname(2), pidfd_open(2).
+
+Source: include/uapi/linux/prctl.h of Linux 6.12 and the manual page of each call.
+"""
+
+from __future__ import annotations
+
+import os
+from ctypes import Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
+
+from wherry.linux.libc import function, system_call
+
+PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
+PR_SET_KEEPCAPS = 8
+PR_SET_NAME = 15
+PR_CAPBSET_READ = 23
+PR_CAPBSET_DROP = 24
+PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_MAX_FD = 0xFFFFFFFF
+
+_prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
+_sethostname = function("sethostname", c_char_p, c_size_t)
+_setdomainname = function("setdomainname", c_char_p, c_size_t)
+_close_range = system_call("close_range", c_uint, c_uint, c_uint)
+_pidfd_open = system_call("pidfd_open", c_int, c_uint)
+_pidfd_send_signal = system_call("pidfd_send_signal", c_int, c_int, c_void_p, c_uint)
+_keyctl = system_call("keyctl", c_int, c_char_p, c_long, c_long, c_long)
+
+
+def prctl(option: int, argument: int = 0, second: int = 0) -> int:
+    """Calls prctl(2) and returns its result."""
+    return _prctl(option, argument, second, 0, 0)
+
+
+def set_no_new_privs() -> None:
+    """Gives up gaining privileges by exec, for this process and all its children, for ever."""
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def set_child_subreaper(enabled: bool = True) -> None:
+    """Makes orphaned descendants children of this process rather than of init."""
+    prctl(PR_SET_CHILD_SUBREAPER, int(enabled))
+
+
+def set_parent_death_signal(number: int) -> None:
+    """Has this process sent a signal when the *thread* that made it ends; 0 turns that off."""
+    prctl(PR_SET_PDEATHSIG, number)
+
+
+def set_dumpable(enabled: bool) -> None:
+    """Allows or forbids core dumps, and reading /proc/PID by others without CAP_SYS_PTRACE, until the next exec."""
+    prctl(PR_SET_DUMPABLE, int(enabled))
+
+
+def sethostname(name: str) -> None:
+    """Sets the host name of this process's UTS namespace."""
+    data = name.encode()
+    _sethostname(data, len(data))
+
+
+def setdomainname(name: str) -> None:
+    """Sets the NIS domain name of this process's UTS namespace."""
+    data = name.encode()
+    _setdomainname(data, len(data))
+
+
+def close_from(first: int) -> None:
+    """Closes every file descriptor from `first` on: close_range(2), Linux 5.9."""
+    _close_range(first, _MAX_FD, 0)
+
+
+def pidfd_open(pid: int) -> int:
+    """Returns a file descriptor, closed on exec, that means this process and never another with its number.
+
+    Raises:
+        ProcessLookupError: there is no such process.
+    """
+    return _pidfd_open(pid, 0)
+
+
+def pidfd_send_signal(pidfd: int, number: int) -> None:
+    """Sends a signal to the process of a pidfd.
+
+    Raises:
+        ProcessLookupError: it has ended.
+    """
+    _pidfd_send_signal(pidfd, number, None, 0)
+
+
+def join_new_session_keyring(name: str) -> None:
+    """Leaves the session keyring, which may hold the caller's secrets, for a new one."""
+    _keyctl(_KEYCTL_JOIN_SESSION_KEYRING, os.fsencode(name), 0, 0, 0)
+
+
+class _Statfs(Structure):
+    # struct statfs begins with f_type, a long, on all four architectures; the rest is not read.
+    _fields_ = [("f_type", c_long), ("rest", c_long * 31)]
+
+
+_fstatfs = function("fstatfs", c_int, c_void_p)
+
+
+def file_system_type(fd: int) -> int:
+    """Returns the magic number of the file system that `fd` is on: fstatfs(2)."""
+    buffer = _Statfs()
+    _fstatfs(fd, byref(buffer))
+    return int(buffer.f_type)
