@@ -1,0 +1,1 @@
+"""The content-addressed repository, in OSTree's own format."""

@@ -1,0 +1,517 @@
+"""Writing to a repository: everything is staged, made durable, published, and only then do refs move.
+
+::
+
+    tmp/staging-<boot id>-XXXXXXXX/<2 hex>/<62 hex>.<ext>    objects of one transaction, whole, each already checked
+    tmp/staging-<boot id>-XXXXXXXX-lock                      held (OFD lock) while the transaction runs
+    .lock                                                    held shared by every transaction, alone by prune
+
+    object: O_TMPFILE in the staging folder -> content, hash -> link(2) under its name
+    commit: syncfs -> rename into objects/, commits last -> syncfs -> refs, one durable rename each
+
+A crash before the renames leaves a staging folder that the next transaction of the same boot takes over (without
+its commit objects, whose trees may since have been pruned) and that a later boot throws away, since nothing in it
+was synced. A crash between the renames leaves whole objects that nothing refers to. Names and locks are those of
+OSTree, so both programs may work in one repository at once. *Not* promised: that several refs move in one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO
+
+from wherry.core.digest import Checksum, Ref
+from wherry.core.durable import map_os_error
+from wherry.core.errors import IntegrityError, NoSpace
+from wherry.core.trace import reach
+from wherry.core.units import format_size
+from wherry.store import content, files, objects, ofd, refs
+from wherry.store.objects import FileHeader, Mode, ObjectType, object_name
+from wherry.store.sink import FileSink, object_error
+
+if TYPE_CHECKING:
+    from wherry.store.repo import Repo
+
+_STAGING = "staging-"
+_SMALL_BYTES = 4 * 1024 * 1024
+"""Content up to this is held in memory, hashed first, and not written when the object is there."""
+_OBJECT_OVERHEAD_BYTES = 4096
+_LAST = {".commitmeta": 1, ".commit": 2, ".commit-tombstone": 2}
+
+
+def boot_id() -> str:
+    """Returns the kernel's name for this boot, as OSTree writes it into names of staging folders."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+class Transaction:
+    """One transaction of one thread; made by ``Repo.transaction``. Its write methods may be called by other threads."""
+
+    def __init__(self, repo: Repo) -> None:
+        self.repo = repo
+        self.depth = 0
+        self.objects_written = 0
+        self.bytes_written = 0
+        self._refs: dict[Ref, Checksum | None] = {}
+        self._stack = ExitStack()
+        self._stage = Path()
+        self._lock_fd = -1
+        self._stage_fd = -1
+        self._use_tmpfile = True
+
+    # --- life
+
+    def __enter__(self) -> Transaction:
+        if self.depth == 0:
+            self._stack.enter_context(self.repo.lock(shared=True))
+            try:
+                self._open_stage()
+            except OSError as error:
+                self._stack.close()
+                raise map_os_error(error, "cannot begin writing to the repository", where=self.repo.path) from error
+        self.depth += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.depth -= 1
+        if self.depth:
+            return
+        try:
+            if kind is None:
+                self._commit()
+        finally:
+            self.repo.forget(self)
+            self._close_stage()
+            self._stack.close()
+
+    def set_ref(self, ref: Ref, checksum: Checksum | None) -> None:
+        """Has a ref set, or removed, when the transaction ends well."""
+        self._refs[refs.parse_ref(ref)] = checksum
+
+    def checkpoint(self) -> None:
+        """Makes all that was written so far durable and visible to others; refs do not move yet.
+
+        Raises:
+            NoSpace: the disk is full.
+        """
+        try:
+            reach("store.transaction.staged")
+            self.repo.sync()
+            reach("store.transaction.synced")
+            if self._publish():
+                reach("store.transaction.published")
+                self.repo.sync()
+        except OSError as error:
+            raise map_os_error(error, "cannot finish writing to the repository", where=self.repo.path) from error
+
+    def _commit(self) -> None:
+        self.checkpoint()
+        for ref, checksum in self._refs.items():
+            reach("store.transaction.ref")
+            refs.write_ref(self.repo.path, ref, checksum)
+        if self._refs:
+            os.utime(self.repo.path)
+        reach("store.transaction.done")
+
+    # --- looking
+
+    def staged(self, name: str) -> Path | None:
+        """Returns where an object lies in this transaction, None when it does not."""
+        path = self._stage / name
+        return path if os.path.lexists(path) else None
+
+    # --- writing
+
+    def write_metadata(self, kind: ObjectType, data: bytes, expected: Checksum | None = None) -> Checksum:
+        """Writes a commit, dirtree, dirmeta or detached metadata.
+
+        Args:
+            kind: what it is.
+            data: its bytes.
+            expected: its name; detached metadata must have one.
+
+        Returns:
+            Its checksum.
+
+        Raises:
+            IntegrityError: it has not the name `expected`.
+            InvalidInput: malformed.
+            NoSpace: the disk is full, or would be.
+        """
+        checksum = objects.check_object(kind, data, expected)
+        name = object_name(kind, checksum, self.repo.mode)
+        if kind is not ObjectType.COMMITMETA and self.has(name):
+            return checksum
+        sink = self.sink(len(data))
+        try:
+            sink.write(data)
+            sink.link_metadata(name)
+        finally:
+            sink.close()
+        return checksum
+
+    def write_file(
+        self, header: FileHeader, source: bytes | BinaryIO | None = None, expected: Checksum | None = None
+    ) -> Checksum:
+        """Writes a regular file or a symbolic link.
+
+        Args:
+            header: all but the content.
+            source: the content, or a file to read it from; None for a symbolic link.
+            expected: the checksum that it must have, if that is known.
+
+        Returns:
+            Its checksum.
+
+        Raises:
+            IntegrityError: it has not the checksum `expected`.
+            NoSpace: the disk is full, or would be.
+            Unsupported: the repository cannot keep such a file.
+        """
+        files.check_header_fits(header, self.repo.mode)
+        if source is None or isinstance(source, bytes):
+            return self._write_small(header, source or b"", expected)
+        first = _read_up_to(source, _SMALL_BYTES + 1)
+        if len(first) <= _SMALL_BYTES:
+            return self._write_small(header, first, expected)
+        digest = hashlib.sha256(objects.hash_head(header))
+        sink = self.sink(len(first), header)
+        try:
+            for piece in itertools.chain((first,), content.read_pieces(source)):
+                self.reserve(len(piece))
+                digest.update(piece)
+                sink.write(piece)
+            return self._finish(sink, Checksum(digest.hexdigest()), expected)
+        finally:
+            sink.close()
+
+    def write_archived(
+        self, source: bytes | BinaryIO, expected: Checksum | None = None, *, where: object = None
+    ) -> Checksum:
+        """Writes a file object that comes as the bytes of a ``.filez``.
+
+        Raises:
+            IntegrityError: damaged, or it has not the checksum `expected`.
+            InvalidInput: malformed.
+            NoSpace: the disk is full, or would be.
+        """
+        receiver = self.receive(expected, where=where)
+        try:
+            if isinstance(source, bytes):
+                receiver.write(source)
+            else:
+                for piece in content.read_pieces(source):
+                    receiver.write(piece)
+            return receiver.finish()
+        finally:
+            receiver.close()
+
+    def receive(self, expected: Checksum | None, *, where: object = None) -> Receiver:
+        """Returns where the bytes of a ``.filez`` can be written to piece by piece."""
+        return Receiver(self, expected, where or expected)
+
+    def link_object(self, source: Path, kind: ObjectType, checksum: Checksum) -> bool:
+        """Takes over an object of another repository of the same mode by a hard link; False when that cannot be."""
+        name = object_name(kind, checksum, self.repo.mode)
+        try:
+            self._make_folder(name)
+            os.link(source, self._stage / name, follow_symlinks=False)
+        except FileExistsError:
+            return True
+        except OSError:
+            return False
+        self.objects_written += 1
+        return True
+
+    def has(self, name: str) -> bool:
+        """Tells whether an object is there, in the repository or in this transaction."""
+        return os.path.lexists(f"{self.repo.objects_dir}/{name}") or os.path.lexists(f"{self._stage}/{name}")
+
+    def reserve(self, size: int) -> None:
+        """Refuses to write so much that less than the free space that must stay would be left.
+
+        Raises:
+            NoSpace: that is so.
+        """
+        missing = self.repo.space.missing(size + _OBJECT_OVERHEAD_BYTES)
+        if missing:
+            raise NoSpace(
+                f"writing {format_size(size)} would leave less free space than the repository must keep",
+                where=self.repo.path,
+                hint=f"free {format_size(missing)}, or lower core.min-free-space-percent in its config",
+            )
+
+    def sink(self, size: int, header: FileHeader | None = None, *, archived: bool = False) -> FileSink:
+        """Opens a new, nameless object.
+
+        Args:
+            size: about how long it will be, in bytes.
+            header: of a file; None for a metadata object.
+            archived: the bytes are written as they are, even in an archive repository.
+        """
+        self.reserve(size)
+        return FileSink(self, header, archived=archived)
+
+    def _write_small(self, header: FileHeader, data: bytes, expected: Checksum | None) -> Checksum:
+        digest = hashlib.sha256(objects.hash_head(header))
+        digest.update(data)
+        checksum = Checksum(digest.hexdigest())
+        if self.has(object_name(ObjectType.FILE, checksum, self.repo.mode)):
+            check_expected(checksum, expected)
+            return checksum
+        if header.is_symlink and self.repo.mode in (Mode.BARE, Mode.BARE_USER_ONLY):
+            check_expected(checksum, expected)
+            self._write_symlink(header, checksum)
+            return checksum
+        sink = self.sink(len(data), header)
+        try:
+            sink.write_whole(data)
+            return self._finish(sink, checksum, expected)
+        finally:
+            sink.close()
+
+    def _finish(self, sink: FileSink, checksum: Checksum, expected: Checksum | None) -> Checksum:
+        check_expected(checksum, expected)
+        name = object_name(ObjectType.FILE, checksum, self.repo.mode)
+        if not self.has(name):
+            sink.link_file(name)
+        return checksum
+
+    def _write_symlink(self, header: FileHeader, checksum: Checksum) -> None:
+        name = object_name(ObjectType.FILE, checksum, self.repo.mode)
+        temporary = self._stage / f"tmp-{secrets.token_hex(8)}"
+        try:
+            self._make_folder(name)
+            os.symlink(header.symlink_target, temporary)
+            if self.repo.mode is Mode.BARE:
+                os.lchown(temporary, header.uid, header.gid)
+                for key, value in header.xattrs:
+                    os.setxattr(temporary, os.fsdecode(key), value, follow_symlinks=False)
+            os.utime(temporary, ns=(0, 0), follow_symlinks=False)
+            os.rename(temporary, self._stage / name)
+        except OSError as error:
+            raise object_error(error, name) from error
+        self.objects_written += 1
+
+    # --- the staging folder
+
+    def link(self, fd: int, temporary: Path | None, name: str, *, replace: bool = False) -> None:
+        """Gives a finished object its name in the staging folder."""
+        self._make_folder(name)
+        target = self._stage / name
+        if temporary is not None:
+            os.rename(temporary, target)
+        else:
+            if replace:
+                target.unlink(missing_ok=True)
+            try:
+                os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=self._stage_fd, dst_dir_fd=self._stage_fd)
+            except FileExistsError:
+                return
+        self.objects_written += 1
+
+    def open_nameless(self) -> tuple[int, Path | None]:
+        """Opens a new file in the staging folder; with a name only where O_TMPFILE is not supported."""
+        if self._use_tmpfile:
+            try:
+                return os.open(self._stage, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None
+            except OSError as error:
+                if error.errno not in (21, 95, 22):  # EISDIR before Linux 3.11, EOPNOTSUPP by the file system, EINVAL
+                    raise
+                self._use_tmpfile = False
+        path = self._stage / f"tmp-{secrets.token_hex(8)}"
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path
+
+    def _make_folder(self, name: str) -> None:
+        folder = self._stage / name[:2]
+        try:
+            os.mkdir(folder, 0o755)
+        except FileExistsError:
+            pass
+
+    def _open_stage(self) -> None:
+        """Takes over a left staging folder of this boot, or makes a new one; removes those of other boots."""
+        tmp = self.repo.path / "tmp"
+        prefix = f"{_STAGING}{boot_id()}-"
+        for path in sorted(tmp.glob(f"{_STAGING}*")):
+            if path.name.endswith("-lock") or not path.is_dir():
+                continue
+            fd = ofd.take(path.with_name(f"{path.name}-lock"))
+            if fd is None:
+                continue
+            if path.name.startswith(prefix) and path.is_dir():
+                self._stage, self._lock_fd = path, fd
+                self._clean_taken_over()
+                break
+            _drop(path, fd)
+        else:
+            while True:
+                path = tmp / f"{prefix}{secrets.token_hex(4)}"
+                fd = ofd.take(path.with_name(f"{path.name}-lock"))
+                if fd is not None:
+                    break
+            self._stage, self._lock_fd = path, fd
+            os.mkdir(path, 0o755)
+        self._stage_fd = os.open(self._stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _clean_taken_over(self) -> None:
+        for entry in list(self._stage.iterdir()):
+            if entry.name.startswith("tmp-"):
+                entry.unlink()
+            elif entry.is_dir():
+                for path in [*entry.glob("*.commit"), *entry.glob("*.commitmeta")]:
+                    path.unlink()
+
+    def _close_stage(self) -> None:
+        os.close(self._stage_fd)
+        _drop(self._stage, self._lock_fd)
+
+    def _publish(self) -> int:
+        """Renames all staged objects into ``objects/``: commits last, so that each finds its tree there."""
+        names: list[str] = []
+        for folder in os.scandir(self._stage):
+            if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
+                names.extend(f"{folder.name}/{name}" for name in os.listdir(folder.path))
+        names.sort(key=lambda name: (_LAST.get(name[65:], 0), name))
+        made: set[str] = set()
+        stage_fd = self._stage_fd
+        objects_fd = os.open(self.repo.objects_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in names:
+                if name[:2] not in made:
+                    made.add(name[:2])
+                    try:
+                        os.mkdir(name[:2], 0o755, dir_fd=objects_fd)
+                    except FileExistsError:
+                        pass
+                    reach("store.transaction.publishing")
+                os.rename(name, name, src_dir_fd=stage_fd, dst_dir_fd=objects_fd)
+        finally:
+            os.close(objects_fd)
+        return len(names)
+
+
+class Receiver:
+    """Takes a ``.filez`` piece by piece, checks it as it comes, and keeps it as the repository's mode wants it."""
+
+    def __init__(self, transaction: Transaction, expected: Checksum | None, where: object) -> None:
+        self._transaction = transaction
+        self._expected = expected
+        self._archive = transaction.repo.mode is Mode.ARCHIVE
+        self._sink: FileSink | None = None
+        self._reader = content.ArchiveReader(self._begin, where=where)
+        self._pending: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        """Takes the next piece.
+
+        Raises:
+            IntegrityError: the content is damaged.
+            InvalidInput: the header is malformed.
+            NoSpace: the disk is full, or would be.
+        """
+        if self._archive and self._sink is None:
+            self._pending.append(data)
+        self._reader.feed(data)
+        if self._archive and self._sink is not None:
+            for piece in self._pending or [data]:
+                self._sink.write(piece)
+            self._pending = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole object has come."""
+        return self._reader.complete
+
+    def finish(self) -> Checksum:
+        """Stores the object.
+
+        Returns:
+            Its checksum.
+
+        Raises:
+            IntegrityError: it is cut short, or not the expected one.
+        """
+        checksum = self._reader.finish()
+        check_expected(checksum, self._expected)
+        header = self._reader.header
+        transaction = self._transaction
+        if header is not None and header.is_symlink and not self._archive:
+            return transaction.write_file(header, None, checksum)
+        name = object_name(ObjectType.FILE, checksum, transaction.repo.mode)
+        if self._sink is not None and not transaction.has(name):
+            self._sink.link_file(name)
+        return checksum
+
+    def close(self) -> None:
+        """Throws away what was not finished."""
+        if self._sink is not None:
+            self._sink.close()
+
+    def _begin(self, header: FileHeader, size: int) -> FileSink | None:
+        files.check_header_fits(header, self._transaction.repo.mode)
+        if self._archive:
+            self._sink = self._transaction.sink(size, header, archived=True)
+            return None
+        if header.is_symlink:
+            return None
+        self._sink = self._transaction.sink(size, header)
+        return self._sink
+
+
+def check_expected(checksum: Checksum, expected: Checksum | None) -> None:
+    """Compares a file object's checksum with the one that it should have.
+
+    Raises:
+        IntegrityError: they differ.
+    """
+    if expected is not None and checksum != expected:
+        raise IntegrityError(f"an object is not what its name says: got {checksum}", where=expected)
+
+
+def _read_up_to(source: BinaryIO, size: int) -> bytes:
+    """Reads `size` bytes, fewer only at the end of the file."""
+    data = source.read(size)
+    while data and len(data) < size and (more := source.read(size - len(data))):
+        data += more
+    return data
+
+
+def _drop(path: Path, lock_fd: int) -> None:
+    """Removes a staging folder whose lock is held, and its lock file, then lets go."""
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+        path.with_name(f"{path.name}-lock").unlink(missing_ok=True)
+    finally:
+        os.close(lock_fd)
+
+
+def cleanup(repo_path: Path, *, expired: Callable[[Path], bool]) -> int:
+    """Removes staging folders that nobody holds, and other entries of ``tmp/`` that are `expired`.
+
+    Returns:
+        How many were removed.
+    """
+    count = 0
+    for path in sorted((repo_path / "tmp").iterdir()):
+        if path.name == "cache" or path.name.endswith("-lock"):
+            continue
+        if path.name.startswith(_STAGING) and path.is_dir():
+            fd = ofd.take(path.with_name(f"{path.name}-lock"))
+            if fd is not None:
+                _drop(path, fd)
+                count += 1
+        elif expired(path):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+            count += 1
+    return count

@@ -1,0 +1,160 @@
+"""Going through the tree of a commit, and finding one path in it. Symbolic links are never followed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from wherry.core.digest import Checksum
+from wherry.core.errors import InvalidInput, NotFound
+from wherry.store.objects import DirMeta, FileHeader, ObjectType
+
+if TYPE_CHECKING:
+    from wherry.store.repo import Repo
+
+MAX_TREE_DEPTH = 250
+"""Directories within directories; deeper trees are refused."""
+
+
+def split_path(path: str) -> tuple[str, ...]:
+    """Returns the parts of a path below the root of a tree; ``/``, ``.`` and the empty path are the root.
+
+    Raises:
+        InvalidInput: it has ``..`` or a NUL in it.
+    """
+    parts = tuple(part for part in path.split("/") if part not in ("", "."))
+    if ".." in parts or "\0" in path:
+        raise InvalidInput(f"not a path below the root of a tree: {path!r}")
+    if len(parts) > MAX_TREE_DEPTH:
+        raise InvalidInput(f"a path of more than {MAX_TREE_DEPTH} parts", where=path[:80])
+    return parts
+
+
+def walk(repo: Repo, commit: Checksum) -> Iterator[tuple[str, DirMeta | tuple[Checksum, FileHeader]]]:
+    """Gives every path of a commit's tree with what is there, directories before their entries, in order of names.
+
+    The root comes first, as ``""``; paths are like ``usr/bin/sh``.
+    """
+    found = repo.load_commit(commit)
+    metas: dict[Checksum, DirMeta] = {}
+    yield "", repo.load_dirmeta(found.meta)
+    yield from _walk(repo, found.tree, "", metas, 0)
+
+
+def _walk(
+    repo: Repo, tree: Checksum, prefix: str, metas: dict[Checksum, DirMeta], depth: int
+) -> Iterator[tuple[str, DirMeta | tuple[Checksum, FileHeader]]]:
+    check_depth(depth, prefix)
+    entries = repo.load_dirtree(tree)
+    for name, checksum in entries.files:
+        yield prefix + name, (checksum, repo.load_file_header(checksum))
+    for name, subtree, meta in entries.dirs:
+        if meta not in metas:
+            metas[meta] = repo.load_dirmeta(meta)
+        yield prefix + name, metas[meta]
+        yield from _walk(repo, subtree, f"{prefix}{name}/", metas, depth + 1)
+
+
+def check_depth(depth: int, where: object) -> None:
+    """Refuses trees that are too deep.
+
+    Raises:
+        InvalidInput: `depth` is over the limit.
+    """
+    if depth > MAX_TREE_DEPTH:
+        raise InvalidInput(f"directories nested deeper than {MAX_TREE_DEPTH}", where=str(where)[:80])
+
+
+def reachable(repo: Repo, commit: Checksum, *, parents: int = 0) -> set[tuple[ObjectType, Checksum]]:
+    """Returns every object that a commit is made of, itself and its detached metadata included.
+
+    Args:
+        repo: where it lies.
+        commit: its checksum.
+        parents: how many of its parents count too; -1 for all that are there.
+
+    Raises:
+        NotFound: a commit, dirtree or dirmeta is not there (files are not looked for).
+    """
+    found: set[tuple[ObjectType, Checksum]] = set()
+    current: Checksum | None = commit
+    while current is not None and (ObjectType.COMMIT, current) not in found:
+        loaded = repo.load_commit(current)
+        found.add((ObjectType.COMMIT, current))
+        if repo.has(ObjectType.COMMITMETA, current):
+            found.add((ObjectType.COMMITMETA, current))
+        add_tree(repo, loaded.tree, loaded.meta, found)
+        current = loaded.parent
+        if parents == 0 or (current is not None and not repo.has(ObjectType.COMMIT, current)):
+            break
+        parents -= 1
+    return found
+
+
+def add_tree(repo: Repo, tree: Checksum, meta: Checksum, found: set[tuple[ObjectType, Checksum]]) -> None:
+    """Adds all that a directory is made of to `found`; what is in `found` already is not gone through again."""
+    found.add((ObjectType.DIRMETA, meta))
+    pending = [tree]
+    while pending:
+        current = pending.pop()
+        if (ObjectType.DIRTREE, current) in found:
+            continue
+        found.add((ObjectType.DIRTREE, current))
+        entries = repo.load_dirtree(current)
+        found.update((ObjectType.FILE, checksum) for _, checksum in entries.files)
+        for _, subtree, submeta in entries.dirs:
+            found.add((ObjectType.DIRMETA, submeta))
+            pending.append(subtree)
+
+
+def lookup(repo: Repo, commit: Checksum, path: str) -> Checksum | tuple[Checksum, Checksum]:
+    """Finds a path in a commit's tree.
+
+    Returns:
+        The checksum of a file or symbolic link, or dirtree and dirmeta of a directory.
+
+    Raises:
+        NotFound: there is nothing of that name.
+    """
+    loaded = repo.load_commit(commit)
+    tree, meta = loaded.tree, loaded.meta
+    parts = split_path(path)
+    for index, part in enumerate(parts):
+        entries = repo.load_dirtree(tree)
+        below = next(((subtree, submeta) for name, subtree, submeta in entries.dirs if name == part), None)
+        if below is not None:
+            tree, meta = below
+            continue
+        file = next((checksum for name, checksum in entries.files if name == part), None)
+        if file is not None and index == len(parts) - 1:
+            return file
+        raise NotFound(f"no such file in the commit: /{'/'.join(parts)}", where=commit)
+    return tree, meta
+
+
+def read_path(repo: Repo, commit: Checksum, path: str, *, max_bytes: int) -> bytes:
+    """Returns the content of one file of a commit.
+
+    Args:
+        repo: where it lies.
+        commit: the commit.
+        path: like ``etc/hostname``.
+        max_bytes: the limit.
+
+    Raises:
+        NotFound: it is not there.
+        InvalidInput: it is no regular file, or longer than `max_bytes`.
+    """
+    found = lookup(repo, commit, path)
+    if isinstance(found, tuple):
+        raise InvalidInput("a directory, not a file", where=path)
+    _, content = repo.load_file(found)
+    if content is None:
+        raise InvalidInput("a symbolic link, not a file", where=path)
+    with content:
+        data = content.read(max_bytes + 1)
+        while len(data) <= max_bytes and (more := content.read(max_bytes + 1 - len(data))):
+            data += more
+    if len(data) > max_bytes:
+        raise InvalidInput(f"longer than {max_bytes} bytes", where=path)
+    return data
