@@ -6,7 +6,7 @@ Source: include/uapi/linux/prctl.h of Linux 6.12 and the manual page of each cal
 from __future__ import annotations
 
 import os
-from ctypes import Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint, c_ulong, c_void_p
+from ctypes import Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint, c_uint64, c_ulong, c_void_p
 
 from wherry.linux.libc import function, system_call
 
@@ -112,3 +112,20 @@ def file_system_type(fd: int) -> int:
     buffer = _Statfs()
     _fstatfs(fd, byref(buffer))
     return int(buffer.f_type)
+
+
+class _Statx(Structure):
+    # The kernel's structure of 256 bytes, the same everywhere; of it only the mount's id is read.
+    _fields_ = [("before", c_uint64 * 18), ("stx_mnt_id", c_uint64), ("rest", c_uint64 * 13)]
+
+
+_STATX_MNT_ID = 0x1000
+_AT_FDCWD = -100
+_statx = function("statx", c_int, c_char_p, c_int, c_uint, c_void_p)
+
+
+def mount_id(path: bytes) -> int:
+    """Returns the id of the mount that `path`, its links followed, is on: statx(2), Linux 5.8."""
+    buffer = _Statx()
+    _statx(_AT_FDCWD, path, 0, _STATX_MNT_ID, byref(buffer))
+    return int(buffer.stx_mnt_id)

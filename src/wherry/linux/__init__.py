@@ -1,0 +1,1 @@
+"""The kernel interface: one thin function per system call; the only place with ctypes."""

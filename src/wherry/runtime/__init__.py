@@ -1,0 +1,1 @@
+"""The OCI runtime: from a root file system and a specification to a process, and its end."""
