@@ -61,6 +61,10 @@ class Credentials:
         """
         return self._read().hubs.get(hub_key(url))
 
+    def urls(self) -> tuple[str, ...]:
+        """Returns the addresses of all hubs with a login, sorted."""
+        return tuple(sorted(self._read().hubs))
+
     def put(self, url: str, login: Login) -> None:
         """Keeps a login in place of the one before it."""
         self._change(url, login)
