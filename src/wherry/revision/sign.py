@@ -1,8 +1,10 @@
 """Signatures of revisions: Ed25519 over the bytes of the commit, in OSTree's detached metadata.
 
 The signature lies beside the commit in ``<checksum>.commitmeta`` under ``ostree.sign.ed25519`` (type ``aay``), as
-``ostree sign`` writes it: 64 bytes for each key that signed. The commit names its tree by checksum, the tree holds
-``revision.json``, and that names every component by checksum; so the one signature covers every byte of a device.
+``ostree sign`` writes it: 64 bytes for each key that signed. Beside it, ``wherry.signers`` (``aay``) has the public
+keys, so that a person can be told who signed; nobody trusts a key because it stands there. The commit names its tree
+by checksum, the tree holds ``revision.json``, and that names every component by checksum; so the one signature covers
+every byte of a device.
 
 Source: ostree, ``ostree-sign.h`` and ``src/libostree/ostree-sign-ed25519.c``.
 """
@@ -17,12 +19,13 @@ from wherry.core.digest import Checksum, short
 from wherry.core.errors import IntegrityError, InvalidInput, TrustError
 from wherry.store.objects import ObjectType
 from wherry.store.variant import Variant
-from wherry.trust.keys import SIGNATURE_BYTES, PrivateKey, PublicKey
+from wherry.trust.keys import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, PrivateKey, PublicKey
 
 if TYPE_CHECKING:
     from wherry.store.repo import Repo
 
 SIGNATURE_KEY = "ostree.sign.ed25519"
+SIGNERS_KEY = "wherry.signers"
 MAX_SIGNATURES = 64
 
 
@@ -34,10 +37,12 @@ def sign_commit(repo: Repo, commit: Checksum, key: PrivateKey) -> None:
     """
     data = _commit_bytes(repo, commit)
     detached = dict(repo.read_detached(commit))
-    signatures = _signatures(detached, commit)
+    signatures = _byte_strings(detached, SIGNATURE_KEY, SIGNATURE_BYTES, commit)
+    signers = _byte_strings(detached, SIGNERS_KEY, PUBLIC_KEY_BYTES, commit)
     new = key.sign(data)
-    if new not in signatures:
-        detached[SIGNATURE_KEY] = [*signatures, new]
+    if new not in signatures or key.public.raw not in signers:
+        detached[SIGNATURE_KEY] = list(dict.fromkeys([*signatures, new]))
+        detached[SIGNERS_KEY] = list(dict.fromkeys([*signers, key.public.raw]))
         repo.write_detached(commit, detached)
 
 
@@ -50,7 +55,7 @@ def verify_commit(repo: Repo, commit: Checksum, keys: Iterable[PublicKey]) -> Pu
         IntegrityError: the commit's bytes do not have its checksum.
     """
     data = _commit_bytes(repo, commit)
-    signatures = _signatures(repo.read_detached(commit), commit)
+    signatures = _byte_strings(repo.read_detached(commit), SIGNATURE_KEY, SIGNATURE_BYTES, commit)
     trusted = tuple(keys)
     for key in trusted:
         for signature in signatures:
@@ -68,9 +73,15 @@ def verify_commit(repo: Repo, commit: Checksum, keys: Iterable[PublicKey]) -> Pu
     )
 
 
-def signature_count(repo: Repo, commit: Checksum) -> int:
-    """Returns how many signatures a commit carries; says nothing about whether they are good."""
-    return len(_signatures(repo.read_detached(commit), commit))
+def signers(repo: Repo, commit: Checksum) -> tuple[PublicKey, ...]:
+    """Returns the keys that did sign a commit, of those that it names itself; for showing, not for trusting."""
+    found: list[PublicKey] = []
+    for raw in _byte_strings(repo.read_detached(commit), SIGNERS_KEY, PUBLIC_KEY_BYTES, commit):
+        try:
+            found.append(verify_commit(repo, commit, [PublicKey(raw)]))
+        except TrustError:
+            continue
+    return tuple(found)
 
 
 def _commit_bytes(repo: Repo, commit: Checksum) -> bytes:
@@ -80,14 +91,14 @@ def _commit_bytes(repo: Repo, commit: Checksum) -> bytes:
     return data
 
 
-def _signatures(detached: Mapping[str, Any], commit: Checksum) -> list[bytes]:
-    found = detached.get(SIGNATURE_KEY, [])
+def _byte_strings(detached: Mapping[str, Any], key: str, size: int, commit: Checksum) -> list[bytes]:
+    found = detached.get(key, [])
     if isinstance(found, Variant):  # how an empty list comes
         found = found.value
-    where = f"detached metadata of {short(commit)}"
+    where = f"detached metadata of {short(commit)}: {key}"
     if not isinstance(found, list | tuple) or len(found) > MAX_SIGNATURES:
-        raise InvalidInput(f"{SIGNATURE_KEY} is not a list of at most {MAX_SIGNATURES} signatures", where=where)
-    signatures = [bytes(item) for item in found if isinstance(item, bytes | bytearray)]
-    if len(signatures) != len(found) or any(len(item) != SIGNATURE_BYTES for item in signatures):
-        raise InvalidInput(f"a signature has {SIGNATURE_BYTES} bytes", where=where)
-    return signatures
+        raise InvalidInput(f"not a list of at most {MAX_SIGNATURES} byte strings", where=where)
+    items = [bytes(item) for item in found if isinstance(item, bytes | bytearray)]
+    if len(items) != len(found) or any(len(item) != size for item in items):
+        raise InvalidInput(f"an entry has not {size} bytes", where=where)
+    return items

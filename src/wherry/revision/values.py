@@ -58,6 +58,11 @@ def name(value: Value) -> str:
     return found
 
 
+def is_name(text: str) -> bool:
+    """Tells whether this can be the name of a project or an app."""
+    return _SERVICE_NAME.match(text) is not None
+
+
 def check_name(found: str, value: Value) -> None:
     """Refuses what cannot be the name of an app: it also names a folder, a host and a container."""
     if not _SERVICE_NAME.match(found):
