@@ -27,9 +27,11 @@ MAX_ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
 
 _ZSTD_BITE_BYTES = 4096
 """A block of zstd has 4 bytes at least and is 128 KiB at most: a bite is 128 MiB at worst."""
-_MAGIC_BYTES = 6
-_GZIP, _XZ, _ZSTD, _BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"BZh"
-_ZSTD_SKIPPABLE = tuple(bytes([byte]) + b"\x2a\x4d\x18" for byte in range(0x50, 0x60))
+MAGIC_BYTES = 6
+_MAGICS = {b"\x1f\x8b": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"} | {
+    bytes([byte]) + b"\x2a\x4d\x18": "zstd"  # a skippable frame
+    for byte in range(0x50, 0x60)
+}
 
 
 class Readable(Protocol):
@@ -124,22 +126,23 @@ def decompressed(stream: Readable, *, where: object = None) -> Readable:
         Unsupported: another compression.
     """
     head = b""
-    while len(head) < _MAGIC_BYTES and (data := stream.read(_MAGIC_BYTES - len(head))):
+    while len(head) < MAGIC_BYTES and (data := stream.read(MAGIC_BYTES - len(head))):
         head += data
     peeked = _Peeked(head, stream)
-    if head.startswith(_GZIP):
-        return _Gzip(peeked, where)
-    if head.startswith(_ZSTD) or head.startswith(_ZSTD_SKIPPABLE):
-        return _Zstd(peeked, where)
-    if head.startswith(_XZ):
-        return _Xz(peeked, where)
-    if head.startswith(_BZIP2):
+    kind = compression_of(head)
+    if kind == "bzip2":
         raise Unsupported("bzip2 is not read", where=where, hint="compress it with gzip, zstd or xz")
-    return peeked
+    readers: dict[str, Callable[[Readable, object], Readable]] = {"gzip": _Gzip, "zstd": _Zstd, "xz": _Xz}
+    return readers[kind](peeked, where) if kind else peeked
+
+
+def compression_of(head: bytes) -> str:
+    """Returns ``gzip``, ``zstd``, ``xz`` or ``bzip2`` by the first bytes of a file; "" for all else."""
+    return next((kind for magic, kind in _MAGICS.items() if head.startswith(magic)), "")
 
 
 class _Gzip:
-    def __init__(self, inner: _Peeked, where: object) -> None:
+    def __init__(self, inner: Readable, where: object) -> None:
         from isal import igzip
 
         self._file: Any = igzip.IGzipFile(fileobj=inner, mode="rb")  # type: ignore[no-untyped-call]
@@ -157,7 +160,7 @@ class _Gzip:
 class _Xz:
     """Several xz streams in a row, with a bound on the memory that they may ask for."""
 
-    def __init__(self, inner: _Peeked, where: object) -> None:
+    def __init__(self, inner: Readable, where: object) -> None:
         self._inner, self._where = inner, where
         self._decoder: LZMADecompressor | None = None
         self._rest = b""
@@ -192,7 +195,7 @@ class _Xz:
 class _Zstd:
     """Several zstd frames in a row, fed in small bites, because all that a bite expands to comes at once."""
 
-    def __init__(self, inner: _Peeked, where: object) -> None:
+    def __init__(self, inner: Readable, where: object) -> None:
         import zstandard
 
         self._error = zstandard.ZstdError

@@ -1,0 +1,171 @@
+"""The images in a repository: one commit each, named by a ref below ``image/``, its config in the commit's metadata.
+
+::
+
+    refs/heads/image/docker.io/library/nginx_3A1.2      see reference.py
+    commit metadata   wherry.image.config      the config's JSON, as it came
+                      wherry.image.digest      the manifest's digest, or what stands for it (importing.py)
+                      wherry.image.reference   docker.io/library/nginx:1.2
+                      wherry.image.size        the sum of the sizes of all files, in bytes
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from wherry.core.digest import Checksum, Digest, Ref, checksum_of, is_checksum, parse_digest
+from wherry.core.errors import Conflict, InvalidInput, NotFound
+from wherry.image.config import ImageConfig, parse_config
+from wherry.image.reference import REF_PREFIX, Reference
+from wherry.store.objects import ObjectType
+from wherry.store.repo import Repo
+
+CONFIG_KEY = "wherry.image.config"
+DIGEST_KEY = "wherry.image.digest"
+REFERENCE_KEY = "wherry.image.reference"
+SIZE_KEY = "wherry.image.size"
+
+_ID = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})\Z")
+_HINT = "`wherry image ls` shows what is there, `wherry image import` brings more"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """One image in a repository."""
+
+    reference: Reference
+    commit: Checksum
+    digest: Digest
+    """Of the OCI manifest; of what stands for it where the source had none."""
+    config: ImageConfig
+    size_bytes: int
+    """Of all files of its tree, however many images share them."""
+    created_s: int
+
+    @property
+    def identifier(self) -> Digest:
+        """The digest of its config: docker's image ID."""
+        return self.config.digest
+
+
+class Images:
+    """The images of one repository."""
+
+    def __init__(self, repo: Repo) -> None:
+        self._repo = repo
+
+    def list(self) -> tuple[ImageRecord, ...]:
+        """Returns all images, sorted by name."""
+        found = (self._record(commit, ref) for ref, commit in self._refs().items())
+        return tuple(sorted(found, key=lambda record: str(record.reference)))
+
+    def get(self, name: str) -> ImageRecord:
+        """Returns one image.
+
+        Args:
+            name: a reference; a commit, an image ID or a manifest's digest, or the first four digits or more of one.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: several images begin with these digits.
+            InvalidInput: it is neither a reference nor an identifier.
+        """
+        found = self._by_reference(name) or self._by_identifier(name)
+        if found is None:
+            raise NotFound(f"no such image: {name[:300]}", hint=self._near(name))
+        return found
+
+    def record_of(self, commit: Checksum) -> ImageRecord:
+        """Returns the image that a commit is, whether a ref names it or not.
+
+        Raises:
+            NotFound: there is no such commit.
+            InvalidInput: it is no image.
+        """
+        return self._record(commit, None)
+
+    def remove(self, name: str) -> tuple[Reference, ...]:
+        """Takes an image's name away; by an identifier, all its names. Its objects stay until the store is pruned.
+
+        Returns:
+            The names that are gone.
+
+        Raises:
+            NotFound: there is no such image.
+        """
+        record = self.get(name)
+        refs = self._refs()
+        if refs.get(record.reference.ref) == record.commit and self._by_reference(name) is not None:
+            doomed = [record.reference.ref]
+        else:
+            doomed = [ref for ref, commit in refs.items() if commit == record.commit]
+        with self._repo.transaction() as transaction:
+            for ref in doomed:
+                transaction.set_ref(ref, None)
+        return tuple(Reference.from_ref(ref) for ref in doomed)
+
+    def _refs(self) -> dict[Ref, Checksum]:
+        return self._repo.refs(REF_PREFIX.rstrip("/"))
+
+    def _by_reference(self, name: str) -> ImageRecord | None:
+        try:
+            reference = Reference.parse(name)
+        except InvalidInput:
+            if _ID.match(name):
+                return None
+            raise
+        refs = self._refs()
+        if reference.ref in refs:
+            return self._record(refs[reference.ref], reference.ref)
+        if reference.digest is None:
+            return None
+        for ref, commit in refs.items():
+            record = self._record(commit, ref)
+            if record.digest == reference.digest and record.reference.repository == reference.repository:
+                return record
+        return None
+
+    def _by_identifier(self, name: str) -> ImageRecord | None:
+        match = _ID.match(name)
+        if match is None:
+            return None
+        digits = match[1]
+        found: dict[Checksum, ImageRecord] = {}
+        for record in self.list():
+            names = (checksum_of(record.identifier), checksum_of(record.digest), record.commit)
+            if any(known.startswith(digits) for known in names):
+                found.setdefault(record.commit, record)
+        if len({record.identifier for record in found.values()}) > 1:
+            images = ", ".join(record.reference.familiar for record in found.values())
+            raise Conflict(f"several images begin with {digits}", where=images, hint="give more digits, or the name")
+        if found:
+            return next(iter(found.values()))
+        if is_checksum(digits) and self._repo.has(ObjectType.COMMIT, Checksum(digits)):
+            return self._record(Checksum(digits), None)
+        return None
+
+    def _near(self, name: str) -> str:
+        from difflib import get_close_matches
+
+        known = [Reference.from_ref(ref).familiar for ref in self._refs()]
+        near = get_close_matches(name, known, n=1)
+        return f"did you mean {near[0]}?" if near else _HINT
+
+    def _record(self, commit: Checksum, ref: Ref | None) -> ImageRecord:
+        metadata = self._repo.load_commit(commit).metadata
+        config, digest, name = (metadata.get(key) for key in (CONFIG_KEY, DIGEST_KEY, REFERENCE_KEY))
+        size = metadata.get(SIZE_KEY, 0)
+        if not (
+            isinstance(config, str) and isinstance(digest, str) and isinstance(name, str) and isinstance(size, int)
+        ):
+            raise InvalidInput("the commit is no image: its metadata says nothing of one", where=ref or commit)
+        parsed = parse_config(config.encode(), where=f"config of {ref or commit}")
+        return ImageRecord(
+            reference=Reference.from_ref(ref) if ref else Reference.parse(name),
+            commit=commit,
+            digest=parse_digest(digest, where=ref or commit),
+            config=parsed,
+            size_bytes=size,
+            created_s=parsed.created_s,
+        )
