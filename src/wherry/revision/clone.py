@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import urlsplit
 
 from wherry.core.digest import Checksum, Ref
@@ -24,15 +24,11 @@ from wherry.revision.credentials import hub_key
 from wherry.revision.files import Kind, check_path
 from wherry.revision.hubclient import HubClient
 from wherry.revision.load import component_commits, load_revision
-from wherry.revision.sign import signers, verify_commit
+from wherry.revision.sign import signers, verify_bytes, verify_commit
 from wherry.revision.values import is_name
 from wherry.revision.workspace import REF_PREFIX, Workspace, files_of, revision_ref
-from wherry.store.objects import ObjectType
 from wherry.store.repo import Repo
 from wherry.trust.keys import PublicKey
-
-if TYPE_CHECKING:
-    from wherry.store.pull import RemotePull
 
 REMOTE = "origin"
 MAX_HISTORY = 100_000
@@ -111,30 +107,18 @@ def clone(
 def _fetch(repo: Repo, client: HubClient, commit: Checksum, trust: Sequence[PublicKey], progress: Progress) -> int:
     from wherry.store.pull import RemotePull
 
+    def verify(checksum: Checksum, data: bytes, detached: Mapping[str, Any]) -> None:
+        if trust:
+            verify_bytes(checksum, data, detached, trust)
+
     before = client.http.bytes_received
-    pull = RemotePull(repo, client.http, client.repo_path)
-    _pull(pull, [commit], progress)
-    if trust:
-        verify_commit(repo, commit, trust)
+    newest = RemotePull(repo, client.http, client.repo_path, verify=verify)
+    newest.fetch(newest.plan([commit], progress=progress), progress=progress)
+    rest = RemotePull(repo, client.http, client.repo_path)
     components = component_commits(load_revision(repo, commit))
-    _pull(pull, [item for item in components if not repo.has(ObjectType.COMMIT, item)], progress)
-    parent = repo.load_commit(commit).parent
-    for _ in range(MAX_HISTORY):
-        if parent is None:
-            break
-        try:
-            _pull(pull, [parent], progress)
-        except NotFound:  # the hub has pruned its history
-            break
-        parent = repo.load_commit(parent).parent
+    for wanted, depth in ((components, 0), ([commit], MAX_HISTORY)):
+        rest.fetch(rest.plan(wanted, depth=depth, progress=progress), progress=progress)
     return client.http.bytes_received - before
-
-
-def _pull(pull: RemotePull, commits: Sequence[Checksum], progress: Progress) -> None:
-    if commits:
-        pull.fetch(pull.plan(commits), progress=progress)
-        for commit in commits:
-            pull.fetch_detached(commit)
 
 
 def _write_files(repo: Repo, commit: Checksum, root: Path) -> None:

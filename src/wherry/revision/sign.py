@@ -54,8 +54,22 @@ def verify_commit(repo: Repo, commit: Checksum, keys: Iterable[PublicKey]) -> Pu
         NotFound: there is no such commit.
         IntegrityError: the commit's bytes do not have its checksum.
     """
-    data = _commit_bytes(repo, commit)
-    signatures = _byte_strings(repo.read_detached(commit), SIGNATURE_KEY, SIGNATURE_BYTES, commit)
+    return verify_bytes(commit, _commit_bytes(repo, commit), repo.read_detached(commit), keys)
+
+
+def verify_bytes(commit: Checksum, data: bytes, detached: Mapping[str, Any], keys: Iterable[PublicKey]) -> PublicKey:
+    """Returns the first of `keys` that signed a commit whose bytes are at hand, as ``RemotePull`` asks it.
+
+    Args:
+        commit: the commit's checksum.
+        data: its bytes, known to have that checksum.
+        detached: its detached metadata.
+        keys: the keys that are trusted.
+
+    Raises:
+        TrustError: none of them did; says whether it is signed at all.
+    """
+    signatures = _byte_strings(detached, SIGNATURE_KEY, SIGNATURE_BYTES, commit)
     trusted = tuple(keys)
     for key in trusted:
         for signature in signatures:
