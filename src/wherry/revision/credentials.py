@@ -65,10 +65,6 @@ class Credentials:
         """Returns the addresses of all hubs with a login, sorted."""
         return tuple(sorted(self._read().hubs))
 
-    def urls(self) -> tuple[str, ...]:
-        """Returns the hubs that somebody logged in at, sorted."""
-        return tuple(sorted(self._read().hubs))
-
     def put(self, url: str, login: Login) -> None:
         """Keeps a login in place of the one before it."""
         self._change(url, login)
