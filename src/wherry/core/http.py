@@ -165,7 +165,7 @@ class HttpClient:
         try:
             yield Response(self, inner, url)
         finally:
-            inner.drain_conn() if inner.status >= 400 else inner.release_conn()
+            _give_back(inner)
 
     def get(self, path: str, *, offset: int = 0) -> _Opened:
         """Opens a GET as a context manager, from byte `offset` on (RFC 9110, section 14.2).
@@ -303,6 +303,15 @@ def status_error(response: Response) -> HttpError:
         detail=detail,
         where=response.url,
     )
+
+
+def _give_back(inner: urllib3.BaseHTTPResponse) -> None:
+    """Keeps the connection of an answer for the next request, or closes it when a part of the body is still to come."""
+    if inner.status >= 400 or inner.length_remaining == 0:  # 204, 304 and answers to HEAD count as unread too
+        inner.drain_conn()
+    elif not inner.closed:
+        inner.close()
+    inner.release_conn()
 
 
 def _reason(error: Urllib3Error) -> str:
