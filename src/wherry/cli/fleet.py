@@ -266,7 +266,7 @@ def device_word(device: DeviceInfo) -> str:
 def token_rows(found: Sequence[EnrolmentToken]) -> list[tuple[str, ...]]:
     """Returns one row for each enrolment token."""
     now = time.time()
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in found:
         left_s = one.expires_s - now
         state = f"{format_duration(left_s)} left" if left_s > 0 else "expired"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from wherry.core.digest import Checksum
+from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import HttpError
 from wherry.core.http import HttpClient, ServerSentEvent
 from wherry.spec.codec import encode
@@ -235,7 +235,7 @@ def make_revision(
         tree.add_file("revision.json", ROOT, serialize_revision(revision))
         tree.add_file("compose.yaml", ROOT, b"services: {web: {image: 'web:1'}}\n")
         commit = commit_tree(
-            repo, *tree.write(), subject=subject, parent=parent, timestamp_s=time_s, ref="revision/kiosk"
+            repo, *tree.write(), subject=subject, parent=parent, timestamp_s=time_s, ref=Ref("revision/kiosk")
         )
     return commit, component
 
