@@ -105,10 +105,13 @@ class Transaction:
             NoSpace: the disk is full.
         """
         try:
+            names = self._list_staged()  # before the sync: other threads may go on writing
             reach("store.transaction.staged")
-            self.repo.sync()
-            reach("store.transaction.synced")
-            if self._publish():
+            if names or self._refs:
+                self.repo.sync()
+                reach("store.transaction.synced")
+            if names:
+                self._publish(names)
                 reach("store.transaction.published")
                 self.repo.sync()
         except OSError as error:
@@ -376,13 +379,17 @@ class Transaction:
         os.close(self._stage_fd)
         _drop(self._stage, self._lock_fd)
 
-    def _publish(self) -> int:
-        """Renames all staged objects into ``objects/``: commits last, so that each finds its tree there."""
+    def _list_staged(self) -> list[str]:
+        """Returns the names of all staged objects, commits last."""
         names: list[str] = []
         for folder in os.scandir(self._stage):
             if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
                 names.extend(f"{folder.name}/{name}" for name in os.listdir(folder.path))
         names.sort(key=lambda name: (_LAST.get(name[65:], 0), name))
+        return names
+
+    def _publish(self, names: list[str]) -> None:
+        """Renames staged objects into ``objects/`` in the order given."""
         made: set[str] = set()
         stage_fd = self._stage_fd
         objects_fd = os.open(self.repo.objects_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -398,7 +405,6 @@ class Transaction:
                 os.rename(name, name, src_dir_fd=stage_fd, dst_dir_fd=objects_fd)
         finally:
             os.close(objects_fd)
-        return len(names)
 
 
 class Receiver:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput, NotFound
-from wherry.store.objects import DirMeta, FileHeader, ObjectType
+from wherry.store.objects import DirMeta, FileHeader, ObjectType, object_name
 
 if TYPE_CHECKING:
     from wherry.store.repo import Repo
@@ -105,6 +105,27 @@ def add_tree(repo: Repo, tree: Checksum, meta: Checksum, found: set[tuple[Object
         for _, subtree, submeta in entries.dirs:
             found.add((ObjectType.DIRMETA, submeta))
             pending.append(subtree)
+
+
+def gaps(repo: Repo, commit: Checksum) -> Iterator[str]:
+    """Gives the name of every object that a commit is made of and that is not there."""
+    pending = [(ObjectType.COMMIT, commit)]
+    seen: set[tuple[ObjectType, Checksum]] = set()
+    while pending:
+        kind, checksum = item = pending.pop()
+        if item in seen:
+            continue
+        seen.add(item)
+        if not repo.has(kind, checksum):
+            yield object_name(kind, checksum, repo.mode)
+        elif kind is ObjectType.COMMIT:
+            loaded = repo.load_commit(checksum)
+            pending += [(ObjectType.DIRMETA, loaded.meta), (ObjectType.DIRTREE, loaded.tree)]
+        elif kind is ObjectType.DIRTREE:
+            entries = repo.load_dirtree(checksum)
+            pending += [(ObjectType.FILE, file) for _, file in entries.files]
+            for _, subtree, meta in entries.dirs:
+                pending += [(ObjectType.DIRMETA, meta), (ObjectType.DIRTREE, subtree)]
 
 
 def lookup(repo: Repo, commit: Checksum, path: str) -> Checksum | tuple[Checksum, Checksum]:
