@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wherry.linux.capabilities import NAMES, number
+from wherry.linux.seccomp import Profile
+from wherry.runtime import default_seccomp
 from wherry.runtime.spec import Capabilities, DeviceRule, Mount, Namespace
 
 CAPABILITIES = (
@@ -130,3 +132,12 @@ def capabilities(*, add: Iterable[str] = (), drop: Iterable[str] = (), privilege
 
 def _name(item: str) -> str:
     return "ALL" if item.upper() in ("ALL", "CAP_ALL") else NAMES[number(item)]
+
+
+def seccomp_profile(capabilities: Iterable[str]) -> Profile:
+    """Returns the default system call filter.
+
+    Args:
+        capabilities: the container's bounding set, as what a capability is for is let through to those who have it.
+    """
+    return default_seccomp.profile(frozenset(capabilities))
