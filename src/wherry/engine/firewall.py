@@ -63,7 +63,7 @@ def table(bridge: str, subnet: IPv4Network, publications: Iterable[Publication])
         *outside,
         "  }",
         "  chain output {",
-        "    type nat hook output priority dstnat; policy accept;",
+        "    type nat hook output priority -100; policy accept;",
         *local,
         "  }",
         "  chain postrouting {",

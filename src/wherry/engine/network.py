@@ -208,6 +208,15 @@ class Network:
         finally:
             os.close(netns)
 
+    def bring_loopback_up(self, pid: int) -> None:
+        """Brings the loopback up in the network namespace of a process."""
+        netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with RouteSocket(netns) as there:
+                there.set_up(1)
+        finally:
+            os.close(netns)
+
     def unplug(self, container_id: str) -> None:
         """Removes a container's veth pair; nothing happens when it is gone."""
         with RouteSocket() as route:

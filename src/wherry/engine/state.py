@@ -33,6 +33,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ from wherry.spec.container import PortMapping
 MAX_STATE_BYTES = 4 * 1024 * 1024
 MIN_ID_PREFIX = 1
 LOCK_TIMEOUT_S = 60.0
+_PROBE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,12 +189,19 @@ def take_monitor_lock(paths: Paths, container_id: str) -> int | None:
     fd = os.open(
         paths.run_dir(container_id) / "monitor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
     )
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
+    deadline = time.monotonic() + _PROBE_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # somebody who only looks holds it for an instant
+            if time.monotonic() < deadline:
+                time.sleep(_PROBE_S / 20)
+                continue
+            os.close(fd)
+            return None
+        os.ftruncate(fd, 0)
+        return fd
 
 
 def monitor_lives(paths: Paths, container_id: str) -> bool:
@@ -202,12 +211,27 @@ def monitor_lives(paths: Paths, container_id: str) -> bool:
     except FileNotFoundError:
         return False
     try:
+        return lock_is_held(fd)
+    finally:
+        os.close(fd)
+
+
+def lock_is_held(fd: int) -> bool:
+    """Tells whether another process holds the lock of an open ``monitor.lock``."""
+    try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    finally:
-        os.close(fd)
+    fcntl.flock(fd, fcntl.LOCK_UN)
     return False
+
+
+def is_lost(paths: Paths, container_id: str) -> bool:
+    """Tells whether a run was begun and neither goes on nor was cleaned up: its monitor was killed.
+
+    ``etc/`` is the first that a monitor makes and the last that it removes.
+    """
+    return (paths.run_dir(container_id) / "etc").exists() and not monitor_lives(paths, container_id)
 
 
 def read_config(paths: Paths, container_id: str) -> ContainerConfig:
@@ -296,6 +320,15 @@ def add_container(paths: Paths, config: ContainerConfig) -> None:
                 fsync_dir(paths.names)
         except OSError as error:
             raise map_os_error(error, "cannot make the container's folder", where=paths.containers) from error
+
+
+def finish_run(paths: Paths, container_id: str) -> None:
+    """Removes what a run left below the run root, but for the monitor's lock, which its holder still needs."""
+    folder = paths.run_dir(container_id)
+    for name in ("run.json", "stop"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("runtime", "etc"):
+        remove_tree(folder / name)
 
 
 def drop_container(paths: Paths, container_id: str, name: str) -> None:

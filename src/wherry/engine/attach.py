@@ -1,0 +1,253 @@
+"""The line between a person's command and the monitor of the container that it started.
+
+A ``SOCK_SEQPACKET`` pair, made before the monitor is forked. Each packet is one letter and its payload:
+
+==========  =========  ==========================================================
+to monitor  ``i``      bytes for the container's standard input
+            ``e``      no more input
+            ``w``      the terminal's size: rows and columns, two 16-bit numbers in network order
+to client   ``o``      bytes that the container wrote to standard output (or to its terminal)
+            ``r``      bytes that it wrote to standard error
+            ``x``      the end, after all is cleaned up: the exit status, 32 bits, signed
+==========  =========  ==========================================================
+
+Neither side ever waits for the other with data of its own in hand, or both could wait for ever. When the client
+dies the container goes on. Signals do not go this way: the client sends them to the container itself.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from wherry.core.errors import WherryError
+
+PACKET_BYTES = 32 * 1024
+STDIN, STDIN_END, WINDOW = b"i", b"e", b"w"
+STDOUT, STDERR, EXIT = b"o", b"r", b"x"
+WINDOW_SIZE = struct.Struct("!HH")
+EXIT_STATUS = struct.Struct("!i")
+DETACH_KEYS = b"\x10\x11"
+"""Ctrl-P Ctrl-Q, as docker has it."""
+
+FORWARDED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
+def make_pair() -> tuple[socket.socket, socket.socket]:
+    """Returns the client's and the monitor's end, both non-blocking."""
+    client, monitor = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client.setblocking(False)
+    monitor.setblocking(False)
+    return client, monitor
+
+
+class Detached(Exception):
+    """The person left the terminal; the container goes on."""
+
+
+class DetachFilter:
+    """Finds the detach keys in what is typed, also when they come in two reads."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> tuple[bytes, bool]:
+        """Returns what is to be sent on, and whether the person wants to leave."""
+        data = self._held + data
+        self._held = b""
+        place = data.find(DETACH_KEYS)
+        if place >= 0:
+            return data[:place], True
+        if data.endswith(DETACH_KEYS[:1]):
+            self._held = data[-1:]
+            data = data[:-1]
+        return data, False
+
+
+def run_client(
+    line: socket.socket,
+    *,
+    stdin_fd: int | None,
+    stdout_fd: int,
+    stderr_fd: int,
+    terminal_fd: int | None,
+    send_signal: Callable[[int], None],
+) -> int:
+    """Carries bytes between this process and a container until the container has ended.
+
+    Args:
+        line: the client's end.
+        stdin_fd: where input comes from; None gives none.
+        stdout_fd: for output.
+        stderr_fd: for errors.
+        terminal_fd: the person's terminal when the container has one: raw mode, sizes and detach keys.
+        send_signal: called with the number of each signal that this process gets.
+
+    Returns:
+        The container's exit status.
+
+    Raises:
+        Detached: the person pressed Ctrl-P Ctrl-Q.
+        WherryError: the monitor died.
+    """
+    keys = DetachFilter() if terminal_fd is not None and stdin_fd is not None else None
+    with _signals(send_signal) as wake_fd, raw_terminal(terminal_fd if stdin_fd is not None else None):
+        outbox: list[bytes] = []
+        if terminal_fd is not None:
+            outbox.append(WINDOW + _window(terminal_fd))
+        elif stdin_fd is None:
+            outbox.append(STDIN_END)
+        poller = select.poll()
+        poller.register(wake_fd, select.POLLIN)
+        while True:
+            poller.register(line, select.POLLIN | (select.POLLOUT if outbox else 0))
+            if stdin_fd is not None:
+                if outbox:
+                    _forget(poller, stdin_fd)
+                else:
+                    poller.register(stdin_fd, select.POLLIN)
+            for fd, event in poller.poll():
+                if fd == wake_fd:
+                    numbers = os.read(wake_fd, 64)
+                    if terminal_fd is not None and signal.SIGWINCH in numbers:
+                        outbox.append(WINDOW + _window(terminal_fd))
+                elif fd == line.fileno():
+                    if event & select.POLLOUT and outbox and _send(line, outbox[0]):
+                        del outbox[0]
+                    if event & (select.POLLIN | select.POLLHUP):
+                        status = _receive(line, stdout_fd, stderr_fd)
+                        if status is not None:
+                            return status
+                elif fd == stdin_fd and not outbox:
+                    data = _read_input(fd)
+                    leave = False
+                    if keys is not None:
+                        data, leave = keys.feed(data)
+                    if data:
+                        outbox.append(STDIN + data)
+                    elif leave:
+                        raise Detached
+                    elif keys is None:
+                        outbox.append(STDIN_END)
+                        _forget(poller, fd)
+                        stdin_fd = None
+                    if leave and data:
+                        _send(line, outbox[0])
+                        raise Detached
+
+
+def _read_input(fd: int) -> bytes:
+    try:
+        return os.read(fd, PACKET_BYTES - 1)
+    except OSError:
+        return b""  # the terminal was hung up
+
+
+def _forget(poller: select.poll, fd: int) -> None:
+    try:
+        poller.unregister(fd)
+    except KeyError:
+        pass
+
+
+def _send(line: socket.socket, packet: bytes) -> bool:
+    try:
+        line.send(packet, socket.MSG_NOSIGNAL)
+    except BlockingIOError:
+        return False
+    except (BrokenPipeError, ConnectionResetError):
+        return True  # the end is on its way, or the monitor died: reading tells which
+    return True
+
+
+def _receive(line: socket.socket, stdout_fd: int, stderr_fd: int) -> int | None:
+    """Takes one packet; returns the exit status when it is the last."""
+    try:
+        packet = line.recv(PACKET_BYTES)
+    except BlockingIOError:
+        return None
+    except ConnectionResetError:
+        packet = b""
+    kind, data = packet[:1], packet[1:]
+    if kind == STDOUT:
+        _write_all(stdout_fd, data)
+    elif kind == STDERR:
+        _write_all(stderr_fd, data)
+    elif kind == EXIT:
+        return int(EXIT_STATUS.unpack(data)[0])
+    elif not packet:
+        raise WherryError(
+            "the container's monitor was killed", hint="the next command cleans up; `wherry ps -a` shows the container"
+        )
+    return None
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+
+
+def _window(fd: int) -> bytes:
+    try:
+        size = os.get_terminal_size(fd)
+    except OSError:
+        return WINDOW_SIZE.pack(24, 80)
+    return WINDOW_SIZE.pack(min(size.lines, 0xFFFF), min(size.columns, 0xFFFF))
+
+
+@contextmanager
+def raw_terminal(fd: int | None) -> Iterator[None]:
+    """Hands every key on as it is while the block runs, and puts the terminal back after it; None does nothing."""
+    if fd is None or not os.isatty(fd):
+        yield
+        return
+    import termios
+    import tty
+
+    before = termios.tcgetattr(fd)
+    tty.setraw(fd, termios.TCSANOW)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+@contextmanager
+def _signals(send_signal: Callable[[int], None]) -> Iterator[int]:
+    """Forwards signals while the block runs; gives a descriptor that gets the number of each that came."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        send_signal(number)
+
+    def ignore(number: int, frame: FrameType | None) -> None:
+        pass
+
+    before_wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, ignore)
+    try:
+        yield reader
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(before_wakeup)
+        os.close(reader)
+        os.close(writer)

@@ -1,0 +1,539 @@
+"""The container engine of one root folder: no daemon, every call finds its containers on disk.
+
+Who calls needs no state of its own and may be killed at any time: a container that was started is kept by its
+monitor (``monitor.py``), and one whose monitor was killed is cleaned up by the next call that meets it. Calls of
+several processes at once are put in order by locks (``state.py``). This module says who does what; how is said in
+the modules that it calls.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wherry.core import trace
+from wherry.core.digest import Checksum
+from wherry.core.errors import Conflict, NotFound, Timeout, WherryError
+from wherry.engine import state
+from wherry.engine.info import EXIT_KILLED, ContainerInfo, describe
+from wherry.engine.spec import BareSettings, ContainerConfig, ContainerSpec, ImageSettings, check, resolve
+from wherry.engine.state import Paths
+
+if TYPE_CHECKING:
+    from wherry.engine.logs import LogEntry
+    from wherry.store.repo import Repo
+
+KILL_GRACE_S = 30.0
+"""How long the end of a container is waited for after SIGKILL: processes in uninterruptible sleep take their time."""
+_POLL_S = 0.02
+_NAME_TRIES = 50
+
+
+class Engine:
+    """Containers below one folder.
+
+    Args:
+        root: holds ``containers/``, ``volumes/``, ``images/``; lives through reboots.
+        run_root: for state that a reboot may clear; may be shared by engines.
+        repo: where images come from; None serves containers with a root directory, and all that does not start one.
+    """
+
+    def __init__(self, root: Path, run_root: Path, repo: Repo | None) -> None:
+        self.paths = Paths(root, run_root)
+        self.repo = repo
+
+    # --- making and starting
+
+    def create(self, spec: ContainerSpec) -> ContainerInfo:
+        """Makes a container, and what is mounted of its image; starts nothing.
+
+        Raises:
+            InvalidInput: the request contradicts itself.
+            NotFound: there is no such image.
+            Conflict: the name is taken.
+        """
+        check(spec)
+        self.paths.make()
+        settings, image, commit = self._image(spec)
+        for _ in range(_NAME_TRIES):
+            container_id = os.urandom(32).hex()
+            config = resolve(
+                spec,
+                settings,
+                container_id=container_id,
+                name=spec.name or self._free_name(),
+                created_s=time.time(),
+                image=image,
+                commit=commit,
+            )
+            try:
+                state.add_container(self.paths, config)
+            except Conflict:
+                if spec.name:
+                    raise
+                continue  # somebody took the made-up name in between
+            trace.reach("engine.created")
+            return describe(config, None, None)
+        raise Conflict("no free name was found", hint="give one with --name")
+
+    def _image(self, spec: ContainerSpec) -> tuple[ImageSettings, str, str]:
+        if spec.rootfs:
+            if not os.path.isdir(spec.rootfs):
+                raise NotFound("no such root directory", where=spec.rootfs)
+            return BareSettings(), spec.rootfs, ""
+        if self.repo is None:
+            raise NotFound(f"no image {spec.image!r}: there is no store", hint="import one with `wherry image import`")
+        from wherry.engine.rootfs import prepare_image
+        from wherry.image.catalog import Images
+
+        record = Images(self.repo).get(spec.image)
+        prepare_image(self.paths, self.repo, Checksum(record.commit))
+        return record.config, str(record.reference), record.commit
+
+    def _free_name(self) -> str:
+        from wherry.engine.names import random_name
+
+        for _ in range(_NAME_TRIES):
+            name = random_name()
+            if state.name_holder(self.paths, name) is None:
+                return name
+        return f"{random_name()}_{os.urandom(3).hex()}"
+
+    def start(self, container: str, *, line: socket.socket | None = None) -> bool:
+        """Starts a container under a monitor of its own, and returns when its command runs.
+
+        Args:
+            container: id, beginning of one, or name.
+            line: the monitor's end of an attached client's line (``attach.make_pair``); closed here.
+
+        Returns:
+            False when it ran already.
+
+        Raises:
+            Conflict: a port is in use.
+            CommandNotFound: the image has no such command.
+            WherryError: anything else that keeps it from running; nothing is left behind.
+        """
+        try:
+            container_id = state.find(self.paths, container)
+            with state.container_lock(self.paths, container_id):
+                self._recover_locked(container_id)
+                config = state.read_config(self.paths, container_id)
+                run_dir = self.paths.run_dir(container_id)
+                run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+                lock_fd = state.take_monitor_lock(self.paths, container_id)
+                if lock_fd is None:
+                    return False
+                try:
+                    return self._launch(config, lock_fd, line)
+                finally:
+                    os.close(lock_fd)
+        finally:
+            if line is not None:
+                line.close()
+
+    def _launch(self, config: ContainerConfig, lock_fd: int, line: socket.socket | None) -> bool:
+        # imported before the fork, so that the monitor need not
+        from wherry.engine.launch import await_report, fork_monitor
+        from wherry.engine.monitor import STOP_FILE, Monitor
+
+        repo = None
+        if config.commit:
+            if self.repo is None:
+                raise NotFound(f"the store with image {config.image} is not there")
+            from wherry.engine.rootfs import prepare_image
+
+            repo = self.repo
+            prepare_image(self.paths, repo, Checksum(config.commit))
+        (self.paths.run_dir(config.id) / STOP_FILE).unlink(missing_ok=True)
+        ready_fd, ready_write_fd = os.pipe2(os.O_CLOEXEC)
+        fds = {"lock": lock_fd, "ready": ready_write_fd}
+        if line is not None:
+            fds["line"] = line.fileno()
+        try:
+            fork_monitor(lambda numbers: Monitor(self.paths, repo, config, numbers).run(), fds)
+            os.close(ready_write_fd)
+            ready_write_fd = -1
+            await_report(ready_fd)
+        finally:
+            os.close(ready_fd)
+            if ready_write_fd >= 0:
+                os.close(ready_write_fd)
+        return True
+
+    def run_foreground(
+        self,
+        spec: ContainerSpec,
+        *,
+        stdin_fd: int | None = None,
+        stdout_fd: int = 1,
+        stderr_fd: int = 2,
+        terminal_fd: int | None = None,
+    ) -> int:
+        """Makes and starts a container, and carries its streams and this process's signals until it has ended.
+
+        Args:
+            spec: the container; it reads input only with ``stdin_open``.
+            stdin_fd: None gives it no input.
+            stdout_fd: for its output.
+            stderr_fd: for its errors.
+            terminal_fd: the person's terminal, when the container has one.
+
+        Returns:
+            The container's exit status.
+
+        Raises:
+            Detached: the person left it running.
+        """
+        return self.start_attached(
+            self.create(spec).id,
+            stdin_fd=stdin_fd if spec.stdin_open else None,
+            stdout_fd=stdout_fd,
+            stderr_fd=stderr_fd,
+            terminal_fd=terminal_fd if spec.tty else None,
+        )
+
+    def start_attached(
+        self, container: str, *, stdin_fd: int | None, stdout_fd: int, stderr_fd: int, terminal_fd: int | None
+    ) -> int:
+        """Starts a container that is there and stays with it, as `run_foreground` does.
+
+        Raises:
+            Conflict: it runs already.
+        """
+        from wherry.engine.attach import make_pair, run_client
+
+        container_id = state.find(self.paths, container)
+        ours, theirs = make_pair()
+        with ours:
+            if not self.start(container_id, line=theirs):
+                raise Conflict(f"container {container} runs already", hint="see `wherry logs -f`")
+            return run_client(
+                ours,
+                stdin_fd=stdin_fd,
+                stdout_fd=stdout_fd,
+                stderr_fd=stderr_fd,
+                terminal_fd=terminal_fd,
+                send_signal=lambda number: self._pass_signal(container_id, number),
+            )
+
+    def _pass_signal(self, container_id: str, number: int) -> None:
+        try:
+            self.kill(container_id, number, wait=False)
+        except WherryError:
+            pass  # it is on its way out
+
+    # --- ending
+
+    def stop(self, container: str, timeout_s: float | None = None) -> None:
+        """Ends a container: its stop signal, and SIGKILL after the timeout; it is not restarted.
+
+        Args:
+            container: id, beginning of one, or name.
+            timeout_s: None takes the container's own.
+
+        Raises:
+            Timeout: it did not end even so.
+        """
+        from wherry.engine.bundle import signal_number
+
+        container_id = state.find(self.paths, container)
+        config = state.read_config(self.paths, container_id)
+        patience_s = float(config.spec.stop_timeout_s) if timeout_s is None else timeout_s
+        self._ask_for_end(container_id, signal_number(config.stop_signal), patience_s)
+        self._await_end(container_id, patience_s + KILL_GRACE_S)
+
+    def kill(self, container: str, signal_number: int = signal.SIGKILL, *, wait: bool = True) -> None:
+        """Sends a signal to a container's first process; SIGKILL and its stop signal keep it from being restarted.
+
+        Args:
+            container: id, beginning of one, or name.
+            signal_number: which.
+            wait: whether to wait for the end after SIGKILL.
+
+        Raises:
+            Conflict: it does not run.
+        """
+        from wherry.engine import bundle
+
+        container_id = state.find(self.paths, container)
+        config = state.read_config(self.paths, container_id)
+        if not state.monitor_lives(self.paths, container_id):
+            self.recover(container_id)
+            raise Conflict(f"container {config.name} does not run")
+        if signal_number in (signal.SIGKILL, bundle.signal_number(config.stop_signal)):
+            self._ask_for_end(container_id, signal_number, None)
+            if wait and signal_number == signal.SIGKILL:
+                self._await_end(container_id, KILL_GRACE_S)
+            return
+        from wherry.runtime.container import kill
+
+        kill(bundle.runtime_dir(self.paths, container_id), signal_number)
+
+    def restart(self, container: str, timeout_s: float | None = None) -> None:
+        """Stops a container if it runs, and starts it."""
+        container_id = state.find(self.paths, container)
+        self.stop(container_id, timeout_s)
+        self.start(container_id)
+
+    def remove(self, container: str, force: bool = False) -> None:
+        """Removes a container with all that it wrote, but for named volumes.
+
+        Args:
+            container: id, beginning of one, or name.
+            force: kill it first if it runs.
+
+        Raises:
+            Conflict: it runs.
+        """
+        from wherry.engine.volumes import remove_container
+
+        container_id = state.find(self.paths, container)
+        config = state.read_config(self.paths, container_id)
+        if state.monitor_lives(self.paths, container_id):
+            if not force:
+                raise Conflict(
+                    f"container {config.name} is running", hint=f"stop it first, or use `wherry rm -f {config.name}`"
+                )
+            self._ask_for_end(container_id, signal.SIGKILL, None)
+            self._await_end(container_id, KILL_GRACE_S)
+        with state.container_lock(self.paths, container_id):
+            if state.monitor_lives(self.paths, container_id):
+                raise Conflict(f"container {config.name} was started again meanwhile")
+            self._recover_locked(container_id)
+            remove_container(self.paths, config)
+
+    def wait(self, container: str, timeout_s: float | None = None) -> int:
+        """Waits for a container's end.
+
+        Returns:
+            Its exit status; that of its last run when it does not run.
+
+        Raises:
+            Timeout: it still runs.
+            Conflict: it never ran.
+        """
+        container_id = state.find(self.paths, container)
+        config = state.read_config(self.paths, container_id)
+        status = self._await_end(container_id, timeout_s)
+        if status is not None:
+            return status
+        self.recover(container_id)
+        info = describe(config, None, state.read_last(self.paths, container_id))
+        if info.exit_code is None:
+            raise Conflict(f"container {config.name} was never started", hint=f"start it: `wherry start {config.name}`")
+        return info.exit_code
+
+    def _ask_for_end(self, container_id: str, signal_number: int, patience_s: float | None) -> None:
+        """Leaves the wish for the monitor and wakes it; nothing happens when none lives."""
+        from wherry.engine.monitor import write_stop
+
+        told = False
+        while not told:
+            if not state.monitor_lives(self.paths, container_id):
+                self.recover(container_id)
+                return
+            try:
+                write_stop(self.paths, container_id, signal_number=signal_number, timeout_s=patience_s)
+            except FileNotFoundError:
+                return  # it removed itself just now
+            told = self._wake(container_id)
+            if not told:
+                time.sleep(_POLL_S)  # it is being started: it has not said yet who it is
+
+    def _wake(self, container_id: str) -> bool:
+        run = state.read_run(self.paths, container_id)
+        if run is None:
+            return False
+        try:
+            pidfd = os.pidfd_open(run.monitor_pid)
+        except ProcessLookupError:
+            return False
+        try:
+            # the lock is held and the file names its holder: the number means the monitor, and now so does the pidfd
+            if not state.monitor_lives(self.paths, container_id):
+                return True
+            signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(pidfd)
+        return True
+
+    def _await_end(self, container_id: str, timeout_s: float | None) -> int | None:
+        """Waits until no monitor lives; returns the exit status that it left, None when there was no monitor."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            lock_fd = os.open(self.paths.run_dir(container_id) / "monitor.lock", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        waited = False
+        try:
+            while state.lock_is_held(lock_fd):
+                waited = True
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise Timeout(f"container {container_id[:12]} still runs after {timeout_s:g} s")
+                self._sleep_until_end(container_id, left)
+            if not waited:
+                return None
+            text = os.pread(lock_fd, 32, 0).decode(errors="replace").strip()
+            if text.lstrip("-").isdigit():
+                return int(text)
+            self.recover(container_id)
+            return EXIT_KILLED
+        finally:
+            os.close(lock_fd)
+
+    def _sleep_until_end(self, container_id: str, left_s: float | None) -> None:
+        run = state.read_run(self.paths, container_id)
+        pidfd = -1
+        try:
+            if run is not None:
+                pidfd = os.pidfd_open(run.monitor_pid)
+        except ProcessLookupError:
+            pass
+        if pidfd < 0 or not state.monitor_lives(self.paths, container_id):
+            time.sleep(_POLL_S)
+        else:
+            poller = select.poll()
+            poller.register(pidfd, select.POLLIN)
+            poller.poll(None if left_s is None else left_s * 1000)
+        if pidfd >= 0:
+            os.close(pidfd)
+
+    # --- after a monitor was killed
+
+    def recover(self, container_id: str) -> None:
+        """Cleans up after a container whose monitor was killed; does nothing to one that is well or being started."""
+        if not state.is_lost(self.paths, container_id):
+            return
+        with state.container_lock(self.paths, container_id, wait=False) as held:
+            if held:
+                self._recover_locked(container_id)
+
+    def _recover_locked(self, container_id: str) -> None:
+        if not state.is_lost(self.paths, container_id):
+            return
+        from wherry.engine import bundle
+        from wherry.engine.prepare import clean_up
+        from wherry.engine.volumes import remove_container
+        from wherry.runtime.container import delete
+
+        trace.reach("engine.recovering")
+        config = state.read_config(self.paths, container_id)
+        delete(bundle.runtime_dir(self.paths, container_id))
+        for problem in clean_up(self.paths, config, None):
+            raise problem
+        last = state.read_last(self.paths, container_id) or state.LastRun()
+        if not last.finished_s:
+            last = state.LastRun(
+                started_s=last.started_s,
+                finished_s=time.time(),
+                exit_code=EXIT_KILLED,
+                restarts=last.restarts,
+                error="its monitor was killed",
+            )
+            state.write_last(self.paths, container_id, last, durably=not config.spec.rm)
+        state.finish_run(self.paths, container_id)
+        if config.spec.rm:
+            remove_container(self.paths, config)
+
+    # --- looking
+
+    def inspect(self, container: str) -> ContainerInfo:
+        """Returns all about a container.
+
+        Raises:
+            NotFound: there is none.
+        """
+        container_id = state.find(self.paths, container)
+        if not state.monitor_lives(self.paths, container_id):
+            self.recover(container_id)
+            config = state.read_config(self.paths, container_id)
+            return describe(config, None, state.read_last(self.paths, container_id))
+        config = state.read_config(self.paths, container_id)
+        return describe(config, state.read_run(self.paths, container_id), state.read_last(self.paths, container_id))
+
+    def list(self, all: bool = True, labels: Mapping[str, str] | None = None) -> tuple[ContainerInfo, ...]:  # noqa: A002 docker's word
+        """Returns containers, the newest first.
+
+        Args:
+            all: those that do not run, too.
+            labels: only those that have these labels, each with this value; "" takes any value.
+        """
+        found: list[ContainerInfo] = []
+        for container_id in state.all_ids(self.paths):
+            try:
+                info = self.inspect(container_id)
+            except NotFound:
+                continue  # removed while we looked
+            if not all and info.status not in ("running", "restarting"):
+                continue
+            if all_match(info.labels, labels or {}):
+                found.append(info)
+        return tuple(sorted(found, key=lambda info: -info.created_s))
+
+    def logs(
+        self,
+        container: str,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+    ) -> Iterator[LogEntry]:
+        """Gives what a container printed, the oldest first.
+
+        Args:
+            container: id, beginning of one, or name.
+            follow: wait for more until it ends.
+            tail: only that many of the last lines.
+            since: only what is newer, in seconds since 1970.
+        """
+        from wherry.engine.logs import read_logs
+
+        container_id = state.find(self.paths, container)
+        return read_logs(
+            self.paths.container(container_id) / "log",
+            follow=follow,
+            tail=tail,
+            since_s=since,
+            alive=lambda: state.monitor_lives(self.paths, container_id),
+        )
+
+    # --- images and volumes
+
+    def gc_images(self, keep: Iterable[str] = ()) -> tuple[str, ...]:
+        """Removes what is mounted of images that no container uses; see ``rootfs.remove_unused_images``."""
+        from wherry.engine.rootfs import remove_unused_images
+
+        self.paths.make()
+        return remove_unused_images(self.paths, keep)
+
+    def list_volumes(self) -> tuple[str, ...]:
+        """Returns the names of all volumes."""
+        from wherry.engine.volumes import list_volumes
+
+        self.paths.make()
+        return list_volumes(self.paths)
+
+    def remove_volume(self, name: str) -> None:
+        """Removes a volume and what is in it.
+
+        Raises:
+            NotFound: there is none of that name.
+            Conflict: a container uses it.
+        """
+        from wherry.engine.volumes import remove_volume
+
+        remove_volume(self.paths, name)
+
+
+def all_match(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Tells whether `labels` has every wanted label; a wanted value of "" fits any."""
+    return all(key in labels and value in ("", labels[key]) for key, value in wanted.items())

@@ -1,0 +1,91 @@
+"""What is known of a container, put together from its config, its monitor's word and its last run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wherry.engine.spec import ContainerConfig
+from wherry.engine.state import LastRun, ProbeResult, RunState
+from wherry.spec.container import PortMapping
+
+CREATED, RUNNING, RESTARTING, EXITED = "created", "running", "restarting", "exited"
+EXIT_KILLED = 137
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerInfo:
+    """A container as others see it."""
+
+    id: str
+    name: str
+    image: str
+    commit: str
+    status: str
+    """``created``, ``running``, ``restarting`` or ``exited``."""
+    created_s: float
+    command: tuple[str, ...]
+    health: str = ""
+    """``starting``, ``healthy``, ``unhealthy``, or "" without a health check."""
+    failing_streak: int = 0
+    probes: tuple[ProbeResult, ...] = ()
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str = ""
+    """Why it could not be started, or why it ended without a status of its own."""
+    restarts: int = 0
+    pid: int = 0
+    monitor_pid: int = 0
+    started_s: float | None = None
+    finished_s: float | None = None
+    ip: str = ""
+    ports: tuple[PortMapping, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    config: ContainerConfig
+
+
+def describe(config: ContainerConfig, run: RunState | None, last: LastRun | None) -> ContainerInfo:
+    """Joins what is known.
+
+    Args:
+        config: the container's.
+        run: its monitor's word; None when no monitor lives.
+        last: its last run.
+    """
+    started_s = finished_s = exit_code = None
+    status, error, oom, restarts = CREATED, "", False, 0
+    if last is not None:
+        started_s, finished_s, exit_code = last.started_s or None, last.finished_s or None, last.exit_code
+        error, oom, restarts = last.error, last.oom_killed, last.restarts
+        status = EXITED if last.started_s else CREATED
+        if run is None and last.started_s and not last.finished_s:
+            exit_code, error = EXIT_KILLED, error or "the machine went down while it ran"
+    if run is not None and run.status in (RUNNING, RESTARTING):
+        status, started_s, finished_s, exit_code = run.status, run.started_s, None, run.exit_code
+        error, oom, restarts = run.error, False, run.restarts
+        if status == RUNNING:
+            exit_code = None
+    return ContainerInfo(
+        id=config.id,
+        name=config.name,
+        image=config.image,
+        commit=config.commit,
+        status=status,
+        created_s=config.created_s,
+        command=config.argv,
+        health=run.health if run is not None else "",
+        failing_streak=run.failing_streak if run is not None else 0,
+        probes=run.probes if run is not None else (),
+        exit_code=exit_code,
+        oom_killed=oom,
+        error=error,
+        restarts=restarts,
+        pid=run.pid if run is not None else 0,
+        monitor_pid=run.monitor_pid if run is not None else 0,
+        started_s=started_s,
+        finished_s=finished_s,
+        ip=run.ip if run is not None else "",
+        ports=run.ports if run is not None and run.ports else config.spec.ports,
+        labels=config.labels,
+        config=config,
+    )

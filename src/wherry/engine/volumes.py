@@ -1,0 +1,163 @@
+"""Named volumes, and what stands behind each mount of a container.
+
+::
+
+    <root>/volumes/<name>/data        what containers see
+    <root>/volumes/<name>/.new        half filled from an image: garbage whenever <run>/volumes.lock is free
+
+A volume is made when a container first asks for it, and filled with what the image has at the mount point, as
+docker does; ``data`` appears by rename, so that it is never seen half filled. It stays until it is removed by name;
+an anonymous volume goes with its container.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from wherry.core.durable import fsync_dir, make_dirs, map_os_error
+from wherry.core.errors import Conflict, InvalidInput, NotFound
+from wherry.core.lock import file_lock
+from wherry.engine.spec import ContainerConfig
+from wherry.engine.state import Paths, all_ids, drop_container, read_config, remove_tree
+from wherry.linux.beneath import open_in_root
+from wherry.spec.container import MountType
+
+_COPY_BYTES = 1 << 20
+MAX_DEPTH = 256
+
+
+def prepare_volume(paths: Paths, name: str, *, root_fd: int, target: str) -> Path:
+    """Returns the directory of a volume; makes and fills it when it is new.
+
+    Args:
+        paths: of the engine root.
+        name: the volume's.
+        root_fd: the container's root, from which a new volume is filled.
+        target: the mount point in it.
+
+    Raises:
+        NoSpace: the content does not fit; the volume is as it was.
+    """
+    folder = paths.volumes / name
+    data = folder / "data"
+    if data.is_dir():
+        return data
+    with file_lock(paths.run / "volumes.lock", what="the volumes"):
+        if data.is_dir():
+            return data
+        make_dirs(folder, mode=0o711)
+        new = folder / ".new"
+        remove_tree(new)
+        try:
+            new.mkdir(mode=0o755)
+            _fill(new, root_fd, target)
+            fsync_dir(new)
+            new.rename(data)
+            fsync_dir(folder)
+        except OSError as error:
+            remove_tree(new)
+            raise map_os_error(error, "cannot fill the volume", where=folder) from error
+    return data
+
+
+def list_volumes(paths: Paths) -> tuple[str, ...]:
+    """Returns the names of all volumes."""
+    return tuple(sorted(path.name for path in paths.volumes.iterdir() if (path / "data").is_dir()))
+
+
+def remove_volume(paths: Paths, name: str) -> None:
+    """Removes a volume and what is in it.
+
+    Raises:
+        NotFound: there is none of that name.
+        Conflict: a container uses it.
+    """
+    folder = paths.volumes / name
+    if "/" in name or name.startswith(".") or not folder.is_dir():
+        raise NotFound(f"no volume {name!r}")
+    for container_id in all_ids(paths):
+        try:
+            config = read_config(paths, container_id)
+        except NotFound:
+            continue
+        if any(mount.type is MountType.VOLUME and mount.source == name for mount in config.mounts):
+            raise Conflict(f"volume {name!r} is used by container {config.name}", hint="remove the container first")
+    remove_tree(folder)
+
+
+def remove_container(paths: Paths, config: ContainerConfig) -> None:
+    """Removes a container's folders, its name and its anonymous volumes; the caller holds the container's lock."""
+    drop_container(paths, config.id, config.name)
+    for name in config.anonymous_volumes:
+        remove_tree(paths.volumes / name)
+
+
+def _fill(new: Path, root_fd: int, target: str) -> None:
+    try:
+        source = open_in_root(root_fd, target, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    dest = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _copy_directory(source, dest, 0)
+    finally:
+        os.close(dest)
+        os.close(source)
+
+
+def _copy_directory(source: int, dest: int, depth: int) -> None:
+    """Copies what is in one open directory into another: contents, owners, modes, times, extended attributes."""
+    if depth > MAX_DEPTH:
+        raise InvalidInput(f"the image's directory is nested more than {MAX_DEPTH} deep")
+    with os.scandir(source) as entries:
+        names = [entry.name for entry in entries]
+    for name in names:
+        _copy_entry(source, dest, name, depth)
+    _copy_metadata(source, dest)
+
+
+def _copy_entry(source: int, dest: int, name: str, depth: int) -> None:
+    status = os.stat(name, dir_fd=source, follow_symlinks=False)
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFDIR:
+        os.mkdir(name, 0o700, dir_fd=dest)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        inner, made = os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=dest)
+        try:
+            _copy_directory(inner, made, depth + 1)
+        finally:
+            os.close(inner)
+            os.close(made)
+    elif kind == stat.S_IFREG:
+        flags = os.O_NOFOLLOW | os.O_CLOEXEC
+        inner = os.open(name, os.O_RDONLY | flags, dir_fd=source)
+        try:
+            made = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600, dir_fd=dest)
+            try:
+                while os.sendfile(made, inner, None, _COPY_BYTES):
+                    pass
+                _copy_metadata(inner, made)
+                os.fsync(made)
+            finally:
+                os.close(made)
+        finally:
+            os.close(inner)
+    elif kind == stat.S_IFLNK:
+        os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=dest)
+        os.chown(name, status.st_uid, status.st_gid, dir_fd=dest, follow_symlinks=False)
+    elif kind in (stat.S_IFIFO, stat.S_IFSOCK):
+        os.mknod(name, status.st_mode, dir_fd=dest)
+        os.chown(name, status.st_uid, status.st_gid, dir_fd=dest, follow_symlinks=False)
+    # device nodes are not copied: a volume is mounted without devices
+
+
+def _copy_metadata(source: int, dest: int) -> None:
+    status = os.fstat(source)
+    os.fchown(dest, status.st_uid, status.st_gid)
+    for name in os.listxattr(source):
+        if name.startswith(("user.", "security.capability", "system.posix_acl_")):
+            os.setxattr(dest, name, os.getxattr(source, name))
+    os.fchmod(dest, stat.S_IMODE(status.st_mode))
+    os.utime(dest, ns=(status.st_atime_ns, status.st_mtime_ns))
