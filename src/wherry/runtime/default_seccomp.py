@@ -86,9 +86,9 @@ _ALWAYS = " ".join(
 _WITH_CAPABILITY = {
     "CAP_DAC_READ_SEARCH": "open_by_handle_at",
     "CAP_SYS_ADMIN": """
-        bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie lsm_get_self_attr lsm_list_modules lsm_set_self_attr mount mount_setattr move_mount
-        open_tree open_tree_attr perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog umount
-        umount2 unshare
+        bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie lsm_get_self_attr
+        lsm_list_modules lsm_set_self_attr mount mount_setattr move_mount open_tree open_tree_attr perf_event_open
+        quotactl quotactl_fd setdomainname sethostname setns syslog umount umount2 unshare
         """,
     "CAP_SYS_BOOT": "reboot",
     "CAP_SYS_CHROOT": "chroot",
