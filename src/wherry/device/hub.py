@@ -8,6 +8,7 @@ survive a restart, so that the hub never takes an old report for a new one. Noth
 from __future__ import annotations
 
 import base64
+import queue
 import random
 import threading
 import time
@@ -44,10 +45,13 @@ MIN_POLL_S = 1
 MAX_POLL_S = 24 * 3600
 MAX_CHALLENGE_BYTES = 1024
 MAX_LINK_BYTES = 16 * 1024
+MAX_EVENT_DATA_BYTES = 4096
+MAX_WAITING_REPORTS = 32
 _SEQUENCE_BLOCK = 256
 """So many numbers are set aside in one durable write."""
 _CLOCK_STEP_S = 3600
 """The hub's clock is written down when it has gone on by this much."""
+_CONTACT_STEP_S = 60
 _BELL_SILENCE_S = 3.0 * EVENTS_HEARTBEAT_S
 _BELL_MOST_WAIT_S = 300.0
 
@@ -61,7 +65,7 @@ class Link:
     clock_floor_s: int = 0
     """It is not earlier than this: the hub's clock, when last written down."""
     contact_s: int = 0
-    """When the hub last answered, by its own clock."""
+    """When the hub answered last, give or take a minute, by the device's clock."""
     problem: str = ""
     """Why it did not, since then."""
 
@@ -75,10 +79,11 @@ def load_link(path: Path) -> Link:
 
 
 class LinkFile:
-    """``link.json`` and what it is for: numbers that only grow, and a clock that never goes back."""
+    """``link.json`` and what it is for: numbers that only grow, and a clock that never goes back. For any thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         self._link = load_link(path)
         self._next = self._link.next_sequence
 
@@ -88,22 +93,25 @@ class LinkFile:
         Raises:
             NoSpace: no more numbers can be set aside.
         """
-        if self._next >= self._link.next_sequence:
-            self._write(replace(self._link, next_sequence=self._next + _SEQUENCE_BLOCK))
-        self._next += 1
-        return self._next - 1
+        with self._lock:
+            if self._next >= self._link.next_sequence:
+                self._write(replace(self._link, next_sequence=self._next + _SEQUENCE_BLOCK))
+            self._next += 1
+            return self._next - 1
 
-    def heard(self, hub_time_s: int) -> None:
+    def heard(self, hub_time_s: int, device_time_s: int) -> None:
         """Notes that the hub answered, and what its clock says."""
-        floor = max(self._link.clock_floor_s, hub_time_s)
-        link = replace(self._link, clock_floor_s=floor, contact_s=max(hub_time_s, floor), problem="")
-        if self._link.problem or floor - self._link.clock_floor_s >= _CLOCK_STEP_S or not self._link.contact_s:
-            self._write_if_room(link)
+        with self._lock:
+            floor = max(self._link.clock_floor_s, hub_time_s)
+            stale = abs(device_time_s - self._link.contact_s) >= _CONTACT_STEP_S
+            if self._link.problem or stale or floor - self._link.clock_floor_s >= _CLOCK_STEP_S:
+                self._write_if_room(replace(self._link, clock_floor_s=floor, contact_s=device_time_s, problem=""))
 
     def lost(self, problem: str) -> None:
         """Notes why the hub does not answer."""
-        if self._link.problem != problem:
-            self._write_if_room(replace(self._link, problem=problem))
+        with self._lock:
+            if self._link.problem != problem:
+                self._write_if_room(replace(self._link, problem=problem))
 
     def _write_if_room(self, link: Link) -> None:
         try:
@@ -197,16 +205,30 @@ class HubSession:
             )
         return total
 
-    def listen(self, ring: Callable[[], None]) -> None:
-        """Calls `ring` for each event until the stream ends.
+    def prove(self, timeout_s: float) -> None:
+        """Returns when the hub took a new login and answered a call, over new connections.
+
+        Raises:
+            NetworkError: it did not answer in time.
+            NotPermitted: it does not let the device in.
+        """
+        session = HubSession(self._identity, self._key, timeout_s=timeout_s, tries=1)
+        try:
+            session.desired()
+        finally:
+            session.close()
+
+    def listen(self, heard: Callable[[int | None], None]) -> None:
+        """Calls `heard` with the number of the assignment for each event, until the stream ends.
 
         Raises:
             NetworkError: it broke.
         """
         if self.client.token is None:
             self.login()
-        for _ in self.client.events(f"{DEVICE_API}/events", read_timeout_s=_BELL_SILENCE_S):
-            ring()
+        for event in self.client.events(f"{DEVICE_API}/events", read_timeout_s=_BELL_SILENCE_S):
+            if event.event == "desired":
+                heard(_assignment_of(event.data))
 
     def _ask_desired(self) -> Desired:
         headers = {"Accept": "application/json", **({"If-None-Match": self._etag} if self._etag else {})}
@@ -226,15 +248,18 @@ class HubSession:
         return self.client.json("POST", f"{DEVICE_API}/{name}", encode(message), repeat=repeat)
 
     def _logged_in(self, call: Callable[[], _T]) -> _T:
-        if self.client.token is None:
-            self.login()
         try:
+            if self.client.token is None:
+                self.login()
+            try:
+                return call()
+            except HttpError as error:
+                if error.status != 401:
+                    raise
+            self.login()
             return call()
-        except HttpError as error:
-            if error.status != 401:
-                raise
-        self.login()
-        return call()
+        except InvalidInput as error:
+            raise NetworkError(f"the hub answers nonsense: {error.what}", where=self._identity.hub) from error
 
 
 class Doorbell:
@@ -243,12 +268,11 @@ class Doorbell:
     A bell that is broken costs nothing but time: the device still asks by itself.
     """
 
-    def __init__(self, make_session: Callable[[], HubSession], ring: Callable[[], None]) -> None:
+    def __init__(self, make_session: Callable[[], HubSession], heard: Callable[[int | None], None]) -> None:
         self._make_session = make_session
-        self._ring = ring
+        self._heard = heard
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
-        self.connected = False
 
     def start(self) -> None:
         """Begins to listen."""
@@ -264,19 +288,69 @@ class Doorbell:
             begun = time.monotonic()
             session = self._make_session()
             try:
-                session.listen(self._rung)
+                session.listen(self._heard_one)
             except WherryError:
                 pass  # the poll meets the same trouble, and reports it
             finally:
-                self.connected = False
                 session.close()
             failures = 0 if time.monotonic() - begun > _BELL_SILENCE_S else failures + 1
             self._stopped.wait(backoff_s(failures, base_s=1.0, most_s=_BELL_MOST_WAIT_S))
 
-    def _rung(self) -> None:
-        self.connected = True
+    def _heard_one(self, assignment: int | None) -> None:
         if not self._stopped.is_set():
-            self._ring()
+            self._heard(assignment)
+
+
+class Reporter:
+    """Sends reports in a thread, in order, so that no update waits for the hub.
+
+    What cannot be sent is dropped: each poll reports the state anew, and the hub goes by the numbers.
+    """
+
+    def __init__(self, make_session: Callable[[], HubSession], lost: Callable[[str], None]) -> None:
+        self._session = make_session()
+        self._lost = lost
+        self._queue: queue.Queue[Progress | None] = queue.Queue(maxsize=MAX_WAITING_REPORTS)
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+        self._thread.start()
+
+    def send(self, progress: Progress) -> None:
+        """Puts a report in line; the oldest gives way when too many wait."""
+        while True:
+            try:
+                self._queue.put_nowait(progress)
+                return
+            except queue.Full:
+                try:
+                    self._queue.get_nowait()
+                    self._queue.task_done()
+                except queue.Empty:
+                    continue
+
+    def flush(self, timeout_s: float) -> bool:
+        """Waits until all reports are sent or dropped; returns whether they are."""
+        deadline = time.monotonic() + timeout_s
+        while self._queue.unfinished_tasks:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def stop(self, timeout_s: float) -> None:
+        """Sends what can be sent in `timeout_s` and ends."""
+        if self.flush(timeout_s):
+            self._queue.put(None)
+            self._thread.join(timeout_s)
+            self._session.close()
+
+    def _run(self) -> None:
+        while (progress := self._queue.get()) is not None:
+            try:
+                self._session.report(progress)
+            except WherryError as error:
+                self._lost(str(error))
+            finally:
+                self._queue.task_done()
 
 
 def poll_delay_s(desired: Desired, *, random_01: Callable[[], float] = random.random) -> float:
@@ -289,6 +363,15 @@ def poll_delay_s(desired: Desired, *, random_01: Callable[[], float] = random.ra
 def backoff_s(failures: int, *, base_s: float, most_s: float, random_01: Callable[[], float] = random.random) -> float:
     """Returns how long to wait after so many failures in a row: doubling, bounded, with jitter."""
     return float(min(most_s, base_s * 2 ** min(max(failures, 0), 30)) * (0.5 + 0.5 * random_01()))
+
+
+def _assignment_of(data: str) -> int | None:
+    try:
+        value = jsonio.loads(data, max_bytes=MAX_EVENT_DATA_BYTES)
+    except InvalidInput:
+        return None
+    number = value.get("assignment") if isinstance(value, dict) else None
+    return number if isinstance(number, int) else None
 
 
 def _challenge_bytes(text: str, hub: str) -> bytes:

@@ -52,6 +52,9 @@ class Container(Protocol):
         """When it was started last, by the device's clock."""
 
     @property
+    def pid(self) -> int | None:
+        """Of its first process; None or 0 when it does not run."""
+    @property
     def labels(self) -> Mapping[str, str]:
         """Its labels."""
 

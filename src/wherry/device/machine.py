@@ -104,6 +104,8 @@ class State:
     assignment: int = 0
     """The hub's newest assignment that was taken up, whatever became of it."""
     outcome: Outcome | None = None
+    dirty: bool = False
+    """Whether an update may have left things that nothing needs."""
 
     @property
     def phase(self) -> UpdateState:
@@ -186,9 +188,16 @@ class Unwell:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
-    """The current revision's apps run again and the candidate's are gone."""
+    """The current revision's apps run again and the candidate's do not. `problem`: what did not go well in that."""
+
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What nothing needs is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +219,7 @@ Event: TypeAlias = (
     | Retry
     | Unwell
     | Restored
+    | Cleaned
     | Restarted
 )
 
@@ -263,6 +273,8 @@ def advance(state: State, event: Event) -> Step:
             return _restarted(state)
         case Withdrawn():
             return _withdrawn(state, event.reason)
+        case Cleaned() if state.candidate is None:
+            return Step(state=replace(state, dirty=False))
         case _:
             pass
     candidate = state.candidate
@@ -275,7 +287,8 @@ def advance(state: State, event: Event) -> Step:
         case Unwell() if phase in _ON_TRIAL:
             return _to(state, replace(candidate, phase=UpdateState.ROLLING_BACK, reason=event.reason))
         case Restored() if phase is UpdateState.ROLLING_BACK:
-            return _ended(state, candidate, UpdateState.ROLLED_BACK, candidate.reason)
+            problem = f"; on the way back: {event.problem}" if event.problem else ""
+            return _ended(state, candidate, UpdateState.ROLLED_BACK, candidate.reason + problem)
         case Refused() if phase in _BEFORE_SWITCH:
             return _ended(state, candidate, UpdateState.REFUSED, event.reason)
         case Broke() if phase in _BEFORE_SWITCH - {UpdateState.FAILED}:
@@ -316,6 +329,7 @@ def _ordered(state: State, order: Order) -> Step:
         candidate=Candidate(order=order, phase=UpdateState.PLANNING),
         assignment=order.assignment if order.origin is Origin.HUB else state.assignment,
         outcome=outcome,
+        dirty=True,
     )
     return Step(state=following, actions=(*first, Action.REPORT, Action.PLAN))
 
@@ -330,7 +344,7 @@ def _withdrawn(state: State, reason: str) -> Step:
 def _restarted(state: State) -> Step:
     candidate = state.candidate
     if candidate is None:
-        return Step(state=state)
+        return Step(state=state, actions=(Action.CLEAN,) if state.dirty else ())
     if candidate.phase in _ON_TRIAL:
         if candidate.trials >= MAX_TRIALS:
             reason = f"the device stopped {candidate.trials} times while it tried this revision"

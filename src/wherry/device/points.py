@@ -53,7 +53,6 @@ class Point(enum.StrEnum):
     TEST_PASSED = "device.test.passed"
 
     RESTORE_BEGUN = "device.restore.begun"
-    RESTORE_REMOVED = "device.restore.removed"
     RESTORE_DONE = "device.restore.done"
 
     CLEAN_BEGUN = "device.clean.begun"

@@ -59,7 +59,8 @@ def why_not(disk: Disk, *, disk_bytes: int, objects: int) -> str | None:
     if needed > usable:
         return (
             f"it needs {format_size(needed)} ({needed} bytes), and {format_size(usable)} ({usable} bytes) are "
-            f"available: {format_size(disk.free_bytes)} are free, of which {format_size(disk.reserve_bytes)} are kept in reserve"
+            f"available: {format_size(disk.free_bytes)} are free, of which {format_size(disk.reserve_bytes)} "
+            "are kept in reserve"
         )
     if disk.free_inodes is not None and objects > disk.free_inodes:
         return f"it needs {objects} files, and the file system has room for {disk.free_inodes}"
