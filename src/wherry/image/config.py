@@ -85,7 +85,11 @@ def parse_config(raw: bytes, *, where: object = None) -> ImageConfig:
     Raises:
         InvalidInput: it is not one, or a part that Wherry reads is malformed; names the part.
     """
-    reader = _Reader(jsonio.loads(raw, where=where, max_bytes=MAX_CONFIG_BYTES), "", where)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise InvalidInput("not JSON in UTF-8", where=where) from None
+    reader = _Reader(jsonio.loads(text, where=where, max_bytes=MAX_CONFIG_BYTES), "", where)
     config = reader.part("config")
     rootfs = reader.part("rootfs")
     diff_ids = rootfs.strings("diff_ids") or ()

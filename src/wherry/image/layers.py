@@ -19,6 +19,7 @@ from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
 from wherry.image.tar import EntryType, TarEntry, TarReader
 from wherry.store.objects import DirMeta, FileHeader, Xattrs
+from wherry.store.repo import Repo
 from wherry.store.tree import TreeBuilder
 
 MAX_LINK_FOLLOWS = 40
@@ -37,6 +38,7 @@ _LEFT_OUT_XATTRS = (b"security.selinux", b"trusted.overlay.")
 class Flattener:
     """Lays layers into a tree, the lowest first. Made for one image."""
 
+    repo: Repo
     tree: TreeBuilder
     note: Callable[[str], None]
     """Told about what is left out."""
@@ -197,8 +199,8 @@ class Flattener:
             found = self.tree.lookup("/".join(real))
             if not isinstance(found, str):
                 continue
-            target = self.links.get(found)
-            if target is None:
+            target = self._link_target(found)
+            if not target:
                 if not any(pending):
                     break
                 raise InvalidInput(f"a file is in the way of a directory: {'/'.join(real)[:200]!r}")
@@ -208,6 +210,14 @@ class Flattener:
             real = [] if target.startswith("/") else real[:-1]
             pending.extend(target.split("/")[::-1])
         return "/".join(real)
+
+    def _link_target(self, checksum: Checksum) -> str:
+        """Returns the target of a symbolic link, "" for a regular file."""
+        if checksum in self.sizes:
+            return ""
+        if checksum not in self.links:
+            self.links[checksum] = self.repo.load_file_header(checksum).symlink_target
+        return self.links[checksum]
 
 
 def _clean(name: str) -> list[str]:

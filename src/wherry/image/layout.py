@@ -1,0 +1,152 @@
+"""OCI image layouts: ``oci-layout``, ``index.json`` and ``blobs/``; which image of several is meant, and what is in it.
+
+Every blob is checked against digest and size of the descriptor that names it. Docker's manifests and manifest
+lists of version 2 are read as well. Refused: artifacts that are no images, digests other than sha256.
+
+Source: OCI image-spec 1.1, image-layout.md, image-index.md, manifest.md, descriptor.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wherry.core.digest import Digest, checksum_of, parse_digest
+from wherry.core.errors import IntegrityError, InvalidInput, NotFound, Unsupported
+from wherry.image.blobs import MAX_JSON_BYTES, Blobs, read_json
+from wherry.image.config import MAX_LAYERS
+from wherry.image.packed import LayerBlob, PackedImage, field, load_object
+from wherry.image.platforms import Platform, choose
+
+MAX_NESTED_INDEXES = 4
+MAX_MANIFESTS = 10_000
+
+_REF_NAME = "org.opencontainers.image.ref.name"
+_CONTAINERD_NAME = "io.containerd.image.name"
+_CONFIG_TYPES = (
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
+)
+
+
+def is_layout(blobs: Blobs) -> bool:
+    """Tells whether these files are an image layout."""
+    return blobs.has("oci-layout") and blobs.has("index.json")
+
+
+def read_layout(blobs: Blobs, *, tag: str | None, platform: Platform, where: object) -> PackedImage:
+    """Finds an image in a layout.
+
+    Args:
+        blobs: the layout's files.
+        tag: what the index calls it, as a whole or from the last colon on; None: the only one there is.
+        platform: which one to take where there are several.
+        where: the layout's name, for errors.
+
+    Raises:
+        NotFound: there is no such image.
+        InvalidInput: the layout is malformed, or holds several images and `tag` is None.
+        IntegrityError: a blob has another digest or size than it should have.
+        Unsupported: it is an artifact, not an image.
+    """
+    version = load_object(blobs, "oci-layout", where=where).get("imageLayoutVersion")
+    if not isinstance(version, str) or not version.startswith("1."):
+        raise Unsupported(f"an image layout of version {version!r}", where=where)
+    index = load_object(blobs, "index.json", where=where)
+    descriptor = _by_tag(_manifests(index, where), tag, where)
+    names = [name for name in _names(descriptor) if name]
+    for _ in range(MAX_NESTED_INDEXES):
+        name, digest, _ = _blob(blobs, descriptor, where)
+        document = load_object(blobs, name, where=where, digest=digest)
+        if "manifests" not in document:
+            return _image(blobs, document, digest, tuple(names), where)
+        descriptor = _by_platform(_manifests(document, where), platform, where)
+    raise InvalidInput(f"indexes nested deeper than {MAX_NESTED_INDEXES}", where=where)
+
+
+def _manifests(index: dict[str, Any], where: object) -> list[dict[str, Any]]:
+    found = field(index, "manifests", list, where=where)
+    if len(found) > MAX_MANIFESTS or not all(isinstance(item, dict) for item in found):
+        raise InvalidInput("manifests: not a list of descriptors", where=where)
+    return list(found)
+
+
+def _names(descriptor: dict[str, Any]) -> list[str]:
+    annotations = descriptor.get("annotations")
+    if not isinstance(annotations, dict):
+        return []
+    return [str(annotations.get(key) or "") for key in (_CONTAINERD_NAME, _REF_NAME)]
+
+
+def _by_tag(manifests: list[dict[str, Any]], tag: str | None, where: object) -> dict[str, Any]:
+    if tag is None:
+        if len({item.get("digest") for item in manifests}) == 1:
+            return manifests[0]
+        if not manifests:
+            raise NotFound("the layout holds no image", where=where)
+        found = manifests
+    else:
+        exact = [item for item in manifests if tag in _names(item)]
+        found = exact or [item for item in manifests if any(name.endswith(f":{tag}") for name in _names(item))]
+        if len({item.get("digest") for item in found}) == 1:
+            return found[0]
+    known = ", ".join(sorted({name for item in manifests for name in _names(item) if name})) or "none has a name"
+    if not found:
+        raise NotFound(f"no image {tag!r} in the layout", where=where, hint=f"there are: {known}")
+    raise InvalidInput("the layout holds several images", where=where, hint=f"name one of them: {known}")
+
+
+def _by_platform(manifests: list[dict[str, Any]], wanted: Platform, where: object) -> dict[str, Any]:
+    if len(manifests) == 1:
+        return manifests[0]
+    offered = [_platform(item.get("platform")) for item in manifests]
+    index = choose(wanted, offered)
+    if index is None:
+        known = ", ".join(sorted({str(item) for item in offered if item.architecture not in ("", "unknown")}))
+        raise NotFound(
+            f"the image is not there for {wanted}",
+            where=where,
+            hint=f"choose with --platform; there are: {known or 'none'}",
+        )
+    return manifests[index]
+
+
+def _platform(value: Any) -> Platform:
+    if not isinstance(value, dict):
+        return Platform()
+    texts = {key: value.get(key) for key in ("os", "architecture", "variant")}
+    return Platform(**{key: text for key, text in texts.items() if isinstance(text, str)})
+
+
+def _blob(blobs: Blobs, descriptor: dict[str, Any], where: object) -> tuple[str, Digest, int]:
+    """Returns a blob's name, digest and size, once its size is right."""
+    digest = parse_digest(field(descriptor, "digest", str, where=where), where=where)
+    size = field(descriptor, "size", int, where=where)
+    name = f"blobs/sha256/{checksum_of(digest)}"
+    found = blobs.size(name)
+    if found != size:
+        raise IntegrityError(f"a blob has {found} bytes instead of {size}", where=f"{where}: {name}")
+    return name, digest, size
+
+
+def _image(
+    blobs: Blobs, manifest: dict[str, Any], digest: Digest, names: tuple[str, ...], where: object
+) -> PackedImage:
+    descriptor = field(manifest, "config", dict, where=where)
+    kind = descriptor.get("mediaType")
+    if kind not in _CONFIG_TYPES:
+        raise Unsupported(f"an artifact, not an image: its config is {str(kind)[:80]}", where=where)
+    config_name, config_digest, size = _blob(blobs, descriptor, where)
+    if size > MAX_JSON_BYTES:
+        raise InvalidInput(f"a config of {size} bytes", where=where)
+    layers = []
+    for item in field(manifest, "layers", list, where=where)[: MAX_LAYERS + 1]:
+        name, layer_digest, layer_size = _blob(blobs, item, where)
+        layers.append(LayerBlob(blobs=blobs, name=name, where=f"{where}: {name}", digest=layer_digest, size=layer_size))
+    if len(layers) > MAX_LAYERS:
+        raise InvalidInput(f"more than {MAX_LAYERS} layers", where=where)
+    return PackedImage(
+        config=read_json(blobs, config_name, where=where, digest=config_digest),
+        layers=tuple(layers),
+        digest=digest,
+        names=names,
+    )
