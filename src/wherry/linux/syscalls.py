@@ -128,8 +128,8 @@ sigpending:,73,73, sigprocmask:,126,126, sigreturn:,119,119, sigsuspend:,72,72, 
 socketcall:,102,, socketpair:53,360,288,199 splice:275,313,340,76 ssetmask:,69,, stat:4,106,106, stat64:,195,195,
 statfs:137,99,99,43 statfs64:,268,266, statx:332,383,397,291 stime:,25,, stty:,31,, swapoff:168,115,115,225
 swapon:167,87,87,224 symlink:88,83,83, symlinkat:266,304,331,36 sync:162,36,36,81 sync_file_range:277,314,,84
-syncfs:306,344,373,267 sysfs:139,135,135, sysinfo:99,116,116,179 syslog:103,103,103,116 tee:276,315,342,77
-tgkill:234,270,268,131 time:201,13,, timer_create:222,259,257,107 timer_delete:226,263,261,111
+sync_file_range2:,,341, syncfs:306,344,373,267 sysfs:139,135,135, sysinfo:99,116,116,179 syslog:103,103,103,116
+tee:276,315,342,77 tgkill:234,270,268,131 time:201,13,, timer_create:222,259,257,107 timer_delete:226,263,261,111
 timer_getoverrun:225,262,260,109 timer_gettime:224,261,259,108 timer_gettime64:,408,408,
 timer_settime:223,260,258,110 timer_settime64:,409,409, timerfd_create:283,322,350,85 timerfd_gettime:287,326,354,87
 timerfd_gettime64:,410,410, timerfd_settime:286,325,353,86 timerfd_settime64:,411,411, times:100,43,43,153
