@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from wherry.core.digest import Checksum, Ref
 from wherry.core.durable import map_os_error
@@ -27,7 +27,6 @@ from wherry.store.walk import check_depth
 
 if TYPE_CHECKING:
     from wherry.store.repo import Repo
-    from wherry.store.transaction import Transaction
 
 REF_BINDING = "ostree.ref-binding"
 _INLINE_BYTES = 64 * 1024
@@ -94,8 +93,8 @@ class Modifier:
     """Called with each path below the root, like ``/usr/bin/sh``; True leaves it out."""
     skip_special: bool = False
     """Leave out devices, pipes and sockets instead of refusing them."""
-    statoverride: Mapping[str, int] | None = None
-    """Mode bits by path: added to the mode, or put in its place when ``=``; see ``parse_statoverride``."""
+    statoverride: Mapping[str, tuple[bool, int]] | None = None
+    """Permission bits by path, like ``/usr/bin/su``: whether they replace those that are there, or are added."""
 
     def owner(self, status: os.stat_result) -> tuple[int, int]:
         """Returns uid and gid as they are committed."""
@@ -108,7 +107,8 @@ class Modifier:
         if self.canonical_permissions and not stat.S_ISLNK(mode):
             mode &= stat.S_IFMT(mode) | 0o755
         if self.statoverride and path in self.statoverride:
-            mode |= self.statoverride[path]
+            replaces, bits = self.statoverride[path]
+            mode = (stat.S_IFMT(mode) if replaces else mode) | bits
         return mode
 
 
@@ -198,21 +198,39 @@ def write_directory(
         modifier = replace(modifier, canonical_permissions=True, no_xattrs=True)
     if repo.disable_xattrs:
         modifier = replace(modifier, no_xattrs=True)
-    with repo.transaction() as transaction, ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        writer = _DirectoryWriter(transaction, modifier, pool, path, progress)
+    with repo.transaction() as transaction:
+        return hash_directory(transaction, path, modifier, progress=progress)
+
+
+class ObjectWriter(Protocol):
+    """A transaction, or what stands in its place to compute checksums only."""
+
+    def write_file(self, header: FileHeader, source: bytes | BinaryIO | None = None, /) -> Checksum:
+        """Takes a file; returns its checksum."""
+
+    def write_metadata(self, kind: ObjectType, data: bytes, /) -> Checksum:
+        """Takes a dirtree or dirmeta; returns its checksum."""
+
+
+def hash_directory(
+    writer: ObjectWriter, path: Path, modifier: Modifier, *, progress: Progress = QUIET
+) -> tuple[Checksum, Checksum]:
+    """Hands all files and directories below `path` to `writer`; see ``write_directory``."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        reader = _DirectoryReader(writer, modifier, pool, path, progress)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                pending = writer.read(fd, "/", 0)
+                directory = reader.read(fd, "/", 0)
             finally:
                 os.close(fd)
+            return directory.write(writer)
         except OSError as error:
             pool.shutdown(wait=True, cancel_futures=True)
             raise map_os_error(error, "cannot read the directory", where=error.filename or path) from error
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-        return pending.write(transaction)
 
 
 class _Directory:
@@ -223,21 +241,21 @@ class _Directory:
         self.files: list[tuple[str, Checksum | Future[Checksum]]] = []
         self.dirs: list[tuple[str, _Directory]] = []
 
-    def write(self, transaction: Transaction) -> tuple[Checksum, Checksum]:
+    def write(self, writer: ObjectWriter) -> tuple[Checksum, Checksum]:
         """Waits for the files and writes the dirtree; returns it and the dirmeta."""
         tree = DirTree(
             files=tuple((name, item if isinstance(item, str) else item.result()) for name, item in self.files),
-            dirs=tuple((name, *below.write(transaction)) for name, below in self.dirs),
+            dirs=tuple((name, *below.write(writer)) for name, below in self.dirs),
         )
         data = objects.serialize_dirtree(tree)
-        return transaction.write_metadata(ObjectType.DIRTREE, data), self._meta
+        return writer.write_metadata(ObjectType.DIRTREE, data), self._meta
 
 
-class _DirectoryWriter:
+class _DirectoryReader:
     def __init__(
-        self, transaction: Transaction, modifier: Modifier, pool: ThreadPoolExecutor, base: Path, progress: Progress
+        self, writer: ObjectWriter, modifier: Modifier, pool: ThreadPoolExecutor, base: Path, progress: Progress
     ) -> None:
-        self._transaction = transaction
+        self._writer = writer
         self._modifier = modifier
         self._pool = pool
         self._base = base
@@ -314,8 +332,8 @@ class _DirectoryWriter:
                 raise InvalidInput("changed while it was read", where=self._where(full))
             header = self._header(status, full, "", () if self._modifier.no_xattrs else files.read_xattrs(fd))
             if status.st_size > _INLINE_BYTES:
-                return self._transaction.write_file(header, file)
-            return self._transaction.write_file(header, file.readall())
+                return self._writer.write_file(header, file)
+            return self._writer.write_file(header, file.readall())
 
     def _write_symlink(self, fd: int, name: str, full: str, status: os.stat_result) -> Checksum:
         target = os.readlink(name, dir_fd=fd)
@@ -323,7 +341,7 @@ class _DirectoryWriter:
         xattrs: Xattrs = ()
         if not self._modifier.no_xattrs:
             xattrs = files.read_xattrs(Path(f"/proc/self/fd/{fd}/{name}"), follow=False)
-        return self._transaction.write_file(self._header(status, full, target, xattrs), None)
+        return self._writer.write_file(self._header(status, full, target, xattrs), None)
 
     def _header(self, status: os.stat_result, full: str, target: str, xattrs: Xattrs) -> FileHeader:
         uid, gid = self._modifier.owner(status)
@@ -337,7 +355,7 @@ class _DirectoryWriter:
         meta = DirMeta(uid=uid, gid=gid, mode=mode, xattrs=() if self._modifier.no_xattrs else files.read_xattrs(fd))
         if meta not in self._metas:
             data = objects.serialize_dirmeta(meta)
-            self._metas[meta] = self._transaction.write_metadata(ObjectType.DIRMETA, data)
+            self._metas[meta] = self._writer.write_metadata(ObjectType.DIRMETA, data)
         return self._metas[meta]
 
     def _where(self, full: str) -> str:

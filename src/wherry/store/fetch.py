@@ -24,7 +24,8 @@ from wherry.core.http import HttpClient, Response, backoff
 from wherry.core.trace import reach
 from wherry.store import ofd
 from wherry.store.objects import MAX_METADATA_BYTES, Mode, ObjectType, object_name
-from wherry.store.transaction import Receiver, Transaction
+from wherry.store.receive import Receiver
+from wherry.store.transaction import Transaction
 
 PARTS = "tmp/wherry-parts"
 PART_BYTES = 256 * 1024

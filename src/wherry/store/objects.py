@@ -23,7 +23,7 @@ import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from wherry.core.digest import Checksum, is_checksum
 from wherry.core.errors import IntegrityError, InvalidInput
@@ -33,6 +33,7 @@ from wherry.store.variant import Variant
 MAX_METADATA_BYTES = 32 * 1024 * 1024
 """The longest commit, dirtree, dirmeta, commitmeta or file header that is read."""
 MAX_NAME_BYTES = 255
+_HASH_BYTES = 1024 * 1024
 COMMIT_TYPE = "(a{sv}aya(say)sstayay)"
 DIRTREE_TYPE = "(a(say)a(sayay))"
 XATTRS_TYPE = "a(ayay)"
@@ -212,6 +213,17 @@ def hash_head(header: FileHeader) -> bytes:
     check_file_mode(header.mode)
     fixed = struct.pack(">IIII", header.uid, header.gid, header.mode, 0)
     return _file_head(fixed, header, sorted_xattrs(header.xattrs))
+
+
+def file_checksum(header: FileHeader, source: bytes | BinaryIO | None = None) -> Checksum:
+    """Returns the checksum of a file object with this content, which is read to its end."""
+    digest = hashlib.sha256(hash_head(header))
+    if isinstance(source, bytes):
+        digest.update(source)
+    elif source is not None:
+        while piece := source.read(_HASH_BYTES):
+            digest.update(piece)
+    return Checksum(digest.hexdigest())
 
 
 def archive_head(header: FileHeader, size: int) -> bytes:

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
-from wherry.core.errors import NotPermitted, WherryError
+from wherry.core.errors import IntegrityError, NotPermitted, WherryError
 from wherry.store import content, files, objects
 from wherry.store.objects import FileHeader, Mode
 
@@ -126,3 +127,13 @@ def object_error(error: OSError, where: object) -> WherryError:
             mapped.what, where=where, hint="only root can write owners and attributes; mode bare-user needs no root"
         )
     return mapped
+
+
+def check_expected(checksum: Checksum, expected: Checksum | None) -> None:
+    """Compares a file object's checksum with the one that it should have.
+
+    Raises:
+        IntegrityError: they differ.
+    """
+    if expected is not None and checksum != expected:
+        raise IntegrityError(f"an object is not what its name says: got {checksum}", where=expected)

@@ -91,13 +91,21 @@ def reachable(repo: Repo, commit: Checksum, *, parents: int = 0) -> set[tuple[Ob
     return found
 
 
-def add_tree(repo: Repo, tree: Checksum, meta: Checksum, found: set[tuple[ObjectType, Checksum]]) -> None:
-    """Adds all that a directory is made of to `found`; what is in `found` already is not gone through again."""
+def add_tree(
+    repo: Repo, tree: Checksum, meta: Checksum, found: set[tuple[ObjectType, Checksum]], *, partial: bool = False
+) -> None:
+    """Adds all that a directory is made of to `found`; what is in `found` already is not gone through again.
+
+    Raises:
+        NotFound: a dirtree is not there, and it is not said to be `partial`.
+    """
     found.add((ObjectType.DIRMETA, meta))
     pending = [tree]
     while pending:
         current = pending.pop()
         if (ObjectType.DIRTREE, current) in found:
+            continue
+        if partial and not repo.has(ObjectType.DIRTREE, current):
             continue
         found.add((ObjectType.DIRTREE, current))
         entries = repo.load_dirtree(current)
