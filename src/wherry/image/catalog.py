@@ -53,7 +53,7 @@ class Images:
     """The images of one repository."""
 
     def __init__(self, repo: Repo) -> None:
-        self._repo = repo
+        self.repo = repo
 
     def list(self) -> tuple[ImageRecord, ...]:
         """Returns all images, sorted by name."""
@@ -100,13 +100,15 @@ class Images:
             doomed = [record.reference.ref]
         else:
             doomed = [ref for ref, commit in refs.items() if commit == record.commit]
-        with self._repo.transaction() as transaction:
+        if not doomed:
+            raise NotFound("the image has no name here to take away", where=name)
+        with self.repo.transaction() as transaction:
             for ref in doomed:
                 transaction.set_ref(ref, None)
         return tuple(Reference.from_ref(ref) for ref in doomed)
 
     def _refs(self) -> dict[Ref, Checksum]:
-        return self._repo.refs(REF_PREFIX.rstrip("/"))
+        return self.repo.refs(REF_PREFIX.rstrip("/"))
 
     def _by_reference(self, name: str) -> ImageRecord | None:
         try:
@@ -141,7 +143,7 @@ class Images:
             raise Conflict(f"several images begin with {digits}", where=images, hint="give more digits, or the name")
         if found:
             return next(iter(found.values()))
-        if is_checksum(digits) and self._repo.has(ObjectType.COMMIT, Checksum(digits)):
+        if is_checksum(digits) and self.repo.has(ObjectType.COMMIT, Checksum(digits)):
             return self._record(Checksum(digits), None)
         return None
 
@@ -153,7 +155,7 @@ class Images:
         return f"did you mean {near[0]}?" if near else _HINT
 
     def _record(self, commit: Checksum, ref: Ref | None) -> ImageRecord:
-        metadata = self._repo.load_commit(commit).metadata
+        metadata = self.repo.load_commit(commit).metadata
         config, digest, name = (metadata.get(key) for key in (CONFIG_KEY, DIGEST_KEY, REFERENCE_KEY))
         size = metadata.get(SIZE_KEY, 0)
         if not (
