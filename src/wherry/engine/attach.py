@@ -104,10 +104,10 @@ def run_client(
         WherryError: the monitor died.
     """
     keys = DetachFilter() if terminal_fd is not None and stdin_fd is not None else None
-    with _signals(send_signal) as wake_fd, raw_terminal(terminal_fd if stdin_fd is not None else None):
+    with forwarded_signals(send_signal) as wake_fd, raw_terminal(terminal_fd if stdin_fd is not None else None):
         outbox: list[bytes] = []
         if terminal_fd is not None:
-            outbox.append(WINDOW + _window(terminal_fd))
+            outbox.append(WINDOW + WINDOW_SIZE.pack(*window_of(terminal_fd)))
         elif stdin_fd is None:
             outbox.append(STDIN_END)
         poller = select.poll()
@@ -123,7 +123,7 @@ def run_client(
                 if fd == wake_fd:
                     numbers = os.read(wake_fd, 64)
                     if terminal_fd is not None and signal.SIGWINCH in numbers:
-                        outbox.append(WINDOW + _window(terminal_fd))
+                        outbox.append(WINDOW + WINDOW_SIZE.pack(*window_of(terminal_fd)))
                 elif fd == line.fileno():
                     if event & select.POLLOUT and outbox and _send(line, outbox[0]):
                         del outbox[0]
@@ -183,9 +183,9 @@ def _receive(line: socket.socket, stdout_fd: int, stderr_fd: int) -> int | None:
         packet = b""
     kind, data = packet[:1], packet[1:]
     if kind == STDOUT:
-        _write_all(stdout_fd, data)
+        write_all(stdout_fd, data)
     elif kind == STDERR:
-        _write_all(stderr_fd, data)
+        write_all(stderr_fd, data)
     elif kind == EXIT:
         return int(EXIT_STATUS.unpack(data)[0])
     elif not packet:
@@ -195,7 +195,8 @@ def _receive(line: socket.socket, stdout_fd: int, stderr_fd: int) -> int | None:
     return None
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
+    """Writes everything, also to a descriptor that does not block."""
     view = memoryview(data)
     while view:
         try:
@@ -204,12 +205,13 @@ def _write_all(fd: int, data: bytes) -> None:
             select.select([], [fd], [])
 
 
-def _window(fd: int) -> bytes:
+def window_of(fd: int) -> tuple[int, int]:
+    """Returns a terminal's rows and columns; 24 and 80 where it has none."""
     try:
         size = os.get_terminal_size(fd)
     except OSError:
-        return WINDOW_SIZE.pack(24, 80)
-    return WINDOW_SIZE.pack(min(size.lines, 0xFFFF), min(size.columns, 0xFFFF))
+        return 24, 80
+    return min(size.lines, 0xFFFF), min(size.columns, 0xFFFF)
 
 
 @contextmanager
@@ -230,7 +232,7 @@ def raw_terminal(fd: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def _signals(send_signal: Callable[[int], None]) -> Iterator[int]:
+def forwarded_signals(send_signal: Callable[[int], None]) -> Iterator[int]:
     """Forwards signals while the block runs; gives a descriptor that gets the number of each that came."""
     reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 

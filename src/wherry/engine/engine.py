@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wherry.core import trace
 from wherry.core.digest import Checksum
@@ -27,6 +27,7 @@ from wherry.engine.state import Paths
 
 if TYPE_CHECKING:
     from wherry.engine.logs import LogEntry
+    from wherry.engine.users import Identity
     from wherry.store.repo import Repo
 
 KILL_GRACE_S = 30.0
@@ -228,6 +229,118 @@ class Engine:
             self.kill(container_id, number, wait=False)
         except WherryError:
             pass  # it is on its way out
+
+    def exec(
+        self,
+        container: str,
+        args: tuple[str, ...],
+        *,
+        env: Mapping[str, str] | None = None,
+        user: str | None = None,
+        working_dir: str | None = None,
+        privileged: bool = False,
+        tty: bool = False,
+        stdin_fd: int | None = None,
+        stdout_fd: int = 1,
+        stderr_fd: int = 2,
+        terminal_fd: int | None = None,
+        started_fd: int | None = None,
+    ) -> int:
+        """Runs a further command in a container that runs, and waits for its end.
+
+        Args:
+            container: id, beginning of one, or name.
+            args: the command.
+            env: more environment.
+            user: ``USER[:GROUP]``; None takes the container's.
+            working_dir: None takes the container's.
+            privileged: with all capabilities.
+            tty: with a terminal of its own.
+            stdin_fd: its input; None gives it none.
+            stdout_fd: its output.
+            stderr_fd: its errors.
+            terminal_fd: the person's terminal, with `tty`.
+            started_fd: told when the command runs (``launch.await_report``).
+
+        Returns:
+            The command's exit status.
+
+        Raises:
+            Conflict: the container does not run.
+            CommandNotFound: there is no such command in it.
+        """
+        from wherry.engine import bundle
+        from wherry.engine.console import serve
+        from wherry.runtime.container import Stdio, exec_process
+
+        info = self.inspect(container)
+        if info.status != "running":
+            raise Conflict(
+                f"container {info.name} is not running", hint=f"start it: `wherry container start {info.name}`"
+            )
+        process = bundle.build_process(
+            info.config,
+            self._identity(info, info.config.user if user is None else user),
+            args,
+            terminal=tty,
+            env=tuple(f"{key}={value}" for key, value in (env or {}).items()),
+            working_dir=working_dir,
+            privileged=privileged,
+        )
+        null_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            input_fd = null_fd if stdin_fd is None else stdin_fd
+            stdio = None if tty else Stdio(stdin_fd=input_fd, stdout_fd=stdout_fd, stderr_fd=stderr_fd)
+            executed = exec_process(bundle.runtime_dir(self.paths, info.id), process, stdio=stdio)
+        finally:
+            os.close(null_fd)
+        if started_fd is not None:
+            from wherry.engine.launch import report_started
+
+            report_started(started_fd)
+        return serve(executed, stdin_fd=stdin_fd, stdout_fd=stdout_fd, terminal_fd=terminal_fd if tty else None)
+
+    def exec_detached(self, container: str, args: tuple[str, ...], **options: Any) -> None:
+        """Runs a further command in a container, and comes back when it runs.
+
+        Args:
+            container: id, beginning of one, or name.
+            args: the command.
+            **options: as of `exec`, but for streams.
+        """
+        from wherry.engine.launch import await_report, fork_monitor, report_error
+
+        info = self.inspect(container)
+        ready_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+
+        def work(fds: dict[str, int]) -> None:
+            try:
+                self.exec(info.id, args, stdin_fd=None, started_fd=fds["ready"], **options)
+            except WherryError as error:
+                report_error(fds["ready"], error)
+
+        try:
+            fork_monitor(work, {"ready": write_fd})
+            os.close(write_fd)
+            write_fd = -1
+            await_report(ready_fd)
+        finally:
+            os.close(ready_fd)
+            if write_fd >= 0:
+                os.close(write_fd)
+
+    def _identity(self, info: ContainerInfo, user: str) -> Identity:
+        """Looks a user up in the running container's root, as it is now."""
+        from wherry.engine.prepare import look_up_user
+
+        try:
+            root_fd = os.open(f"/proc/{info.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Conflict(f"container {info.name} is not running") from error
+        try:
+            return look_up_user(root_fd, user)
+        finally:
+            os.close(root_fd)
 
     # --- ending
 

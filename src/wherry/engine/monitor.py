@@ -361,7 +361,7 @@ class Monitor:
             self._line.close()
             self._line = None
         self._outbox.clear()
-        if self._streams is not None:
+        if self._streams is not None and not self._config.spec.tty:
             self._streams.end_input()
 
     def _unregister(self, fd: int) -> None:

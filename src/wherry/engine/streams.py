@@ -8,6 +8,8 @@ import struct
 import termios
 from collections import deque
 
+END_OF_INPUT = b"\x04"
+"""What a terminal takes for the end of input (VEOF, termios(3))."""
 READ_BYTES = 32 * 1024 - 1
 """One byte less than a packet of ``attach``."""
 
@@ -78,8 +80,10 @@ class Streams:
             self.flush()
 
     def end_input(self) -> None:
-        """Lets the container read the end of file, after what is waiting; a terminal stays open."""
-        if self.master_fd < 0:
+        """Lets the container read the end of file, after what is waiting; at a terminal, once."""
+        if self.master_fd >= 0:
+            self.feed(END_OF_INPUT)
+        else:
             self._closing = True
             self.flush()
 

@@ -1,0 +1,144 @@
+"""How containers are shown: docker's columns, filters, and JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from wherry.core.digest import short
+from wherry.core.errors import UsageError
+from wherry.core.units import format_duration
+from wherry.engine.info import ContainerInfo
+from wherry.spec.container import PortMapping
+
+HEAD = ("CONTAINER ID", "IMAGE", "COMMAND", "STATUS", "PORTS", "NAMES")
+MAX_COMMAND_CHARS = 20
+STATUSES = ("created", "running", "restarting", "exited")
+
+
+def row(info: ContainerInfo, *, truncate: bool = True) -> tuple[str, ...]:
+    """Returns a container's cells for `HEAD`."""
+    command = " ".join(info.command)
+    if truncate and len(command) > MAX_COMMAND_CHARS:
+        command = command[: MAX_COMMAND_CHARS - 1] + "…"
+    return (
+        info.id[:12] if truncate else info.id,
+        short_image(info.image) if truncate else info.image,
+        f'"{command}"',
+        status_text(info),
+        ports_text(info.ports) if info.status == "running" else "",
+        info.name,
+    )
+
+
+def short_image(name: str) -> str:
+    """Returns an image's name as a person would write it: without docker's defaults."""
+    if name.startswith("/"):
+        return name.rstrip("/").rpartition("/")[2] or "/"
+    return name.removeprefix("docker.io/").removeprefix("library/")
+
+
+def status_text(info: ContainerInfo) -> str:
+    """Returns ``Up 3 min (healthy)``, ``Exited (1) 2 h ago`` and so on."""
+    now = time.time()
+    if info.status == "running":
+        health = {"": "", "starting": " (health: starting)"}.get(info.health, f" ({info.health})")
+        return f"Up {format_duration(now - (info.started_s or now))}{health}"
+    if info.status == "restarting":
+        return f"Restarting ({info.exit_code})"
+    if info.status == "exited":
+        ended = f" {format_duration(max(0.0, now - info.finished_s))} ago" if info.finished_s else ""
+        return f"Exited ({info.exit_code}){ended}"
+    return "Created"
+
+
+def ports_text(ports: Iterable[PortMapping]) -> str:
+    """Returns ``8080->80/tcp``, with the address when it is not all of them."""
+    parts = []
+    for port in ports:
+        address = "" if port.host_ip in ("0.0.0.0", "") else f"{port.host_ip}:"  # noqa: S104 a comparison
+        parts.append(f"{address}{port.host_port}->{port.container_port}/{port.protocol}")
+    return ", ".join(parts)
+
+
+def parse_filters(items: Iterable[str]) -> dict[str, list[str]]:
+    """Returns filters by key.
+
+    Raises:
+        UsageError: a key is not one of label, name, status, health, id, ancestor.
+    """
+    filters: dict[str, list[str]] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or key not in ("label", "name", "status", "health", "id", "ancestor"):
+            raise UsageError(
+                f"--filter: {item!r} is not supported", hint="use label=, name=, status=, health=, id= or ancestor="
+            )
+        if key == "status" and value not in STATUSES:
+            raise UsageError(f"--filter: no status {value!r}", hint=f"use {', '.join(STATUSES)}")
+        filters.setdefault(key, []).append(value)
+    return filters
+
+
+def matches(info: ContainerInfo, filters: Mapping[str, list[str]]) -> bool:
+    """Tells whether a container passes: every label, and one of the values of each other key."""
+    for text in filters.get("label", ()):
+        key, equals, value = text.partition("=")
+        if key not in info.labels or (equals and info.labels[key] != value):
+            return False
+    tests: dict[str, Callable[[str], bool]] = {
+        "name": lambda value: value in info.name,
+        "status": lambda value: value == info.status,
+        "health": lambda value: value == (info.health or "none"),
+        "id": info.id.startswith,
+        "ancestor": lambda value: (
+            value in (info.image, short_image(info.image), info.commit) or info.commit.startswith(value)
+        ),
+    }
+    return all(any(test(value) for value in filters[key]) for key, test in tests.items() if key in filters)
+
+
+def summary(info: ContainerInfo) -> dict[str, Any]:
+    """Returns what ``ps --json`` shows of a container."""
+    return {
+        "id": info.id,
+        "name": info.name,
+        "image": info.image,
+        "commit": info.commit,
+        "command": list(info.command),
+        "status": info.status,
+        "health": info.health,
+        "exit_code": info.exit_code,
+        "restarts": info.restarts,
+        "pid": info.pid,
+        "created_s": info.created_s,
+        "started_s": info.started_s,
+        "finished_s": info.finished_s,
+        "ip": info.ip,
+        "ports": [full(port) for port in info.ports],
+        "labels": dict(info.labels),
+    }
+
+
+def full(value: Any) -> Any:
+    """Returns a dataclass as a JSON value with every field, also those that have their default."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        result = {
+            field.name: full(getattr(value, field.name)) for field in dataclasses.fields(value) if field.name != "extra"
+        }
+        return {**result, **full(getattr(value, "extra", {}))}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {key: full(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [full(item) for item in value]
+    return value
+
+
+def short_id(info: ContainerInfo, *, truncate: bool) -> str:
+    """Returns what ``ps -q`` prints."""
+    return short(info.id) if truncate else info.id
