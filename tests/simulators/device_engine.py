@@ -31,6 +31,7 @@ class SimContainer:
     exit_code: int | None = None
     restarts: int = 0
     pid: int = 0
+    error: str = ""
     started_s: float | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     behaviour: str = "healthy"

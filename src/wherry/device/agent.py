@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from wherry.core import durable, jsonio
 from wherry.core.digest import parse_checksum
-from wherry.core.errors import InvalidInput, NetworkError, WherryError
+from wherry.core.errors import InvalidInput, Locked, NetworkError, WherryError
 from wherry.core.lock import file_lock
 from wherry.device.attention import Attention
 from wherry.device.hub import LinkFile, backoff_s, poll_delay_s
@@ -62,9 +62,13 @@ class HubSide:
     hub: Hub
     send: Callable[[Progress], None]
     flush: Callable[[float], bool]
-    start: Callable[[], None] = field(default=lambda: None)
-    """Begins to listen to the bell."""
+    start: Callable[[Callable[[int | None], None]], None] = field(default=lambda heard: None)
+    """Begins to listen to the bell; what is heard is the number of the assignment."""
     stop: Callable[[], None] = field(default=lambda: None)
+
+
+LOCK_TIMEOUT_S = 1.0
+"""Long enough for another command's look at whether the lock is held."""
 
 
 @contextmanager
@@ -74,8 +78,19 @@ def device_lock(paths: DevicePaths) -> Iterator[None]:
     Raises:
         Locked: an agent, or another command, works on it.
     """
-    with file_lock(paths.lock, timeout_s=0, what="this device"):
+    with file_lock(paths.lock, timeout_s=LOCK_TIMEOUT_S, what="this device"):
         yield
+
+
+def is_held(paths: DevicePaths) -> bool:
+    """Tells whether somebody works on the device."""
+    if not paths.lock.exists():
+        return False
+    try:
+        with file_lock(paths.lock, shared=True, timeout_s=0):
+            return False
+    except Locked:
+        return True
 
 
 class Agent:
@@ -107,7 +122,7 @@ class Agent:
         self._link = link
         self._hub = hub_side
         self._timing = timing or Timing()
-        self._updater = make_updater(self._report)
+        self.updater = make_updater(self._report)
         self._retry_at_s = 0.0
         self._hub_failures = 0
         self._desired: Desired | None = None
@@ -117,19 +132,14 @@ class Agent:
     @property
     def state(self) -> State:
         """The device's state."""
-        return self._updater.state
-
-    @property
-    def last_error(self) -> WherryError | None:
-        """Why the last work failed; None when it did not."""
-        return self._updater.last_error
+        return self.updater.state
 
     def run(self) -> None:
         """Looks after the device until it is asked to stop."""
         self.begin()
         try:
             if self._hub is not None:
-                self._hub.start()
+                self._hub.start(self.heard)
             while not self._attention.stopping:
                 delay_s = self.cycle()
                 self._attention.wait(delay_s)
@@ -149,7 +159,7 @@ class Agent:
         self.begin()
         try:
             self._finish_trial()
-            self._updater.take(Ordered(order=order))
+            self.updater.take(Ordered(order=order))
             self._work()
         finally:
             self._end(STOP_FLUSH_S if self._attention.stopping else FLUSH_S)
@@ -157,7 +167,7 @@ class Agent:
     def begin(self) -> None:
         """Finds out where the device was left, and has its apps run."""
         self._journal.write("agent", "started")
-        self._updater.take(Restarted())
+        self.updater.take(Restarted())
         reach(Point.STARTED)
         if self.state.phase not in _ON_TRIAL:
             self._reconcile()
@@ -173,7 +183,7 @@ class Agent:
             self._poll()
             recovered = failures > 0 and self._hub_failures == 0
             if self.state.phase is UpdateState.FAILED and (recovered or self._attention.now() >= self._retry_at_s):
-                self._updater.take(Retry())
+                self.updater.take(Retry())
             if self._work():
                 break
         if self.state.candidate is None:
@@ -184,7 +194,7 @@ class Agent:
         """Works until nothing is left to do; returns False when there is something new to look at first."""
         worked = False
         try:
-            while self._updater.work():
+            while self.updater.work():
                 worked = True
                 self._attention.check(also_news=False)
         except Interrupted:
@@ -199,7 +209,7 @@ class Agent:
         return True
 
     def _finish_trial(self) -> None:
-        while self.state.phase in _ON_TRIAL and self._updater.work():
+        while self.state.phase in _ON_TRIAL and self.updater.work():
             self._attention.check(also_news=False)
 
     def _poll(self) -> None:
@@ -232,26 +242,26 @@ class Agent:
         if desired.revision is None:
             candidate = self.state.candidate
             if candidate is not None and candidate.order.origin is Origin.HUB:
-                self._updater.take(Withdrawn(reason="the hub has withdrawn the order"))
+                self.updater.take(Withdrawn(reason="the hub has withdrawn the order"))
             return
         try:
             revision = parse_checksum(desired.revision, where="desired revision")
         except InvalidInput as error:
             self._note_lost(NetworkError(f"the hub answers nonsense: {error}"))
             return
-        self._updater.take(Ordered(order=Order(revision=revision, assignment=desired.assignment, origin=Origin.HUB)))
+        self.updater.take(Ordered(order=Order(revision=revision, assignment=desired.assignment, origin=Origin.HUB)))
 
     def _take_request(self) -> None:
         request = read_request(self._paths)
         if request is None or self.state.phase in _ON_TRIAL:
             return
-        self._updater.take(Ordered(order=request.order))
+        self.updater.take(Ordered(order=request.order))
         reach(Point.REQUEST_TAKEN)
         durable.remove_file(self._paths.request)
 
     def _reconcile(self) -> None:
         try:
-            self._updater.reconcile()
+            self.updater.reconcile()
         except (WherryError, OSError) as error:
             self._journal.write("app", f"not all apps run: {error}")
         except Interrupted:
@@ -296,9 +306,9 @@ class Agent:
             state=phase,
             running=state.current,
             detail=detail[:MAX_DETAIL_CHARS],
-            bytes_done=self._updater.bytes_done if what is not None else 0,
-            bytes_total=max(bytes_total, self._updater.bytes_done) if what is not None else 0,
-            apps=self._updater.app_reports(),
+            bytes_done=self.updater.bytes_done if what is not None else 0,
+            bytes_total=max(bytes_total, self.updater.bytes_done) if what is not None else 0,
+            apps=self.updater.app_reports(),
             sequence=self._link.sequence(),
             device_time_s=max(0, int(time.time())),
             attempt=attempt,

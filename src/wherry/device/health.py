@@ -78,7 +78,8 @@ def _judge_one(name: str, app: App, container: Container | None) -> Verdict:
 
 
 def _status(container: Container) -> str:
-    return "unknown" if container.exit_code is None else str(container.exit_code)
+    status = "unknown" if container.exit_code is None else str(container.exit_code)
+    return f"{status} ({container.error})" if container.error else status
 
 
 class Decision(enum.StrEnum):

@@ -268,15 +268,14 @@ class Doorbell:
     A bell that is broken costs nothing but time: the device still asks by itself.
     """
 
-    def __init__(self, make_session: Callable[[], HubSession], heard: Callable[[int | None], None]) -> None:
+    def __init__(self, make_session: Callable[[], HubSession]) -> None:
         self._make_session = make_session
-        self._heard = heard
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
 
-    def start(self) -> None:
-        """Begins to listen."""
-        self._thread.start()
+    def start(self, heard: Callable[[int | None], None]) -> None:
+        """Begins to listen; `heard` is called in another thread, with the number of the assignment if it was told."""
+        self._heard = heard
+        threading.Thread(target=self._run, name="doorbell", daemon=True).start()
 
     def stop(self) -> None:
         """Ends it, without waiting for the hub: the thread dies with the process."""

@@ -52,8 +52,13 @@ class Container(Protocol):
         """When it was started last, by the device's clock."""
 
     @property
+    def error(self) -> str:
+        """Why it could not be started, or ended without a status of its own."""
+
+    @property
     def pid(self) -> int | None:
         """Of its first process; None or 0 when it does not run."""
+
     @property
     def labels(self) -> Mapping[str, str]:
         """Its labels."""
@@ -92,7 +97,11 @@ class Plan:
     objects: tuple[str, ...] = ()
     """Names of the file objects that have to be fetched."""
     transfer_bytes: int = 0
+    """What they cost on the wire."""
     disk_bytes: int = 0
+    """What they hold, unpacked."""
+    received_bytes: int = 0
+    """What planning has cost already."""
 
 
 class Supply(Protocol):

@@ -257,6 +257,14 @@ def work_of(state: State) -> Action | None:
     return None if state.candidate is None else _WORK.get(state.candidate.phase)
 
 
+def outcome_of(state: State, order: Order) -> tuple[UpdateState, str]:
+    """Returns how an order that was taken up ended, and why; cancelled when the state speaks of a later one."""
+    outcome = state.outcome
+    if outcome is not None and outcome.order == order:
+        return outcome.state, outcome.reason
+    return UpdateState.CANCELLED, "another order came after it"
+
+
 def advance(state: State, event: Event) -> Step:
     """Returns what `event` leads to.
 

@@ -238,8 +238,8 @@ class Updater:
                 self.last_error = NoSpace(f"revision {short(commit)} does not fit: {problem}")
                 return Refused(reason=f"no space: {problem}")
             reach(Point.PLAN_DONE)
-            self.bytes_done = 0
-            return Planned(bytes_total=plan.transfer_bytes)
+            self.bytes_done = plan.received_bytes
+            return Planned(bytes_total=plan.received_bytes + plan.transfer_bytes)
         if action is Action.FETCH:
             reach(Point.FETCH_BEGUN)
             self.bytes_done = supply.fetch(commit, self._fetched)

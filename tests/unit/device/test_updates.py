@@ -106,7 +106,7 @@ def test_rolled_back(rig: Rig, broken: App, why: str) -> None:
     assert (last.state, last.running, last.revision) == (UpdateState.ROLLED_BACK, one, two)
     assert last.detail.startswith("app web")
     assert why in last.detail
-    assert isinstance(agent.last_error, Unhealthy)
+    assert isinstance(agent.updater.last_error, Unhealthy)
     assert {each.id for each in rig.engine.list()} == {each.id for each in before.values()}, "the others are removed"
     rig.once()
     assert rig.hub.reports()[-1].state is UpdateState.ROLLED_BACK, "it is not tried again by itself"
@@ -173,7 +173,7 @@ def test_link_lost_in_fetching(rig: Rig) -> None:
 def test_unsigned_is_refused_once(rig: Rig) -> None:
     bad = rig.supply.offer(Revision(format=1, name="kiosk", apps={"web": app("web:1")}), signed=False)
     agent = rig.deploy(1, bad)
-    assert isinstance(agent.last_error, TrustError)
+    assert isinstance(agent.updater.last_error, TrustError)
     assert rig.state.candidate is None
     assert rig.hub.reports()[-1].state is UpdateState.REFUSED
     assert not rig.supply.has(bad)
@@ -195,7 +195,7 @@ def test_spoiled_objects_are_given_up(rig: Rig) -> None:
     rig.supply.spoil(one)
     for number in range(1, MAX_STRIKES + 1):
         agent = rig.deploy(1, one)
-        assert isinstance(agent.last_error, IntegrityError)
+        assert isinstance(agent.updater.last_error, IntegrityError)
         expected = UpdateState.REFUSED if number == MAX_STRIKES else UpdateState.FAILED
         assert rig.hub.reports()[-1].state is expected
     assert "given up after 3 tries" in rig.hub.reports()[-1].detail
@@ -212,7 +212,7 @@ def test_no_space(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(updater, "disk_of", lambda path: space.Disk(total_bytes=10**8, free_bytes=8 * 10**6))
     one = rig.supply.offer(Revision(format=1, name="kiosk", apps={"web": app("web:1")}), object_bytes=2 * 10**6)
     agent = rig.deploy(1, one)
-    assert isinstance(agent.last_error, NoSpace)
+    assert isinstance(agent.updater.last_error, NoSpace)
     detail = rig.hub.reports()[-1].detail
     assert rig.hub.reports()[-1].state is UpdateState.REFUSED
     assert "6.02 MB" in detail

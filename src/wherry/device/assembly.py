@@ -1,0 +1,97 @@
+"""A device put together from its folder: store, engine, hub, journal, and the agent over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.core import durable
+from wherry.device.agent import Agent, HubSide, Timing, device_lock
+from wherry.device.attention import Attention
+from wherry.device.containers import EngineContainers
+from wherry.device.hub import Doorbell, HubSession, LinkFile, Reporter
+from wherry.device.identity import Identity, load_identity, load_key
+from wherry.device.journal import Journal
+from wherry.device.paths import DevicePaths
+from wherry.device.supply import StoreSupply
+from wherry.device.updater import Updater, World
+from wherry.engine.engine import Engine
+from wherry.store.objects import Mode
+from wherry.store.repo import Repo
+
+REPORT_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A device that this process holds alone."""
+
+    agent: Agent
+    attention: Attention
+    store: Repo
+
+
+def open_store(paths: DevicePaths) -> Repo:
+    """Returns the device's store, made when it is not there."""
+    durable.make_dirs(paths.root, mode=0o700)
+    return Repo.init(paths.store, Mode.BARE_USER)
+
+
+def open_engine(paths: DevicePaths, run_root: Path, store: Repo | None) -> Engine:
+    """Returns the device's engine; with no store it can look and stop, not start."""
+    return Engine(paths.engine, run_root, store)
+
+
+@contextmanager
+def open_device(root: Path, run_root: Path, *, timing: Timing | None = None) -> Iterator[Opened]:
+    """Takes hold of the device in a folder.
+
+    Args:
+        root: the device's folder.
+        run_root: for state that a reboot may clear.
+        timing: waits after failures.
+
+    Raises:
+        NotFound: no device is enrolled there.
+        Locked: an agent, or another command, works on it.
+    """
+    paths = DevicePaths(root)
+    identity = load_identity(paths)
+    with device_lock(paths):
+        attention = Attention(paths.wake)
+        try:
+            yield _assemble(paths, run_root, identity, attention, timing)
+        finally:
+            attention.close()
+
+
+def _assemble(
+    paths: DevicePaths, run_root: Path, identity: Identity, attention: Attention, timing: Timing | None
+) -> Opened:
+    key = load_key(paths, identity)
+    journal = Journal(paths.log)
+    link = LinkFile(paths.link)
+    session = HubSession(identity, key)
+    store = open_store(paths)
+    world = World(
+        paths=paths,
+        supply=StoreSupply(store, identity.keys(), session),
+        containers=EngineContainers(open_engine(paths, run_root, store)),
+        hub=session,
+        waiter=attention,
+        journal=journal,
+        target=identity.target,
+    )
+    reporter = Reporter(lambda: HubSession(identity, key, timeout_s=REPORT_TIMEOUT_S), link.lost)
+    bell = Doorbell(lambda: HubSession(identity, key))
+
+    def stop() -> None:
+        bell.stop()
+        reporter.stop(0.0)
+        session.close()
+
+    side = HubSide(hub=session, send=reporter.send, flush=reporter.flush, start=bell.start, stop=stop)
+    agent = Agent(paths, attention, journal, link, side, lambda report: Updater(world, report), timing)
+    return Opened(agent=agent, attention=attention, store=store)

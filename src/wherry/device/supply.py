@@ -1,0 +1,212 @@
+"""The supply of revisions: the device's store, filled from its hub.
+
+The order of trust is here: of a revision, first the commit and its signature come, and nothing else until one of the
+keys pinned at enrolment has been found to have made it; then the tree and ``revision.json``; then it is known what
+the components are, what is missing of them, and what that costs; only then, when all of it is known to fit, the bytes.
+Each object is hashed as it arrives. What has arrived is kept, so that fetching goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from wherry.core.digest import Checksum, short
+from wherry.core.errors import HttpError, IntegrityError, NotFound, TrustError
+from wherry.device.hub import HubSession
+from wherry.device.interfaces import Plan, ProgressCall
+from wherry.revision.load import CONFIG_FOLDER, component_commits, load_revision
+from wherry.revision.sign import verify_bytes, verify_commit
+from wherry.spec.revision import FILE_NAME, Revision
+from wherry.spec.wire import REPO
+from wherry.store.objects import Mode, ObjectType, object_name
+from wherry.store.repo import Repo
+from wherry.store.walk import gaps
+from wherry.trust.keys import PublicKey
+
+if TYPE_CHECKING:
+    from wherry.store.pull import Plan as PullPlan
+    from wherry.store.pull import RemotePull
+
+PARALLEL = 8
+"""Requests at a time."""
+_T = TypeVar("_T")
+
+
+class StoreSupply:
+    """The ``Supply`` of a real device.
+
+    Args:
+        repo: the device's store.
+        keys: whose signatures it takes.
+        session: its hub; None when there is none, and everything must be here.
+    """
+
+    def __init__(self, repo: Repo, keys: Sequence[PublicKey], session: HubSession | None) -> None:
+        self._repo = repo
+        self._keys = tuple(keys)
+        self._session = session
+        self._received = 0
+
+    def plan(self, revision: Checksum) -> Plan:
+        """Fetches the signature, the directories and ``revision.json``, and says what else is missing.
+
+        Raises:
+            TrustError: no trusted key signed it; nothing of it was kept.
+            NotFound: the hub lacks it, or a part of it.
+            NetworkError: the hub does not answer.
+        """
+        self._received = 0
+        if self._is_here(revision):
+            return Plan(revision=load_revision(self._repo, revision))
+        document, missing, _ = self._with_login(lambda: self._survey(revision))
+        sizes = self._hub(revision).sizes(missing)
+        if sizes.missing:
+            raise NotFound(
+                f"the hub lacks {len(sizes.missing)} objects of revision {short(revision)}",
+                where=sizes.missing[0],
+                hint="push the revision again",
+            )
+        return Plan(
+            revision=document,
+            objects=missing,
+            transfer_bytes=sizes.transfer_bytes,
+            disk_bytes=sizes.disk_bytes,
+            received_bytes=self._received,
+        )
+
+    def fetch(self, revision: Checksum, progress: ProgressCall) -> int:
+        """Fetches what is missing; returns the bytes that this and the planning took.
+
+        Raises:
+            IntegrityError: an object came damaged twice.
+            NetworkError: the link broke; what has come is kept.
+            NoSpace: the disk is full.
+        """
+        if self._is_here(revision):
+            return self._received
+        return self._with_login(lambda: self._fetch(revision, progress))
+
+    def verify(self, revision: Checksum) -> Revision:
+        """Checks the signature, and that every object is here; needs no network.
+
+        Raises:
+            TrustError: no trusted key signed it.
+            NotFound: it is not here.
+            IntegrityError: an object is missing.
+        """
+        verify_commit(self._repo, revision, self._keys)
+        document = load_revision(self._repo, revision)
+        for commit in (revision, *component_commits(document)):
+            lacking = next(gaps(self._repo, commit), None)
+            if lacking is not None:
+                self._repo.mark_partial(commit)  # so that the next try fetches it
+                raise IntegrityError(f"an object of revision {short(revision)} is missing", where=lacking)
+        return document
+
+    def lay_out_config(self, revision: Checksum, app: str, target: Path) -> None:
+        """Writes the files of ``config/<app>`` below `target`, which is made."""
+        from wherry.store.checkout import checkout
+
+        checkout(self._repo, revision, target, subpath=f"{CONFIG_FOLDER}/{app}", force_copy=True)
+
+    def keep(self, revisions: Collection[Revision], commits: Collection[Checksum]) -> None:
+        """Prunes the store down to `commits` and the components of `revisions`."""
+        from wherry.store.prune import prune
+
+        components = {commit for revision in revisions for commit in component_commits(revision)}
+        prune(self._repo, refs_only=True, depth=0, keep=components | set(commits))
+
+    def _fetch(self, revision: Checksum, progress: ProgressCall) -> int:
+        _, missing, plan = self._survey(revision)
+        expected = self._received + sum_of_sizes(self._hub(revision), missing)
+        before = self._received
+        report = _BytesOnly(lambda done: progress(before + done, expected))
+        stats = self._pull(revision).fetch(plan, progress=report, parallel=PARALLEL)
+        self._received = before + stats.bytes_received - plan.metadata_bytes
+        return self._received
+
+    def _survey(self, revision: Checksum) -> tuple[Revision, tuple[str, ...], PullPlan]:
+        """Fetches directories and ``revision.json``; returns it, what is missing, and the plan to fetch that."""
+        pull = self._pull(revision)
+        own = pull.plan([revision], parallel=PARALLEL)
+        self._received += own.metadata_bytes
+        self._fetch_document(pull, own, revision)
+        document = load_revision(self._repo, revision)
+        parts = self._pull(revision, signed=False).plan(component_commits(document), parallel=PARALLEL)
+        self._received += parts.metadata_bytes
+        names = dict.fromkeys((*own.missing_files, *parts.missing_files))
+        missing = tuple(name for name in names if name != self._document_name(revision))
+        plan = replace(own, commits=(*parts.commits, *own.commits), missing_files=missing)
+        return document, missing, plan
+
+    def _fetch_document(self, pull: RemotePull, own: PullPlan, revision: Checksum) -> None:
+        name = self._document_name(revision)
+        if name in own.missing_files:
+            stats = pull.fetch(replace(own, commits=(), missing_files=(name,), metadata_bytes=0), parallel=1)
+            self._received += stats.bytes_received
+
+    def _document_name(self, revision: Checksum) -> str:
+        tree = self._repo.load_dirtree(self._repo.load_commit(revision).tree)
+        for name, checksum in tree.files:
+            if name == FILE_NAME:
+                return object_name(ObjectType.FILE, checksum, Mode.ARCHIVE)
+        raise NotFound(f"no {FILE_NAME} in this commit", where=short(revision), hint="is it a revision?")
+
+    def _is_here(self, revision: Checksum) -> bool:
+        """Tells whether a revision and all its components are here, signed by a trusted key."""
+        if not self._is_complete(revision):
+            return False
+        try:
+            verify_commit(self._repo, revision, self._keys)
+        except TrustError:
+            if self._session is None:
+                raise
+            return False  # signed anew, perhaps: planning asks the hub, and refuses it if not
+        document = load_revision(self._repo, revision)
+        return all(self._is_complete(commit) for commit in component_commits(document))
+
+    def _is_complete(self, commit: Checksum) -> bool:
+        return self._repo.has(ObjectType.COMMIT, commit) and not self._repo.is_partial(commit)
+
+    def _pull(self, revision: Checksum, *, signed: bool = True) -> RemotePull:
+        from wherry.store.pull import RemotePull
+
+        def verify(commit: Checksum, data: bytes, detached: Mapping[str, Any]) -> None:
+            verify_bytes(commit, data, detached, self._keys)
+
+        return RemotePull(self._repo, self._hub(revision).client, REPO, verify=verify if signed else None)
+
+    def _hub(self, revision: Checksum) -> HubSession:
+        if self._session is None:
+            raise NotFound(f"revision {short(revision)} is not on this device, and it has no hub")
+        return self._session
+
+    def _with_login(self, call: Callable[[], _T]) -> _T:
+        if self._session is None or self._session.client.token is not None:
+            try:
+                return call()
+            except HttpError as error:
+                if error.status != 401 or self._session is None:
+                    raise
+        self._session.login()
+        return call()
+
+
+class _BytesOnly:
+    """Hands on how many bytes have come."""
+
+    def __init__(self, call: Callable[[int], None]) -> None:
+        self._call = call
+
+    def update(self, task: str, done: int, total: int | None, *, unit: str = "") -> None:
+        """Takes the store's word."""
+        if unit == "B":
+            self._call(done)
+
+
+def sum_of_sizes(session: HubSession, names: Sequence[str]) -> int:
+    """Returns what it takes to transfer objects."""
+    return session.sizes(names).transfer_bytes if names else 0
