@@ -20,6 +20,7 @@ from wherry.core.jsonio import loads
 from wherry.spec.codec import decode, encode
 from wherry.spec.wire import (
     EVENTS_HEARTBEAT_S,
+    PACK_TYPE,
     REPO,
     USER_API,
     Assignment,
@@ -40,7 +41,6 @@ from wherry.spec.wire import (
     RevisionList,
 )
 
-PACK_TYPE = "application/vnd.wherry.pack"
 PACK_TIMEOUT_S = 300.0
 """How long the hub may take to check and store one pack."""
 _CHUNK_BYTES = 256 * 1024

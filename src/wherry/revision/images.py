@@ -95,7 +95,11 @@ class ImageSource:
         record: ImageRecord | None = None
         try:
             record = Images(self._open_machine()).get(service.image)
+            if record.reference.repository != reference.repository:  # it took the name for the digits of an image ID
+                record = None
         except NotFound:
+            record = None
+        if record is None:
             pin = self._pins.get(service.image)
             if pin is not None and self._here(Checksum(pin.commit)):
                 record = Images(self._repo).record_of(Checksum(pin.commit))

@@ -9,11 +9,11 @@ all is asked for. Looking is here; changing is ``revision/record.py``.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from wherry.core.digest import Checksum
+from wherry.core.digest import Checksum, Ref
 from wherry.core.durable import make_dirs, write_file
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.revision import files, states
@@ -28,10 +28,8 @@ from wherry.revision.values import is_name
 from wherry.revision.workspace import Workspace, files_of
 from wherry.spec.container import AppImage
 from wherry.spec.revision import Revision
+from wherry.store.objects import Commit, ObjectType
 from wherry.trust.keys import PrivateKey
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +207,25 @@ class Project:
             and old.apps[name].image.commit != app.image.commit
         ]
         return tuple(moved), None
+
+    def has(self, commit: Checksum) -> bool:
+        """Tells whether a revision is here with all its files."""
+        return self.repo.has(ObjectType.COMMIT, commit) and not self.repo.is_partial(commit)
+
+    def history(self, commit: Checksum) -> Iterator[tuple[Checksum, Commit]]:
+        """Gives a revision and those before it, as far as they are here."""
+        current: Checksum | None = commit
+        while current is not None and self.repo.has(ObjectType.COMMIT, current):
+            found = self.repo.load_commit(current)
+            yield current, found
+            current = found.parent
+
+    def names(self, commit: str) -> list[str]:
+        """Returns what a revision is called: ``HEAD``, and the remotes that stand at it."""
+        ref = self.workspace.head_ref()
+        refs = self.repo.refs()
+        found = ["HEAD"] if refs.get(ref) == commit else []
+        return found + [name for name in sorted(self.workspace.remotes()) if refs.get(Ref(f"{name}:{ref}")) == commit]
 
     # --- help
 

@@ -1,4 +1,4 @@
-"""``.wherry/``: what a project keeps beside its files, as ``.git`` does.
+r"""``.wherry/``: what a project keeps beside its files, as ``.git`` does.
 
 ::
 
@@ -10,6 +10,7 @@
       key           the owner's private key (PEM, 0600); made by init, not by clone
       key.pub       its public half, for devices
       store/        the repository (bare-user): revisions, and the components that they pin
+      .gitignore    "*\n": nothing of this, least of all the key, belongs into git
       lock          flock(2), held by every command that changes something here
 
 A ref moves last, and by one rename: whoever is killed before has at most files staged and objects that nothing names.
@@ -102,10 +103,11 @@ class Workspace:
             Conflict: there is one already.
         """
         made = cls(root)
-        if (made.path / "format").exists():
-            raise Conflict("this is a project already", where=root)
         make_dirs(made.path, mode=0o700)
         with made.lock():
+            if (made.path / "format").exists():
+                raise Conflict("this is a project already", where=root)
+            write_file(made.path / ".gitignore", b"*\n")  # the key must not slip into somebody's git
             made._repo = Repo.init(made.path / "store", Mode.BARE_USER)
             made.set_head_ref(revision_ref(name))
             write_file(made.path / "format", f"{FORMAT}\n".encode())
