@@ -36,6 +36,7 @@ MAX_NAME_BYTES = 255
 _HASH_BYTES = 1024 * 1024
 COMMIT_TYPE = "(a{sv}aya(say)sstayay)"
 DIRTREE_TYPE = "(a(say)a(sayay))"
+DIRMETA_TYPE = "(uuua(ayay))"
 XATTRS_TYPE = "a(ayay)"
 
 Xattrs = tuple[tuple[bytes, bytes], ...]

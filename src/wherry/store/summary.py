@@ -1,7 +1,7 @@
 """The summary: one file that lists the refs of a repository for those who pull over HTTP.
 
 ``(a(s(taya{sv}))a{sv})``: for each ref, sorted, its name, the size of its commit object, its commit, and metadata; then
-metadata of the whole. Integers are big-endian.
+metadata of the whole. Times are big-endian; the size is not, as OSTree writes it (in the host's order).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def parse_summary(data: bytes, *, where: object = None) -> Summary:
             SummaryEntry(
                 ref=Ref(name),
                 commit=Checksum(checksum.hex()),
-                commit_bytes=swap64(size),
+                commit_bytes=size,
                 metadata={key: variant.to_plain(value) for key, value in extra.items()},
             )
         )
@@ -94,7 +94,7 @@ def build_summary(repo: Repo, *, timestamp_s: int | None = None, metadata: Mappi
         if isinstance(version, str):
             extra[_VERSION] = Variant("s", version)
         size = len(repo.metadata_bytes(ObjectType.COMMIT, commit))
-        entries.append((str(ref), (swap64(size), bytes.fromhex(commit), extra)))
+        entries.append((str(ref), (size, bytes.fromhex(commit), extra)))
     now = int(time.time()) if timestamp_s is None else timestamp_s
     mode = "archive-z2" if repo.mode is Mode.ARCHIVE else str(repo.mode)
     values = {

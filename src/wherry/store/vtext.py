@@ -8,6 +8,7 @@ from wherry.store.variant import Variant
 
 _PREFIX = {"y": "byte ", "n": "int16 ", "q": "uint16 ", "u": "uint32 ", "x": "int64 ", "t": "uint64 ", "h": "handle ",
            "o": "objectpath ", "g": "signature "}  # fmt: skip
+_WIDTH = {"n": (2, True), "q": (2, False), "i": (4, True), "u": (4, False), "x": (8, True), "t": (8, False)}
 _ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\"}
 
 
@@ -42,6 +43,24 @@ def to_text(type_: str, value: Any, *, annotate: bool = True) -> str:
     if code == "y":
         return f"{prefix}0x{value:02x}"
     return f"{prefix}{value!r}"
+
+
+def byteswapped(type_: str, value: Any) -> Any:
+    """Returns a value with the bytes of all its integers swapped (g_variant_byteswap)."""
+    code = type_[0]
+    if code in _WIDTH:
+        width, signed = _WIDTH[code]
+        return int.from_bytes(value.to_bytes(width, "little", signed=signed), "big", signed=signed)
+    if code == "v":
+        return Variant(value.type, byteswapped(value.type, value.value))
+    if code == "a" and type_[1] == "{":
+        kinds = split_types(type_[2:-1])
+        return {key: byteswapped(kinds[1], item) for key, item in value.items()}
+    if code == "a" and type_[1] != "y":
+        return [byteswapped(type_[1:], item) for item in value]
+    if code == "(":
+        return tuple(byteswapped(kind, item) for kind, item in zip(split_types(type_[1:-1]), value, strict=True))
+    return value
 
 
 def variant_text(variant: Variant) -> str:
