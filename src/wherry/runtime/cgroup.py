@@ -30,6 +30,7 @@ _REMOVE_TIMEOUT_S = 10.0
 _POLL_S = 0.002
 _CREATE_RETRIES = 16
 _MAX_FILE_BYTES = 1 << 20
+_MOUNTINFO_FIELDS = 6
 _DEFAULT_CPU_PERIOD_US = 100_000
 UNLIMITED = -1
 
@@ -74,7 +75,7 @@ def parse_hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
         if not separator or kind not in ("cgroup", "cgroup2"):
             continue
         fields = left.split()
-        if fields[3] != "/":
+        if len(fields) < _MOUNTINFO_FIELDS or fields[3] != "/":
             continue  # a part of a hierarchy, bound somewhere
         mount = _unescape(fields[4])
         if kind == "cgroup2":
