@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,10 +34,15 @@ from wherry.core.errors import (
 from wherry.hub import api_device, api_repo, api_user, dashboard
 from wherry.hub.context import Hub, hub_of
 from wherry.hub.files import serve_file
-from wherry.hub.messages import TooLarge, answer, publish_openapi
+from wherry.hub.messages import MAX_LIST_BYTES, TooLarge, answer, publish_openapi
 from wherry.hub.security import SecurityHeaders
-from wherry.spec.wire import REPO
+from wherry.spec.wire import REPO, USER_API
 from wherry.version import __version__
+
+PRESENCE_S = 5
+"""How often the hub looks who is online."""
+MAX_FORM_BYTES = 64 * 1024
+PACK_PATH = f"{USER_API}/repo/pack"
 
 log = logging.getLogger("wherry.hub")
 access_log = logging.getLogger("wherry.hub.access")
@@ -57,10 +64,12 @@ def make_app(hub: Hub) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        import asyncio
-
         hub.broker.attach(asyncio.get_running_loop())
-        yield
+        ticker = asyncio.create_task(_tell_presence(hub))
+        try:
+            yield
+        finally:
+            ticker.cancel()
 
     app = FastAPI(
         title="Wherry hub",
@@ -87,6 +96,16 @@ def make_app(hub: Hub) -> FastAPI:
     return app
 
 
+async def _tell_presence(hub: Hub) -> None:
+    """Notices devices that went silent, which no request tells of."""
+    while True:
+        await asyncio.sleep(PRESENCE_S)
+        try:
+            await run_in_threadpool(hub.registry.tell_presence)
+        except WherryError as error:
+            log.warning("presence: %s", error)
+
+
 class _Guard:
     """The outermost layer: an unforeseen error becomes 500 without a word of its inside; each request is logged.
 
@@ -102,6 +121,16 @@ class _Guard:
             return
         began = time.monotonic()
         status = 0
+        limit = _body_limit(scope["path"])
+        received = 0
+
+        async def count() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if limit is not None and received > limit:
+                raise TooLarge(f"the request's body is longer than {limit} bytes")
+            return message
 
         async def note(message: Message) -> None:
             nonlocal status
@@ -110,7 +139,7 @@ class _Guard:
             await send(message)
 
         try:
-            await self._app(scope, receive, note)
+            await self._app(scope, count, note)
         except Exception:
             log.exception("unexpected error in %s %s", scope["method"], scope["path"])
             if status:
@@ -127,6 +156,13 @@ class _Guard:
                     "ms": round((time.monotonic() - began) * 1000),
                 }
                 access_log.debug("%s", jsonio.canonical(line).decode())
+
+
+def _body_limit(path: str) -> int | None:
+    """Returns how long the body of a request may be; a pack has limits of its own."""
+    if path == PACK_PATH:
+        return None
+    return MAX_LIST_BYTES if path.startswith("/api/") else MAX_FORM_BYTES
 
 
 def status_of(error: WherryError) -> int:

@@ -66,6 +66,7 @@ class Registry:
         self._online_s = poll_interval_s + ONLINE_GRACE_S
         self._seen: dict[str, float] = {}
         self._seen_lock = threading.Lock()
+        self._were_online: set[str] | None = None
 
     # --- the device's side
 
@@ -144,7 +145,7 @@ class Registry:
             self._seen[device_id] = now
         with self._database.write() as connection:
             connection.execute(update(devices).where(devices.c.id == device_id).values(last_seen_s=int(now)))
-        self._changed(device_id)
+        self._broker.publish(Event(name="seen", key=device_id, data={"id": device_id, "time_s": int(now)}))
 
     def order(self, device_id: str) -> tuple[int, str | None]:
         """Returns number and revision of the assignment that stands.
@@ -295,6 +296,16 @@ class Registry:
         if self._broker.has_device(device_id):
             return True
         return last_seen_s is not None and self._clock() - last_seen_s <= self._online_s
+
+    def tell_presence(self) -> None:
+        """Tells dashboards which devices have come or gone since the last call."""
+        query = select(devices.c.id, devices.c.last_seen_s).where(devices.c.state == DeviceState.ACCEPTED.value)
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        online = {row.id for row in rows if self.is_online(row.id, row.last_seen_s)}
+        before, self._were_online = self._were_online, online
+        for device_id in online ^ (online if before is None else before):
+            self._changed(device_id)
 
     def _info(self, row: Row[Any]) -> DeviceInfo:
         stands = row.report_assignment == row.assignment
