@@ -31,6 +31,8 @@ from wherry.core.errors import WherryError
 PACKET_BYTES = 32 * 1024
 STDIN, STDIN_END, WINDOW = b"i", b"e", b"w"
 STDOUT, STDERR, EXIT = b"o", b"r", b"x"
+GONE = b""
+"""Not a packet: what ``Client`` tells when the other side has closed."""
 WINDOW_SIZE = struct.Struct("!HH")
 EXIT_STATUS = struct.Struct("!i")
 DETACH_KEYS = b"\x10\x11"
@@ -52,6 +54,83 @@ def make_pair() -> tuple[socket.socket, socket.socket]:
     client.setblocking(False)
     monitor.setblocking(False)
     return client, monitor
+
+
+class Client:
+    """The monitor's side of the line.
+
+    Args:
+        fd: its end; None when nobody is attached.
+        on_packet: called with each packet's letter and payload, and with `GONE` when the client is.
+    """
+
+    def __init__(self, fd: int | None, on_packet: Callable[[bytes, bytes], None]) -> None:
+        self._line = None if fd is None else socket.socket(fileno=fd)
+        self._on_packet = on_packet
+        self._outbox: list[bytes] = []
+
+    @property
+    def fd(self) -> int:
+        """The descriptor to wait for; -1 without a client."""
+        return -1 if self._line is None else self._line.fileno()
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is waiting to be sent: no more is to be read for the client."""
+        return bool(self._outbox)
+
+    def register(self, poller: select.poll, *, reading: bool) -> None:
+        """Says what is waited for on the line."""
+        if self._line is not None:
+            poller.register(self._line, (select.POLLIN if reading else 0) | (select.POLLOUT if self._outbox else 0))
+
+    def serve(self, poller: select.poll, event: int) -> None:
+        """Sends and takes in what is ready."""
+        if event & select.POLLOUT:
+            self._flush()
+        if self._line is None or not event & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            return
+        try:
+            packet = self._line.recv(PACKET_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        if not packet:
+            poller.unregister(self._line)
+            self._drop()
+        self._on_packet(packet[:1], packet[1:])
+
+    def send(self, packet: bytes) -> None:
+        """Sends a packet, now or when there is room."""
+        if self._line is not None:
+            self._outbox.append(packet)
+            self._flush()
+
+    def finish(self, status: int) -> None:
+        """Sends what is waiting and the exit status, however long the client takes, and closes."""
+        if self._line is not None:
+            self._line.setblocking(True)
+            self._outbox.append(EXIT + EXIT_STATUS.pack(status))
+            self._flush()
+            self._drop()
+
+    def _flush(self) -> None:
+        while self._outbox and self._line is not None:
+            try:
+                self._line.send(self._outbox[0], socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._outbox.clear()  # reading tells that it is gone
+                return
+            del self._outbox[0]
+
+    def _drop(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        self._outbox.clear()
 
 
 class Detached(Exception):

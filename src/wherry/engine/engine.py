@@ -9,7 +9,6 @@ the modules that it calls.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import time
@@ -19,20 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.core import trace
 from wherry.core.digest import Checksum
-from wherry.core.errors import Conflict, NotFound, Timeout, WherryError
-from wherry.engine import state
-from wherry.engine.info import EXIT_KILLED, ContainerInfo, describe
+from wherry.core.errors import Conflict, NotFound, WherryError
+from wherry.engine import control, state
+from wherry.engine.info import ContainerInfo, describe
 from wherry.engine.spec import BareSettings, ContainerConfig, ContainerSpec, ImageSettings, check, resolve
 from wherry.engine.state import Paths
 
 if TYPE_CHECKING:
     from wherry.engine.logs import LogEntry
-    from wherry.engine.users import Identity
     from wherry.store.repo import Repo
 
-KILL_GRACE_S = 30.0
-"""How long the end of a container is waited for after SIGKILL: processes in uninterruptible sleep take their time."""
-_POLL_S = 0.02
 _NAME_TRIES = 50
 
 
@@ -124,7 +119,7 @@ class Engine:
         try:
             container_id = state.find(self.paths, container)
             with state.container_lock(self.paths, container_id):
-                self._recover_locked(container_id)
+                control.recover_locked(self.paths, container_id)
                 config = state.read_config(self.paths, container_id)
                 run_dir = self.paths.run_dir(container_id)
                 run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -142,7 +137,7 @@ class Engine:
     def _launch(self, config: ContainerConfig, lock_fd: int, line: socket.socket | None) -> bool:
         # imported before the fork, so that the monitor need not
         from wherry.engine.launch import await_report, fork_monitor
-        from wherry.engine.monitor import STOP_FILE, Monitor
+        from wherry.engine.monitor import Monitor
 
         repo = None
         if config.commit:
@@ -152,7 +147,7 @@ class Engine:
 
             repo = self.repo
             prepare_image(self.paths, repo, Checksum(config.commit))
-        (self.paths.run_dir(config.id) / STOP_FILE).unlink(missing_ok=True)
+        (self.paths.run_dir(config.id) / state.STOP_FILE).unlink(missing_ok=True)
         ready_fd, ready_write_fd = os.pipe2(os.O_CLOEXEC)
         fds = {"lock": lock_fd, "ready": ready_write_fd}
         if line is not None:
@@ -244,7 +239,6 @@ class Engine:
         stdout_fd: int = 1,
         stderr_fd: int = 2,
         terminal_fd: int | None = None,
-        started_fd: int | None = None,
     ) -> int:
         """Runs a further command in a container that runs, and waits for its end.
 
@@ -260,7 +254,6 @@ class Engine:
             stdout_fd: its output.
             stderr_fd: its errors.
             terminal_fd: the person's terminal, with `tty`.
-            started_fd: told when the command runs (``launch.await_report``).
 
         Returns:
             The command's exit status.
@@ -269,36 +262,22 @@ class Engine:
             Conflict: the container does not run.
             CommandNotFound: there is no such command in it.
         """
-        from wherry.engine import bundle
-        from wherry.engine.console import serve
-        from wherry.runtime.container import Stdio, exec_process
+        from wherry.engine.executing import execute
 
-        info = self.inspect(container)
-        if info.status != "running":
-            raise Conflict(
-                f"container {info.name} is not running", hint=f"start it: `wherry container start {info.name}`"
-            )
-        process = bundle.build_process(
-            info.config,
-            self._identity(info, info.config.user if user is None else user),
+        return execute(
+            self.paths,
+            self._running(container),
             args,
-            terminal=tty,
-            env=tuple(f"{key}={value}" for key, value in (env or {}).items()),
+            env=env or {},
+            user=user,
             working_dir=working_dir,
             privileged=privileged,
+            tty=tty,
+            stdin_fd=stdin_fd,
+            stdout_fd=stdout_fd,
+            stderr_fd=stderr_fd,
+            terminal_fd=terminal_fd,
         )
-        null_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            input_fd = null_fd if stdin_fd is None else stdin_fd
-            stdio = None if tty else Stdio(stdin_fd=input_fd, stdout_fd=stdout_fd, stderr_fd=stderr_fd)
-            executed = exec_process(bundle.runtime_dir(self.paths, info.id), process, stdio=stdio)
-        finally:
-            os.close(null_fd)
-        if started_fd is not None:
-            from wherry.engine.launch import report_started
-
-            report_started(started_fd)
-        return serve(executed, stdin_fd=stdin_fd, stdout_fd=stdout_fd, terminal_fd=terminal_fd if tty else None)
 
     def exec_detached(self, container: str, args: tuple[str, ...], **options: Any) -> None:
         """Runs a further command in a container, and comes back when it runs.
@@ -308,39 +287,17 @@ class Engine:
             args: the command.
             **options: as of `exec`, but for streams.
         """
-        from wherry.engine.launch import await_report, fork_monitor, report_error
+        from wherry.engine.executing import execute_detached
 
+        execute_detached(self.paths, self._running(container), args, **options)
+
+    def _running(self, container: str) -> ContainerInfo:
         info = self.inspect(container)
-        ready_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-
-        def work(fds: dict[str, int]) -> None:
-            try:
-                self.exec(info.id, args, stdin_fd=None, started_fd=fds["ready"], **options)
-            except WherryError as error:
-                report_error(fds["ready"], error)
-
-        try:
-            fork_monitor(work, {"ready": write_fd})
-            os.close(write_fd)
-            write_fd = -1
-            await_report(ready_fd)
-        finally:
-            os.close(ready_fd)
-            if write_fd >= 0:
-                os.close(write_fd)
-
-    def _identity(self, info: ContainerInfo, user: str) -> Identity:
-        """Looks a user up in the running container's root, as it is now."""
-        from wherry.engine.prepare import look_up_user
-
-        try:
-            root_fd = os.open(f"/proc/{info.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise Conflict(f"container {info.name} is not running") from error
-        try:
-            return look_up_user(root_fd, user)
-        finally:
-            os.close(root_fd)
+        if info.status != "running":
+            raise Conflict(
+                f"container {info.name} is not running", hint=f"start it: `wherry container start {info.name}`"
+            )
+        return info
 
     # --- ending
 
@@ -359,8 +316,8 @@ class Engine:
         container_id = state.find(self.paths, container)
         config = state.read_config(self.paths, container_id)
         patience_s = float(config.spec.stop_timeout_s) if timeout_s is None else timeout_s
-        self._ask_for_end(container_id, signal_number(config.stop_signal), patience_s)
-        self._await_end(container_id, patience_s + KILL_GRACE_S)
+        control.ask_for_end(self.paths, container_id, signal_number(config.stop_signal), patience_s)
+        control.await_end(self.paths, container_id, patience_s + control.KILL_GRACE_S)
 
     def kill(self, container: str, signal_number: int = signal.SIGKILL, *, wait: bool = True) -> None:
         """Sends a signal to a container's first process; SIGKILL and its stop signal keep it from being restarted.
@@ -381,9 +338,9 @@ class Engine:
             self.recover(container_id)
             raise Conflict(f"container {config.name} does not run")
         if signal_number in (signal.SIGKILL, bundle.signal_number(config.stop_signal)):
-            self._ask_for_end(container_id, signal_number, None)
+            control.ask_for_end(self.paths, container_id, signal_number, None)
             if wait and signal_number == signal.SIGKILL:
-                self._await_end(container_id, KILL_GRACE_S)
+                control.await_end(self.paths, container_id, control.KILL_GRACE_S)
             return
         from wherry.runtime.container import kill
 
@@ -414,12 +371,12 @@ class Engine:
                 raise Conflict(
                     f"container {config.name} is running", hint=f"stop it first, or use `wherry rm -f {config.name}`"
                 )
-            self._ask_for_end(container_id, signal.SIGKILL, None)
-            self._await_end(container_id, KILL_GRACE_S)
+            control.ask_for_end(self.paths, container_id, signal.SIGKILL, None)
+            control.await_end(self.paths, container_id, control.KILL_GRACE_S)
         with state.container_lock(self.paths, container_id):
             if state.monitor_lives(self.paths, container_id):
                 raise Conflict(f"container {config.name} was started again meanwhile")
-            self._recover_locked(container_id)
+            control.recover_locked(self.paths, container_id)
             remove_container(self.paths, config)
 
     def wait(self, container: str, timeout_s: float | None = None) -> int:
@@ -434,7 +391,7 @@ class Engine:
         """
         container_id = state.find(self.paths, container)
         config = state.read_config(self.paths, container_id)
-        status = self._await_end(container_id, timeout_s)
+        status = control.await_end(self.paths, container_id, timeout_s)
         if status is not None:
             return status
         self.recover(container_id)
@@ -443,120 +400,9 @@ class Engine:
             raise Conflict(f"container {config.name} was never started", hint=f"start it: `wherry start {config.name}`")
         return info.exit_code
 
-    def _ask_for_end(self, container_id: str, signal_number: int, patience_s: float | None) -> None:
-        """Leaves the wish for the monitor and wakes it; nothing happens when none lives."""
-        from wherry.engine.monitor import write_stop
-
-        told = False
-        while not told:
-            if not state.monitor_lives(self.paths, container_id):
-                self.recover(container_id)
-                return
-            try:
-                write_stop(self.paths, container_id, signal_number=signal_number, timeout_s=patience_s)
-            except FileNotFoundError:
-                return  # it removed itself just now
-            told = self._wake(container_id)
-            if not told:
-                time.sleep(_POLL_S)  # it is being started: it has not said yet who it is
-
-    def _wake(self, container_id: str) -> bool:
-        run = state.read_run(self.paths, container_id)
-        if run is None:
-            return False
-        try:
-            pidfd = os.pidfd_open(run.monitor_pid)
-        except ProcessLookupError:
-            return False
-        try:
-            # the lock is held and the file names its holder: the number means the monitor, and now so does the pidfd
-            if not state.monitor_lives(self.paths, container_id):
-                return True
-            signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
-        except ProcessLookupError:
-            pass
-        finally:
-            os.close(pidfd)
-        return True
-
-    def _await_end(self, container_id: str, timeout_s: float | None) -> int | None:
-        """Waits until no monitor lives; returns the exit status that it left, None when there was no monitor."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        try:
-            lock_fd = os.open(self.paths.run_dir(container_id) / "monitor.lock", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        waited = False
-        try:
-            while state.lock_is_held(lock_fd):
-                waited = True
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise Timeout(f"container {container_id[:12]} still runs after {timeout_s:g} s")
-                self._sleep_until_end(container_id, left)
-            if not waited:
-                return None
-            text = os.pread(lock_fd, 32, 0).decode(errors="replace").strip()
-            if text.lstrip("-").isdigit():
-                return int(text)
-            self.recover(container_id)
-            return EXIT_KILLED
-        finally:
-            os.close(lock_fd)
-
-    def _sleep_until_end(self, container_id: str, left_s: float | None) -> None:
-        run = state.read_run(self.paths, container_id)
-        pidfd = -1
-        try:
-            if run is not None:
-                pidfd = os.pidfd_open(run.monitor_pid)
-        except ProcessLookupError:
-            pass
-        if pidfd < 0 or not state.monitor_lives(self.paths, container_id):
-            time.sleep(_POLL_S)
-        else:
-            poller = select.poll()
-            poller.register(pidfd, select.POLLIN)
-            poller.poll(None if left_s is None else left_s * 1000)
-        if pidfd >= 0:
-            os.close(pidfd)
-
-    # --- after a monitor was killed
-
     def recover(self, container_id: str) -> None:
         """Cleans up after a container whose monitor was killed; does nothing to one that is well or being started."""
-        if not state.is_lost(self.paths, container_id):
-            return
-        with state.container_lock(self.paths, container_id, wait=False) as held:
-            if held:
-                self._recover_locked(container_id)
-
-    def _recover_locked(self, container_id: str) -> None:
-        if not state.is_lost(self.paths, container_id):
-            return
-        from wherry.engine import bundle
-        from wherry.engine.prepare import clean_up
-        from wherry.engine.volumes import remove_container
-        from wherry.runtime.container import delete
-
-        trace.reach("engine.recovering")
-        config = state.read_config(self.paths, container_id)
-        delete(bundle.runtime_dir(self.paths, container_id))
-        for problem in clean_up(self.paths, config, None):
-            raise problem
-        last = state.read_last(self.paths, container_id) or state.LastRun()
-        if not last.finished_s:
-            last = state.LastRun(
-                started_s=last.started_s,
-                finished_s=time.time(),
-                exit_code=EXIT_KILLED,
-                restarts=last.restarts,
-                error="its monitor was killed",
-            )
-            state.write_last(self.paths, container_id, last, durably=not config.spec.rm)
-        state.finish_run(self.paths, container_id)
-        if config.spec.rm:
-            remove_container(self.paths, config)
+        control.recover(self.paths, container_id)
 
     # --- looking
 

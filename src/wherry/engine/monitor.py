@@ -20,7 +20,6 @@ import json
 import os
 import select
 import signal
-import socket
 import time
 import traceback
 from dataclasses import replace
@@ -37,7 +36,7 @@ from wherry.engine.prepare import Prepared, clean_up, prepare, unmount_rootfs
 from wherry.engine.probe import Probe
 from wherry.engine.restart import Backoff, wants_restart
 from wherry.engine.spec import ContainerConfig, health_argv
-from wherry.engine.state import LastRun, Paths, RunState, container_lock, finish_run, write_last, write_run
+from wherry.engine.state import STOP_FILE, LastRun, Paths, RunState, container_lock, finish_run, write_last, write_run
 from wherry.engine.streams import Streams
 from wherry.engine.users import Identity
 from wherry.engine.volumes import remove_container
@@ -48,7 +47,8 @@ from wherry.runtime.state import load_state
 if TYPE_CHECKING:
     from wherry.store.repo import Repo
 
-STOP_FILE = "stop"
+PROCESS_NAME = "wherry-monitor"
+"""What ps(1) shows; the kernel keeps 15 bytes."""
 DRAIN_S = 2.0
 """How long output is still read after the container's end, should something outside hold its streams open."""
 EXIT_ENGINE, EXIT_CANNOT_INVOKE, EXIT_NOT_FOUND = 125, 126, 127
@@ -59,14 +59,6 @@ def exit_code_of(error: WherryError) -> int:
     if isinstance(error, CommandNotFound):
         return EXIT_NOT_FOUND
     return EXIT_CANNOT_INVOKE if isinstance(error, CannotInvoke) else EXIT_ENGINE
-
-
-def write_stop(paths: Paths, container_id: str, *, signal_number: int, timeout_s: float | None) -> None:
-    """Leaves the wish for the container's end where its monitor looks; without a timeout there is no SIGKILL."""
-    folder = paths.run_dir(container_id)
-    temporary = folder / f".stop.{os.getpid()}"
-    temporary.write_text(json.dumps({"signal": signal_number, "timeout_s": timeout_s}))
-    temporary.replace(folder / STOP_FILE)
 
 
 class Monitor:
@@ -83,8 +75,7 @@ class Monitor:
         self._paths, self._repo, self._config = paths, repo, config
         self._lock_fd = fds["lock"]
         self._ready_fd = fds["ready"]
-        self._line = socket.socket(fileno=fds["line"]) if "line" in fds else None
-        self._outbox: list[bytes] = []
+        self._client = attach.Client(fds.get("line"), self._on_packet)
         self._state = RunState(status="created", monitor_pid=os.getpid())
         self._last = LastRun()
         self._stop: dict[str, Any] | None = None
@@ -97,11 +88,11 @@ class Monitor:
         self._streams: Streams | None = None
         self._health: Health | None = None
         self._probe: Probe | None = None
+        self._waited_for: set[int] = set()
+        """The container's streams that are registered with the poller."""
         self._wake_fd, wake_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._poller = select.poll()
         self._poller.register(self._wake_fd, select.POLLIN)
-        if self._line is not None:
-            self._poller.register(self._line, select.POLLIN)
         signal.set_wakeup_fd(wake_write_fd, warn_on_full_buffer=False)
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, self._on_signal)
@@ -109,6 +100,8 @@ class Monitor:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        with open("/proc/self/comm", "w", encoding="ascii") as comm:
+            comm.write(PROCESS_NAME)
 
     def run(self) -> None:
         """Keeps the container until its end."""
@@ -189,8 +182,9 @@ class Monitor:
             self._end_probe()
             self._health = None
             self._kill_due_s = None
-            for fd in (*streams.outputs, streams.stdin_fd):
+            for fd in self._waited_for:
                 self._unregister(fd)
+            self._waited_for = set()
             streams.close()
             self._streams = None
             if created is not None:
@@ -242,15 +236,18 @@ class Monitor:
                     wait_status = os.waitpid(created.pid, 0)[1]
                     self._unregister(created.pidfd)
                     drain_until_s = time.monotonic() + DRAIN_S
-                elif fd in streams.outputs:
-                    self._read_output(streams, fd)
-                elif fd == streams.stdin_fd and event & (select.POLLOUT | select.POLLERR):
-                    streams.flush()
+                elif fd in streams.outputs or fd == streams.stdin_fd:
+                    if fd == streams.stdin_fd and event & (select.POLLOUT | select.POLLERR):
+                        streams.flush()
+                    if fd in streams.outputs and event & ~select.POLLOUT:
+                        self._read_output(streams, fd)
                 elif self._probe is not None and fd in self._probe.fds:
                     self._probe.advance(fd)
                     if fd not in self._probe.fds:
                         self._unregister(fd)
             if wait_status is not None:
+                if self._client.busy:
+                    drain_until_s = time.monotonic() + DRAIN_S  # a slow client loses nothing
                 if not streams.outputs or time.monotonic() >= drain_until_s:
                     return wait_status
                 continue
@@ -260,34 +257,27 @@ class Monitor:
     def _poll(self, due_s: list[float]) -> list[tuple[int, int]]:
         """Waits for the next event; client and signals are served here, the others returned."""
         streams = self._streams
-        if streams is not None and streams.stdin_fd >= 0 and streams.stdin_fd not in streams.outputs:
-            if streams.backlog:
-                self._poller.register(streams.stdin_fd, select.POLLOUT)
-            else:
-                self._unregister(streams.stdin_fd)
-        if streams is not None and streams.master_fd in streams.outputs:
-            write = select.POLLOUT if streams.backlog else 0
-            self._poller.register(streams.master_fd, (0 if self._outbox else select.POLLIN) | write)
-            if streams.backlog:
-                streams.flush()
-        if self._line is not None:
-            # what the client sends waits while the container does not take it, and the container's output waits
-            # while the client does not take that
-            wanted = (0 if streams is None or streams.backlog else select.POLLIN) | (
-                select.POLLOUT if self._outbox else 0
-            )
-            self._poller.register(self._line, wanted)
+        # what the client sends waits while the container does not take it, and the container's output waits while
+        # the client does not take that
+        self._client.register(self._poller, reading=streams is not None and not streams.backlog)
+        wanted: dict[int, int] = {}
         if streams is not None:
-            for fd in streams.outputs:
-                if fd != streams.master_fd:
-                    self._poller.register(fd, 0 if self._outbox else select.POLLIN)
+            if not self._client.busy:
+                wanted = dict.fromkeys(streams.outputs, select.POLLIN)
+            if streams.backlog:
+                wanted[streams.stdin_fd] = wanted.get(streams.stdin_fd, 0) | select.POLLOUT
+        for fd in self._waited_for - wanted.keys():
+            self._unregister(fd)  # not an empty mask: a hang-up would still be told, over and over
+        for fd, mask in wanted.items():
+            self._poller.register(fd, mask)
+        self._waited_for = set(wanted)
         timeout_ms = max(0.0, min(due_s) - time.monotonic()) * 1000 + 1 if due_s else None
         rest: list[tuple[int, int]] = []
         for fd, event in self._poller.poll(timeout_ms):
             if fd == self._wake_fd:
                 os.read(self._wake_fd, 64)
-            elif self._line is not None and fd == self._line.fileno():
-                self._serve_client(self._line, event)
+            elif fd == self._client.fd:
+                self._client.serve(self._poller, event)
             else:
                 rest.append((fd, event))
         return rest
@@ -299,7 +289,7 @@ class Monitor:
     # --- output and the client
 
     def _read_output(self, streams: Streams, fd: int) -> None:
-        if self._outbox:
+        if self._client.busy:
             return
         data = streams.read(fd)
         if data is None:
@@ -311,58 +301,21 @@ class Monitor:
         name = streams.outputs[fd]
         if self._log is not None:
             self._log.write(name, data)
-        self._send((attach.STDOUT if name == "stdout" else attach.STDERR) + data)
+        self._client.send((attach.STDOUT if name == "stdout" else attach.STDERR) + data)
 
-    def _send(self, packet: bytes) -> None:
-        if self._line is None:
-            return
-        self._outbox.append(packet)
-        self._flush_client(self._line)
-
-    def _flush_client(self, line: socket.socket) -> None:
-        while self._outbox:
-            try:
-                line.send(self._outbox[0], socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                return
-            except OSError:
-                self._drop_client()
-                return
-            del self._outbox[0]
-
-    def _serve_client(self, line: socket.socket, event: int) -> None:
-        if event & select.POLLOUT:
-            self._flush_client(line)
-        if self._line is None or not event & (select.POLLIN | select.POLLHUP | select.POLLERR):
-            return
-        try:
-            packet = line.recv(attach.PACKET_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            packet = b""
-        kind, data = packet[:1], packet[1:]
+    def _on_packet(self, kind: bytes, data: bytes) -> None:
+        """Does what the client asks for; between two runs that is nothing."""
         streams = self._streams
-        if not packet:
-            self._drop_client()
-        elif streams is None:
-            pass  # between two runs
-        elif kind == attach.STDIN:
+        if streams is None:
+            return
+        if kind == attach.STDIN:
             streams.feed(data)
         elif kind == attach.STDIN_END:
             streams.end_input()
         elif kind == attach.WINDOW:
             streams.resize(*attach.WINDOW_SIZE.unpack(data))
-
-    def _drop_client(self) -> None:
-        """Goes on without a client; its container reads the end of its input."""
-        if self._line is not None:
-            self._unregister(self._line.fileno())
-            self._line.close()
-            self._line = None
-        self._outbox.clear()
-        if self._streams is not None and not self._config.spec.tty:
-            self._streams.end_input()
+        elif kind == attach.GONE and not self._config.spec.tty:
+            streams.end_input()
 
     def _unregister(self, fd: int) -> None:
         try:
@@ -484,10 +437,7 @@ class Monitor:
         finally:
             if never_started and failure is not None:
                 launch.report_error(self._ready_fd, failure)
-            if self._line is not None:
-                self._line.setblocking(True)
-                self._outbox.append(attach.EXIT + attach.EXIT_STATUS.pack(exit_code))
-                self._flush_client(self._line)
+            self._client.finish(exit_code)
 
     def _record_end(self, exit_code: int, *, locked: bool) -> None:
         """Leaves the outcome on disk, or no trace when the container removes itself.

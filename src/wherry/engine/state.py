@@ -51,6 +51,7 @@ from wherry.spec.container import PortMapping
 MAX_STATE_BYTES = 4 * 1024 * 1024
 MIN_ID_PREFIX = 1
 LOCK_TIMEOUT_S = 60.0
+STOP_FILE = "stop"
 _PROBE_S = 0.1
 
 
@@ -322,10 +323,18 @@ def add_container(paths: Paths, config: ContainerConfig) -> None:
             raise map_os_error(error, "cannot make the container's folder", where=paths.containers) from error
 
 
+def write_stop(paths: Paths, container_id: str, *, signal_number: int, timeout_s: float | None) -> None:
+    """Leaves the wish for the container's end where its monitor looks; without a timeout there is no SIGKILL."""
+    folder = paths.run_dir(container_id)
+    temporary = folder / f".{STOP_FILE}.{os.getpid()}"
+    temporary.write_bytes(jsonio.pretty({"signal": signal_number, "timeout_s": timeout_s}).encode())
+    temporary.replace(folder / STOP_FILE)
+
+
 def finish_run(paths: Paths, container_id: str) -> None:
     """Removes what a run left below the run root, but for the monitor's lock, which its holder still needs."""
     folder = paths.run_dir(container_id)
-    for name in ("run.json", "stop"):
+    for name in ("run.json", STOP_FILE):
         (folder / name).unlink(missing_ok=True)
     for name in ("runtime", "etc"):
         remove_tree(folder / name)
