@@ -27,7 +27,12 @@ _repo = click.option(
 )
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Examples:
+  wherry image import rootfs.tar.zst --name debian:12
+  wherry image ls"""
+)
 def image() -> None:
     """Images in the store."""
 

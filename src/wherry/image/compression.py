@@ -107,11 +107,16 @@ class _Peeked:
     def __init__(self, head: bytes, inner: Readable) -> None:
         self._head, self._inner = head, inner
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int, /) -> bytes:
         if self._head:
             data, self._head = self._head[:size], self._head[size:]
             return data
         return self._inner.read(size)
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def decompressed(stream: Readable, *, where: object = None) -> Readable:

@@ -97,7 +97,8 @@ class Flattener:
             header = _header(entry, stat.S_IFLNK | 0o777, target=entry.target)
             self.links[self.tree.add_file(path, header)] = entry.target
         else:
-            self._make_room(path, parent)
+            if self.tree.lookup(path) is not None:
+                self._remove(path)
             self.note(f"left out a {entry.type.value}: /{path}")
             return
         self._mark(path)

@@ -184,7 +184,8 @@ class TarReader:
 
     def _check(self, header: bytes) -> None:
         found = sum(header) - sum(header[148:156]) + _CHECKSUM_BLANK
-        if self._number(header[148:156]) != found:
+        digits = header[148:156].split(b"\0", 1)[0].strip()
+        if not digits.isdigit() or self._number(digits) != found:
             raise InvalidInput(
                 f"not a tar archive, or damaged: wrong checksum of the header after {self._name!r}"
                 if self._name
