@@ -188,7 +188,7 @@ def revisions(request: Request, caller: Viewer) -> Response:
         revisions=found,
         names=views.revision_names(found),
         runs={one.commit: sum(info.current == one.commit for info in infos) for one in found},
-        wanted={one.commit: sum(info.desired == one.commit for info in infos) for one in found},
+        due={one.commit: sum(info.desired == one.commit != info.current for info in infos) for one in found},
     )
 
 

@@ -152,7 +152,7 @@ def device_view(info: DeviceInfo, names: Mapping[str, RevisionView]) -> DeviceVi
     """Returns one device as it is shown."""
     chip = chip_of(info)
     trouble = info.state is DeviceState.ACCEPTED and chip.tone in ("bad", "warn")
-    fetching = info.update_state is UpdateState.FETCHING and info.bytes_total > 0
+    fetching = info.update_state is UpdateState.FETCHING and info.bytes_total > 0 and info.online
     return DeviceView(
         info=info,
         chip=chip,
