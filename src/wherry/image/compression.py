@@ -148,10 +148,10 @@ def compression_of(head: bytes) -> str:
 
 class _Gzip:
     def __init__(self, inner: Readable, where: object) -> None:
-        from isal import igzip
+        from isal import igzip, igzip_lib
 
         self._file: Any = igzip.IGzipFile(fileobj=inner, mode="rb")  # type: ignore[no-untyped-call]
-        self._errors: tuple[type[Exception], ...] = (BadGzipFile, EOFError, zlib.error)
+        self._errors: Any = (BadGzipFile, EOFError, zlib.error, igzip_lib.IsalError)
         self._where = where
 
     def read(self, size: int, /) -> bytes:

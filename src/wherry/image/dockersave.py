@@ -102,9 +102,8 @@ def _choose(names: list[list[str]], wanted: str | None, where: object) -> int:
             return matches[0]
     known = ", ".join(sorted(item for found in names for item in found)) or "none has a name"
     if not matches:
-        raise NotFound(
-            f"no image {wanted or ''} in the archive".replace("  ", " "), where=where, hint=f"there are: {known}"
-        )
+        what = f"no image {wanted} in the archive" if wanted else "the archive holds no image"
+        raise NotFound(what, where=where, hint=f"there are: {known}" if names else None)
     raise InvalidInput("the archive holds several images", where=where, hint=f"name one of them: {known}")
 
 

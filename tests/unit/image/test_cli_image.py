@@ -1,0 +1,123 @@
+"""``wherry image``: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tests.unit.image.makers import file, make_tar
+
+from wherry.cli.root import run
+from wherry.store.repo import Repo
+
+
+@pytest.fixture
+def rootfs(tmp_path: Path) -> Path:
+    path = tmp_path / "rootfs.tar"
+    path.write_bytes(make_tar(file("bin/sh", "x" * 1500), file("etc/hostname", "h")))
+    return path
+
+
+@pytest.fixture
+def machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> object:
+    class Machine:
+        out = ""
+        err = ""
+        root = tmp_path / "root"
+
+        def __call__(self, *args: str) -> int:
+            status = run(["--root", str(self.root), "--run-root", str(tmp_path / "run"), *args])
+            self.out, self.err = capsys.readouterr()
+            return status
+
+    return Machine()
+
+
+def test_import_list_inspect_remove(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
+    assert machine("image", "ls") == 0
+    assert machine.out == "REPOSITORY  TAG  IMAGE ID  CREATED  SIZE\n"
+    assert machine("image", "import", str(rootfs), "--name", "app:1", "-c", 'CMD ["sh"]') == 0
+    identifier = machine.out.strip()
+    assert identifier.startswith("sha256:")
+    assert machine.err.startswith("app:1: 1.5 kB, commit ")
+    assert machine("image", "ls") == 0
+    assert machine.out.splitlines()[1].split() == ["app", "1", identifier[7:19], "N/A", "1.5", "kB"]
+    assert all(len(line) <= 80 for line in machine.out.splitlines())
+    assert machine("image", "ls", "--json") == 0
+    assert json.loads(machine.out)[0] | {"commit": "", "digest": ""} == {
+        "reference": "docker.io/library/app:1",
+        "repository": "app",
+        "tag": "1",
+        "id": identifier,
+        "commit": "",
+        "digest": "",
+        "platform": "linux",
+        "created": "1970-01-01T00:00:00Z",
+        "size_bytes": 1501,
+    }
+    assert machine("image", "inspect", "app:1", "--format", "json") == 0
+    shown = json.loads(machine.out)[0]
+    assert (shown["Id"], shown["RepoTags"], shown["Config"]) == (identifier, ["app:1"], {"Cmd": ["sh"]})
+    assert machine("image", "rm", "app:1") == 0
+    assert machine.out == "app:1\n"
+    assert Repo.open(machine.root / "store").list_objects() == []
+
+
+def test_list_filters(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
+    for name in ("app:1", "app:2", "other:1"):
+        assert machine("-q", "image", "import", str(rootfs), "--name", name) == 0
+        assert machine.err == ""
+    for given, count in (("app", 2), ("app:2", 1), ("docker.io/library/app", 2), ("none", 0)):
+        machine("image", "ls", given, "--json")
+        assert len(json.loads(machine.out)) == count
+    machine("image", "ls", "-q")
+    assert len(machine.out.split()) == 1  # one image of three names
+    machine("image", "ls", "-q", "--no-trunc")
+    assert machine.out.startswith("sha256:")
+    assert machine("image", "rm", "app:1", "missing:1", "other:1") == 3
+    assert machine.out == "app:1\nother:1\n"
+    assert "no such image: missing:1" in machine.err
+    machine("image", "ls", "-q")
+    assert len(machine.out.split()) == 1
+
+
+def test_standard_input(machine, rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    assert machine("image", "import", str(rootfs), "--name", "a:1") == 0
+    identifier = machine.out
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(rootfs.read_bytes())))
+    assert machine("image", "import", "-", "--name", "b:1") == 0
+    assert machine.out == identifier
+    assert list((machine.root / "store/tmp").glob("import-*")) == []
+
+
+def test_another_repository(machine, rootfs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    other = str(tmp_path / "other")
+    assert machine("image", "ls", "--repo", other) == 3
+    Repo.init(Path(other))
+    assert machine("image", "import", str(rootfs), "--name", "a:1", "--repo", other) == 0
+    assert machine("image", "ls", "--repo", other, "-q") == 0
+    assert machine.out
+    assert machine("image", "rm", "--repo", other, "a:1") == 0
+    assert Repo.open(Path(other)).list_objects()
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "message"),
+    [
+        (["import", "/no/such", "--name", "a"], 3, "no such file or directory: /no/such"),
+        (["import", "ROOTFS"], 2, "give --name"),
+        (["import", "ROOTFS", "--name", "Bad Name"], 5, "not the name of an image"),
+        (["import", "ROOTFS", "--name", "a", "-c", "RUN x"], 5, "not an instruction"),
+        (["import", "ROOTFS", "--name", "a", "--platform", "x/y/z/w"], 5, "not a platform"),
+        (["inspect", "nginx"], 3, "no such image: nginx"),
+        (["rm", "nginx"], 3, "no such image: nginx"),
+        (["inspect", "nginx", "--format", "{{.Id}}"], 2, "is not 'json'"),
+    ],
+)
+def test_errors(machine, rootfs: Path, args: list[str], status: int, message: str) -> None:  # type: ignore[no-untyped-def]
+    assert machine("image", *[str(rootfs) if arg == "ROOTFS" else arg for arg in args]) == status
+    assert message in machine.err
