@@ -26,7 +26,7 @@ from typing import Any
 
 from wherry.core import jsonio
 from wherry.core.digest import Checksum, Digest
-from wherry.core.errors import IntegrityError, InvalidInput, NotFound, Unsupported, UsageError, WherryError
+from wherry.core.errors import IntegrityError, InvalidInput, NotFound, Unsupported, UsageError
 from wherry.core.progress import QUIET, Progress
 from wherry.image import catalog
 from wherry.image.blobs import ArchiveBlobs, DirectoryBlobs
@@ -289,9 +289,10 @@ def _architecture(repo: Repo, flat: Flattener) -> str:
     """Returns the architecture of a well-known program of a root tree; "" when none says."""
     for name in TELLING_FILES:
         try:
-            found = flat.tree.lookup(flat.follow(name))
-        except WherryError:
+            path = flat.follow(name)
+        except InvalidInput:
             continue
+        found = flat.tree.lookup(path) if path is not None else None
         if not isinstance(found, str):
             continue
         _, content = repo.load_file(found)

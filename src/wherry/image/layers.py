@@ -78,7 +78,9 @@ class Flattener:
             return
         name = parts.pop()
         if name.startswith(_WHITEOUT):
-            self._hide_named(self._resolve(parts), name)
+            parent = self._find(parts)
+            if parent is not None:  # else the layer has put a file in the directory's place: umoci writes such
+                self._hide_named(parent, name)
             return
         parent = self._resolve(parts)
         path = f"{parent}/{name}" if parent else name
@@ -171,20 +173,30 @@ class Flattener:
         Raises:
             InvalidInput: there is a file on the way, or a loop.
         """
+        found = self._find(parts)
+        if found is None:
+            raise InvalidInput(f"a file is in the way of a directory: {'/'.join(parts)[:200]!r}")
+        return found
+
+    def _find(self, parts: list[str]) -> str | None:
+        """Does the same, but returns None where a file is on the way."""
         written = "/".join(parts)
         found = self._parents.get(written)
         if found is None:
             found = self.follow(written)
-            if isinstance(self.tree.lookup(found), str):
-                raise InvalidInput(f"a file is in the way of a directory: {found[:200]!r}")
+            if found is None or isinstance(self.tree.lookup(found), str):
+                return None
             self._parents[written] = found
         return found
 
-    def follow(self, path: str) -> str:
+    def follow(self, path: str) -> str | None:
         """Returns `path` with every symbolic link in it followed, the last part's too, within the tree.
 
+        Returns:
+            The real path, which need not be there; None when a file is in the place of a directory.
+
         Raises:
-            InvalidInput: there is a file on the way, or a loop.
+            InvalidInput: the links go in circles.
         """
         pending = path.split("/")[::-1]
         real: list[str] = []
@@ -202,9 +214,7 @@ class Flattener:
                 continue
             target = self._link_target(found)
             if not target:
-                if not any(pending):
-                    break
-                raise InvalidInput(f"a file is in the way of a directory: {'/'.join(real)[:200]!r}")
+                return None if any(pending) else "/".join(real)
             follows += 1
             if follows > MAX_LINK_FOLLOWS:
                 raise InvalidInput(f"symbolic links go in circles: {path[:200]!r}")

@@ -64,6 +64,9 @@ def sha256(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+
+
 class Layout:
     """An OCI image layout on disk."""
 
@@ -92,7 +95,10 @@ class Layout:
         manifest = {
             "schemaVersion": 2,
             "config": self.blob(json.dumps(document).encode(), "application/vnd.oci.image.config.v1+json"),
-            "layers": [self.blob(gzip.compress(layer, mtime=0) if compress else layer) for layer in layers],
+            "layers": [
+                self.blob(gzip.compress(layer, mtime=0) if compress else layer, f"{_LAYER_TYPE}{'+gzip' * compress}")
+                for layer in layers
+            ],
         }
         extra = {"platform": {"os": "linux", **platform}} if platform else {}
         return self.blob(json.dumps(manifest).encode(), "application/vnd.oci.image.manifest.v1+json", **extra)
