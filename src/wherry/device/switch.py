@@ -7,15 +7,17 @@ may be cut short anywhere and run again; a container that runs is never started,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from wherry.core import durable
-from wherry.core.digest import Checksum
+from wherry.core.digest import Checksum, parse_checksum
 from wherry.core.errors import Conflict, NotFound, Unhealthy, WherryError
 from wherry.device.apps import (
     COMPLETED,
     HEALTHY,
+    LABEL_REVISION,
     AppKey,
     by_key,
     is_one_shot,
@@ -32,6 +34,7 @@ from wherry.spec.revision import Revision
 
 MAX_LOG_LINES = 20
 MAX_LOG_CHARS = 1500
+MAX_STOPS_AT_ONCE = 16
 RUNNING = frozenset({"running", "restarting"})
 _POLL_S = 0.1
 _RUNS_BY_ITSELF = frozenset({RestartName.ALWAYS, RestartName.UNLESS_STOPPED})
@@ -89,15 +92,17 @@ class Switch:
         return tuple(name for name, key in sorted(keys_of(revision).items()) if key not in running)
 
     def stop_others(self, revision: Revision | None) -> None:
-        """Stops every container that the revision does not have, the one that was started last first."""
+        """Stops every container that the revision does not have, those that depend on others before these."""
         wanted = set() if revision is None else set(keys_of(revision).values())
-        running = [
-            (key, container)
+        doomed = {
+            key: container
             for key, container in by_key(self._containers.list()).items()
             if key not in wanted and container.status in RUNNING
-        ]
-        for key, container in sorted(running, key=lambda item: item[1].started_s or 0.0, reverse=True):
-            self._stop(key, container)
+        }
+        while doomed:
+            needed = {name for key, container in doomed.items() for name in self._needs(key, container)}
+            wave = [key for key in doomed if key.app not in needed] or list(doomed)
+            self._stop({key: doomed.pop(key) for key in wave})
 
     def start_all(self, revision: Revision, *, deadline_s: float, patient: bool = False) -> None:
         """Starts every app of the revision that does not run, in order, each when what it depends on is ready.
@@ -173,12 +178,25 @@ class Switch:
         self._note(f"started {name}")
         reach(Point.SWITCH_STARTED)
 
-    def _stop(self, key: AppKey, container: Container) -> None:
+    def _stop(self, wave: Mapping[AppKey, Container]) -> None:
         reach(Point.SWITCH_STOPPING)
-        durable.remove_file(self._mark(key))
-        self._containers.stop(container.id)
-        self._note(f"stopped {key.app}")
+        for key in wave:
+            durable.remove_file(self._mark(key))
+        # at the same time: each may take its whole grace period, and nothing is served meanwhile
+        with ThreadPoolExecutor(max_workers=MAX_STOPS_AT_ONCE) as pool:
+            for stopped in [pool.submit(self._containers.stop, container.id) for container in wave.values()]:
+                stopped.result()
+        self._note(f"stopped {', '.join(sorted(key.app for key in wave))}")
         reach(Point.SWITCH_STOPPED)
+
+    def _needs(self, key: AppKey, container: Container) -> tuple[str, ...]:
+        """Returns the other apps that a container depends on, as the revision says that it was made for."""
+        try:
+            made_for = self._deployments.load(parse_checksum(container.labels.get(LABEL_REVISION, "")))
+        except WherryError:
+            return ()  # that revision is gone; the app is older than it
+        app = made_for.apps.get(key.app)
+        return () if app is None else tuple(app.depends_on)
 
     def _has_ended_well(self, app: App, key: AppKey, container: Container) -> bool:
         # A one-shot that was started in this boot and not stopped by the device has had its run, however it ended;

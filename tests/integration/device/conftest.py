@@ -1,0 +1,57 @@
+"""One hub for all tests, one device for each; nothing may be left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.integration.device.fleet import Device, HubProcess, Maker, busybox_tree
+from tests.simulators.device_proxy import road_to
+
+from wherry.spec.container import AppImage
+
+
+@pytest.fixture(scope="session")
+def maker(tmp_path_factory: pytest.TempPathFactory) -> Maker:
+    assert os.geteuid() == 0, "containers need root"
+    return Maker(tmp_path_factory.mktemp("maker"))
+
+
+@pytest.fixture(scope="session")
+def image(maker: Maker, tmp_path_factory: pytest.TempPathFactory) -> AppImage:
+    return maker.image(busybox_tree(tmp_path_factory.mktemp("tree")), "demo/busybox:1")
+
+
+@pytest.fixture(scope="session")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    found = HubProcess(tmp_path_factory.mktemp("hub") / "hub")
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def bare_device(tmp_path: Path, hub: HubProcess, maker: Maker, image: AppImage) -> Iterator[Device]:
+    with road_to(hub.url) as road:
+        device = Device(tmp_path, hub, road, maker)
+        yield device
+        road.down = False
+        device.close()
+    shutil.rmtree(device.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def device(bare_device: Device) -> Device:
+    bare_device.enrol()
+    return bare_device
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+        return number
