@@ -256,10 +256,9 @@ def _receive(line: socket.socket, stdout_fd: int, stderr_fd: int) -> int | None:
     """Takes one packet; returns the exit status when it is the last."""
     try:
         packet = line.recv(PACKET_BYTES)
-    except BlockingIOError:
+    except (BlockingIOError, ConnectionResetError):
+        # reset: the monitor closed without having read all that we sent; what it sent before is still to be read
         return None
-    except ConnectionResetError:
-        packet = b""
     kind, data = packet[:1], packet[1:]
     if kind == STDOUT:
         write_all(stdout_fd, data)

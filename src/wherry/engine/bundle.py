@@ -25,6 +25,10 @@ from wherry.spec.container import MountType
 
 CPU_PERIOD_US = 100_000
 DEFAULT_TMPFS_MODE = 0o1777
+_DEV_EVERYWHERE = frozenset(
+    f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "console", "ptmx")
+)
+"""What every container has of its own."""
 _DEV_SKIPPED = ("pts", "shm", "mqueue", "fd", "console")
 
 
@@ -184,7 +188,7 @@ def _host_devices() -> Iterator[Device]:
             except OSError:
                 continue
             kind = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}.get(stat.S_IFMT(status.st_mode))
-            if kind is None or path in ("/dev/console", "/dev/ptmx", "/dev/tty"):
+            if kind is None or path in _DEV_EVERYWHERE:
                 continue
             yield Device(
                 path=path,

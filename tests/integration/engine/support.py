@@ -1,0 +1,234 @@
+"""What the engine's and the command line's integration tests share: an image, a command, a list of leftovers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from wherry.core.digest import Checksum
+from wherry.core.jsonio import loads
+from wherry.image.importing import import_image
+from wherry.linux.netlink import RouteSocket
+from wherry.store.objects import Mode
+from wherry.store.repo import Repo
+
+BUSYBOX = Path("/bin/busybox")
+IMAGE = "test/busybox:1"
+TIMEOUT_S = 60
+
+
+def make_tree(tree: Path) -> None:
+    """Makes a root tree of nothing but a static busybox."""
+    for name in ("bin", "etc", "proc", "sys", "dev", "tmp", "root", "data/inner", "home/app"):
+        (tree / name).mkdir(parents=True, exist_ok=True)
+    (tree / "tmp").chmod(0o1777)
+    shutil.copy(BUSYBOX, tree / "bin/busybox")
+    names = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    for name in names:
+        if name != "busybox":
+            (tree / "bin" / name).symlink_to("busybox")
+    (tree / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n")
+    (tree / "etc/group").write_text("root:x:0:\napp:x:1000:\nvideo:x:44:app\n")
+    (tree / "etc/motd").write_text("from the image\n")
+    (tree / "data/seed").write_text("seed\n")
+    (tree / "data/inner/file").write_text("inner\n")
+    os.chown(tree / "data/seed", 1000, 1000)
+    (tree / "bin/notaprogram").write_text("\x00\x01 not a program")
+    (tree / "bin/notaprogram").chmod(0o755)
+
+
+def make_store(path: Path, tree: Path) -> Repo:
+    """Makes a store that holds the image."""
+    make_tree(tree)
+    repo = Repo.init(path, Mode.BARE_USER)
+    import_image(repo, str(tree), name=IMAGE)
+    return repo
+
+
+def objects_checksum(store: Path) -> dict[str, tuple[int, str]]:
+    """Returns the size and digest of every object, to see that containers change none."""
+    import hashlib
+
+    found = {}
+    for path in sorted((store / "objects").rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            found[path.name] = (path.stat().st_mode, hashlib.sha256(path.read_bytes()).hexdigest())
+    return found
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What containers could leave behind on this machine."""
+
+    mounts: frozenset[str]
+    cgroups: frozenset[str]
+    links: frozenset[str]
+    tables: frozenset[str]
+    monitors: frozenset[str]
+    contained: frozenset[str]
+    ip_forward: frozenset[str]
+
+    @classmethod
+    def now(cls, run_root: Path) -> Leftovers:
+        """Lists them, but for what belongs to living containers of engines elsewhere than at `run_root`."""
+        foreign = _foreign(run_root)
+        cgroups = set()
+        for folder, names, _ in os.walk("/sys/fs/cgroup"):
+            if Path(folder).name == "wherry":
+                cgroups |= {f"{folder}/{name}" for name in names if len(name) == 64 and name not in foreign}
+                names.clear()
+        with RouteSocket() as route:
+            links = {link.name for link in route.links() if link.name.startswith("wh")}
+        links -= {f"whv{name[:11]}" for name in foreign} | {f"wh-{tag}" for tag in foreign.values()}
+        tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+        return cls(
+            mounts=frozenset(
+                line.split(" - ")[0].split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            ),
+            cgroups=frozenset(cgroups),
+            links=frozenset(links),
+            tables=frozenset(line for line in tables.splitlines() if "wherry" in line)
+            - {f"table ip wherry-{tag}" for tag in foreign.values()},
+            monitors=frozenset(pid for pid, (name, _) in _monitors().items() if name not in foreign),
+            contained=frozenset(_processes(lambda pid: bool(_containers_of(pid) - foreign.keys()))),
+            ip_forward=frozenset() if foreign else frozenset({Path("/proc/sys/net/ipv4/ip_forward").read_text()}),
+        )
+
+    def new_since(self, before: Leftovers) -> dict[str, set[str]]:
+        """Returns what is there now and was not before."""
+        found = {field.name: getattr(self, field.name) - getattr(before, field.name) for field in fields(self)}
+        return {name: items for name, items in found.items() if items}
+
+
+def _containers_of(pid: str) -> set[str]:
+    """Returns the ids of the containers whose control groups a process is in."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    return {line.rpartition("/wherry/")[2].partition("/")[0] for line in lines if "/wherry/" in line}
+
+
+def _monitors() -> dict[str, tuple[str, Path]]:
+    """Returns, for each living monitor, its container's id and the folder of its lock."""
+    found = {}
+    for pid in _processes(lambda pid: Path(f"/proc/{pid}/comm").read_text().startswith("wherry-mon")):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                target = os.readlink(link).removesuffix(" (deleted)")
+            except OSError:
+                continue
+            if target.endswith("/monitor.lock"):
+                found[pid] = (Path(target).parent.name, Path(target).parent)
+    return found
+
+
+def _foreign(run_root: Path) -> dict[str, str]:
+    """Returns the containers of other engines that live: id -> the engine's tag."""
+    return {
+        name: folder.parents[1].name for name, folder in _monitors().values() if not folder.is_relative_to(run_root)
+    }
+
+
+def _processes(test: Callable[[str], bool]) -> Iterator[str]:
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state not in "ZX" and test(pid):
+                yield pid
+        except OSError:
+            continue
+
+
+@contextmanager
+def nothing_left(run_root: Path) -> Iterator[None]:
+    """Fails when the block leaves anything of the engines below `run_root` behind on the machine."""
+    before = Leftovers.now(run_root)
+    yield
+    deadline = time.monotonic() + 5
+    while True:
+        new = Leftovers.now(run_root).new_since(before)
+        if not new:
+            return
+        assert time.monotonic() < deadline, f"left behind: {new}"
+        time.sleep(0.1)
+
+
+class Cli:
+    """The ``wherry`` command on an engine root of its own."""
+
+    def __init__(self, root: Path, run_root: Path) -> None:
+        self.root, self.run_root = root, run_root
+        self.env = {**os.environ, "PYTHONPYCACHEPREFIX": str(Path("build/cache/pyc").absolute())}
+        self.env.pop("PYTHONDONTWRITEBYTECODE", None)
+        """Compiled once and not at each call, wherever the tests run."""
+        self.prefix = [sys.executable, "-m", "wherry", "--root", str(root), "--run-root", str(run_root)]
+
+    def start(self, *args: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Starts the command; its streams are pipes unless given."""
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([*self.prefix, *args], **{**streams, "env": self.env, **options})
+
+    def run(self, *args: str, stdin: bytes = b"", status: int | None = 0, **options: Any) -> Result:
+        """Runs the command to its end; None for `status` takes any."""
+        done = subprocess.run(
+            [*self.prefix, *args],
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=TIMEOUT_S,
+            **{"env": self.env, **options},
+        )
+        result = Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        assert status is None or result.status == status, result
+        return result
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """Returns what ``wherry inspect`` says of one container."""
+        found: dict[str, Any] = loads(self.run("inspect", name).stdout)[0]
+        return found
+
+    def remove_all(self) -> None:
+        """Removes every container."""
+        ids = self.run("ps", "-aq").stdout.split()
+        if ids:
+            self.run("rm", "-f", *ids)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def until(test: Callable[[], object], *, timeout_s: float = 15.0) -> None:
+    """Waits until `test` gives something true."""
+    deadline = time.monotonic() + timeout_s
+    while not test():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def kill_monitor(info: dict[str, Any]) -> None:
+    """Kills a container's monitor as the out-of-memory killer would."""
+    pidfd = os.pidfd_open(info["monitor_pid"])
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
+
+
+def commit_of(repo: Repo) -> Checksum:
+    """Returns the commit of the test image."""
+    from wherry.image.catalog import Images
+
+    return Images(repo).get(IMAGE).commit
