@@ -132,5 +132,4 @@ async def events(request: Request, caller: Session = Depends(device_caller)) -> 
     """The doorbell: server-sent events ``desired``."""
     hub = hub_of(request)
     subscription = hub.broker.device(caller.device_id)
-    assignment, _ = await run_in_threadpool(hub.registry.order, caller.device_id)
-    return stream_events(request, caller, subscription, desired_event(assignment))
+    return stream_events(request, caller, subscription, lambda: desired_event(hub.registry.order(caller.device_id)[0]))

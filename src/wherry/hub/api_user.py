@@ -135,6 +135,10 @@ def revoke_token(request: Request, caller: User, token_id: str) -> Response:
 @router.get("/events", response_model=None)
 async def events(request: Request, caller: User) -> Response:
     """What changes, as server-sent events."""
+    broker = hub_of(request).broker
     return stream_events(
-        request, caller, hub_of(request).broker.user(caller.user), Event(name="hello", key="", data={})
+        request,
+        caller,
+        broker.user(caller.user),
+        lambda: Event(name="hello", key="", data={"version": broker.version}),
     )

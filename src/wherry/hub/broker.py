@@ -7,6 +7,8 @@ misses no key. All state belongs to the event loop; ``publish`` and its kin may 
 from __future__ import annotations
 
 import asyncio
+import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,6 +82,14 @@ class Broker:
         self._devices: dict[str, Stream] = {}
         self._users: dict[str, list[Stream]] = {}
         self.closing = False
+        self._life = secrets.token_hex(4)
+        self._changes = 0
+        self._count = threading.Lock()
+
+    @property
+    def version(self) -> str:
+        """What has changed so far, as one word: equal words mean that nothing changed in between."""
+        return f"{self._life}-{self._changes}"
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Names the loop that the streams live in."""
@@ -91,7 +101,13 @@ class Broker:
         return device_id in self._devices
 
     def publish(self, event: Event) -> None:
-        """Sends an event to every dashboard."""
+        """Sends an event to every dashboard: something changed."""
+        with self._count:
+            self._changes += 1
+        self.mention(event)
+
+    def mention(self, event: Event) -> None:
+        """Sends an event to every dashboard that changes nothing on it but a time."""
         self._call(self._to_users, event)
 
     def ring(self, device_id: str, event: Event) -> None:

@@ -133,15 +133,17 @@ def logout(request: Request, caller: Sender) -> Response:
 def devices(request: Request, caller: Viewer, q: str = "") -> Response:
     """Lists the devices; what needs somebody comes first."""
     hub = hub_of(request)
+    version = hub.broker.version
     names = views.revision_names(hub.repository.revisions())
     fleet = views.fleet_view(hub.registry.list(), names, query=q[:200])
-    return _render(request, "devices.html", caller, fleet=fleet, query=q[:200])
+    return _render(request, "devices.html", caller, fleet=fleet, query=q[:200], version=version)
 
 
 @router.get("/devices/{device}")
 def device(request: Request, caller: Viewer, device: str) -> Response:
     """Shows one device."""
     hub = hub_of(request)
+    version = hub.broker.version
     info = hub.registry.get(device)
     revisions = hub.repository.revisions()
     names = views.revision_names(revisions)
@@ -154,6 +156,7 @@ def device(request: Request, caller: Viewer, device: str) -> Response:
         chapters=views.chapters(history, names),
         revisions=revisions,
         names=names,
+        version=version,
     )
 
 
@@ -179,6 +182,7 @@ def change(request: Request, caller: Sender, device: str, act: str, revision: Fi
 def revisions(request: Request, caller: Viewer) -> Response:
     """Lists the revisions."""
     hub = hub_of(request)
+    version = hub.broker.version
     infos = hub.registry.list()
     found = hub.repository.revisions()
     return _render(
@@ -188,6 +192,7 @@ def revisions(request: Request, caller: Viewer) -> Response:
         revisions=found,
         names=views.revision_names(found),
         runs={one.commit: sum(info.current == one.commit for info in infos) for one in found},
+        version=version,
         due={one.commit: sum(info.desired == one.commit != info.current for info in infos) for one in found},
     )
 
@@ -247,8 +252,15 @@ def _inside(path: str) -> str:
 
 
 def _render(
-    request: Request, template: str, caller: Session | None = None, *, status_code: int = 200, **values: Any
+    request: Request,
+    template: str,
+    caller: Session | None = None,
+    *,
+    status_code: int = 200,
+    version: str = "",
+    **values: Any,
 ) -> Response:
+    """Fills in a template; `version` is that of the broker from before the values were read."""
     hub = hub_of(request)
     now = hub.clock()
     text = (
@@ -258,6 +270,7 @@ def _render(
             user=caller.user if caller else "",
             csrf=csrf_token(hub.key, caller.token_hash) if caller else "",
             path=request.url.path,
+            version=version or hub.broker.version,
             note=_NOTES.get(request.query_params.get("note", ""), ""),
             now=now,
             ago=lambda time_s: views.ago(time_s, now),

@@ -145,7 +145,7 @@ class Registry:
             self._seen[device_id] = now
         with self._database.write() as connection:
             connection.execute(update(devices).where(devices.c.id == device_id).values(last_seen_s=int(now)))
-        self._broker.publish(Event(name="seen", key=device_id, data={"id": device_id, "time_s": int(now)}))
+        self._broker.mention(Event(name="seen", key=device_id, data={"id": device_id, "time_s": int(now)}))
 
     def order(self, device_id: str) -> tuple[int, str | None]:
         """Returns number and revision of the assignment that stands.

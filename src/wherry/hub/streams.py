@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 
 from starlette.concurrency import run_in_threadpool
@@ -19,9 +19,11 @@ _RETRY = b"retry: 2000\n\n"
 
 
 def stream_events(
-    request: Request, session: Session, subscription: AbstractContextManager[Stream], first: Event
+    request: Request, session: Session, subscription: AbstractContextManager[Stream], first: Callable[[], Event]
 ) -> StreamingResponse:
     """Returns an endless answer: `first`, what the subscription brings, and heartbeats.
+
+    `first` is called once the subscription stands, so that nothing falls between what it says and what follows.
 
     It ends when the session does, when the subscription is closed, or when the reader goes.
     """
@@ -29,7 +31,7 @@ def stream_events(
 
     async def body() -> AsyncIterator[bytes]:
         with subscription as stream:
-            yield _RETRY + first.encode()
+            yield _RETRY + (await run_in_threadpool(first)).encode()
             while not stream.closed:
                 events = await stream.take(EVENTS_HEARTBEAT_S)
                 if events:

@@ -70,6 +70,7 @@ async function refresh() {
     }
     if (!answer.ok) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    document.body.dataset.version = page.body.dataset.version;
     const said = [];
     for (const old of document.querySelectorAll("[data-live]")) {
       const fresh = page.getElementById(old.id);
@@ -116,11 +117,10 @@ function showLive(word, tone) {
 function listen() {
   if (!document.querySelector("[data-live]")) return;
   const source = new EventSource("/api/v1/events");
-  let opened = false;
-  source.addEventListener("hello", () => {
+  source.addEventListener("hello", (event) => {
     showLive("live", "on");
-    if (opened) refresh(); // something may have happened while the stream was down
-    opened = true;
+    // Something may have happened between the page and the stream, or while the stream was down.
+    if (JSON.parse(event.data).version !== document.body.dataset.version) refresh();
   });
   source.addEventListener("device", refresh);
   source.addEventListener("revision", refresh);
