@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
-from wherry.core.errors import Conflict, InvalidInput, Unsupported
+from wherry.core.errors import Conflict, InvalidInput, NotFound, Unsupported
 from wherry.store.content import CHUNK_BYTES
 from wherry.store.objects import DirMeta, FileHeader, Mode, ObjectType, object_name
 from wherry.store.walk import check_depth, lookup
@@ -195,9 +195,9 @@ class _Checkout:
     def _try_link(self, fd: int, name: str, checksum: Checksum, where: str) -> bool:
         """Makes a hard link; False when it must be a copy or a symbolic link instead."""
         source = f"{self._repo.objects_dir}/{object_name(ObjectType.FILE, checksum, self._repo.mode)}"
-        if self._repo.mode is Mode.BARE_USER and self._is_stored_symlink(source):
-            return False
         try:
+            if self._repo.mode is Mode.BARE_USER and self._is_stored_symlink(source):
+                return False
             os.link(source, name, dst_dir_fd=fd, follow_symlinks=False)
         except FileExistsError:
             if self._keeps(fd, name, checksum, where):
@@ -205,6 +205,8 @@ class _Checkout:
             temporary = f".wherry-{os.getpid()}.tmp"
             os.link(source, temporary, dst_dir_fd=fd, follow_symlinks=False)
             self._replace(fd, temporary, name, where)
+        except FileNotFoundError:
+            raise missing_object(checksum) from None
         except OSError as error:
             if error.errno in (errno.EXDEV, errno.EMLINK, errno.EPERM):
                 return False
@@ -317,6 +319,11 @@ class _Checkout:
             # rename(2) of two links to one file does nothing and leaves both names.
             if _exists(fd, temporary):
                 os.unlink(temporary, dir_fd=fd)
+
+
+def missing_object(checksum: Checksum) -> NotFound:
+    """Returns the error for a file object that should be there."""
+    return NotFound("no such object in the repository", where=checksum, hint="pull the commit again")
 
 
 def _exists(fd: int, name: str) -> bool:

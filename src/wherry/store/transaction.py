@@ -350,24 +350,23 @@ class Transaction:
         tmp = self.repo.path / "tmp"
         prefix = f"{_STAGING}{boot_id()}-"
         for path in sorted(tmp.glob(f"{_STAGING}*")):
-            if path.name.endswith("-lock") or not path.is_dir():
+            mine = path.name.startswith(prefix)
+            if path.name.endswith("-lock") or (mine and self._lock_fd >= 0) or not path.is_dir():
                 continue
             fd = ofd.take(path.with_name(f"{path.name}-lock"))
             if fd is None:
                 continue
-            if path.name.startswith(prefix) and path.is_dir():
+            if mine and path.is_dir():
                 self._stage, self._lock_fd = path, fd
                 self._clean_taken_over()
-                break
-            _drop(path, fd)
-        else:
-            while True:
-                path = tmp / f"{prefix}{secrets.token_hex(4)}"
-                fd = ofd.take(path.with_name(f"{path.name}-lock"))
-                if fd is not None:
-                    break
-            self._stage, self._lock_fd = path, fd
-            os.mkdir(path, 0o755)
+            else:
+                _drop(path, fd)
+        while self._lock_fd < 0:
+            path = tmp / f"{prefix}{secrets.token_hex(4)}"
+            fd = ofd.take(path.with_name(f"{path.name}-lock"))
+            if fd is not None:
+                self._stage, self._lock_fd = path, fd
+                os.mkdir(path, 0o755)
         self._stage_fd = os.open(self._stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _clean_taken_over(self) -> None:
@@ -381,6 +380,7 @@ class Transaction:
     def _close_stage(self) -> None:
         os.close(self._stage_fd)
         _drop(self._stage, self._lock_fd)
+        self._lock_fd = self._stage_fd = -1
 
     def _list_staged(self) -> list[str]:
         """Returns the names of all staged objects, commits last."""
