@@ -143,7 +143,7 @@ def import_(
 
 @image.command("rm", epilog="\b\nExamples:\n  wherry image rm nginx:1.27\n  wherry image rm 3f57d9401f8d")
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("-f", "--force", is_flag=True, help="Also when a container is made from it; its files stay until then.")
+@click.option("-f", "--force", is_flag=True, help="Also when containers are made from it; its files stay.")
 @_repo
 def rm(names: tuple[str, ...], force: bool, repo_path: Path | None) -> None:
     """Remove images: their names, and the files that nothing else in the store needs.
