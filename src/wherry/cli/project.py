@@ -196,6 +196,7 @@ def show(revision: str, as_json: bool) -> None:
         print_json({**entry, "revision": encode(state.revision), "changes": encode(difference)})
         return
     _print_commit(project, commit, found)
+    click.echo()
     for name, app in state.revision.apps.items() if state.revision else ():
         click.echo(f"app {name}")
         for phrase in describe_app(app):
@@ -238,7 +239,6 @@ def _print_commit(project: Project, commit: str, found: Commit) -> None:
     click.echo(f"Key:    {', '.join(key.key_id[:12] for key in keys) or '(not signed)'}\n")
     for line in (found.subject, *(["", *found.body.splitlines()] if found.body else [])):
         click.echo(f"    {line}".rstrip())
-    click.echo()
 
 
 def _log_json(project: Project, commit: str, found: Commit) -> dict[str, Any]:

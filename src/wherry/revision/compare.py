@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wherry.core.digest import short
 from wherry.core.units import format_size
@@ -186,8 +186,10 @@ def describe_app(app: App) -> Iterator[str]:
     """Gives a phrase for each thing that an app sets."""
     yield f"image {image_text(app.image)}"
     blank = App(image=app.image)
-    for phrase in _app(blank, app):
+    for phrase in _app(replace(blank, config=app.config), app):
         yield phrase.replace(" added: ", " ").removesuffix(" added").replace(" (image's) -> ", " ")
+    if app.config is not None:
+        yield "files over /etc"
 
 
 def _app(old: App, new: App) -> Iterator[str]:
