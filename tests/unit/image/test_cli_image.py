@@ -12,6 +12,7 @@ import pytest
 from tests.unit.image.makers import file, make_tar
 
 from wherry.cli.root import run
+from wherry.store.objects import Mode
 from wherry.store.repo import Repo
 
 
@@ -97,7 +98,7 @@ def test_standard_input(machine, rootfs: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_another_repository(machine, rootfs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     other = str(tmp_path / "other")
     assert machine("image", "ls", "--repo", other) == 3
-    Repo.init(Path(other))
+    Repo.init(Path(other), Mode.BARE_USER)
     assert machine("image", "import", str(rootfs), "--name", "a:1", "--repo", other) == 0
     assert machine("image", "ls", "--repo", other, "-q") == 0
     assert machine.out
