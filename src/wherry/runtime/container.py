@@ -43,6 +43,7 @@ from wherry.linux.process import pidfd_open, pidfd_send_signal
 from wherry.runtime import channel, stage
 from wherry.runtime import state as states
 from wherry.runtime.cgroup import Cgroup, Hierarchy, hierarchies
+from wherry.runtime.check import check_process, check_spec
 from wherry.runtime.rootfs import plan
 from wherry.runtime.spec import Capabilities, Namespace, Process, Spec
 from wherry.runtime.state import State, Status, load_state
@@ -57,7 +58,6 @@ _FLAG_OF_NAMESPACE = {
 }
 _NOT_INVOKED = (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELIBBAD, errno.ENOTDIR)
 _COMMAND_STEPS = ("looking for the command", "executing the command")
-_MAX_ID_CHARS = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,8 @@ def create(spec: Spec, *, container_id: str, state_dir: Path, rootfs: Path, stdi
         InvalidInput: the specification contradicts itself.
         WherryError: a step of the setup failed; it is named, and nothing is left behind.
     """
-    _check(spec, container_id, stdio)
+    check_spec(spec, container_id)
+    _need_stdio(spec.process, stdio)
     make_dirs(state_dir, mode=0o700)
     if (state_dir / states.FILE).exists():
         raise Conflict("there is a container already", where=state_dir, hint="delete it first")
@@ -134,8 +135,9 @@ def _create(
         cgroup.apply(spec.resources)
     except OSError as error:
         raise map_os_error(error, "cannot set a limit", where=error.filename) from error
-    limits_devices = cgroup.controls_devices or not spec.resources.devices
-    process = spec.process if limits_devices else _without_mknod(spec.process)
+    # Where the devices list cannot be kept, the container must not get at a device node of its own making.
+    unguarded = not cgroup.controls_devices and any(not rule.allow for rule in spec.resources.devices)
+    process = _without_mknod(spec.process) if unguarded else spec.process
     flags = sum(_FLAG_OF_NAMESPACE[name] for name, path in spec.namespaces.items() if not path)
     joined = tuple((path, _FLAG_OF_NAMESPACE[name]) for name, path in spec.namespaces.items() if path)
     program = None if spec.seccomp is None else seccomp.compile_profile(spec.seccomp)
@@ -145,7 +147,7 @@ def _create(
             task=_task(process, stdio, theirs.fileno(), cgroup, container_id, program),
             rootfs=str(rootfs),
             plan=plan(spec, hierarchies_of(cgroup)),
-            root_attributes=0 if limits_devices else x.MOUNT_ATTR_NODEV,
+            root_attributes=x.MOUNT_ATTR_NODEV if unguarded else 0,
             new_cgroup_namespace=bool(flags & CLONE_NEWCGROUP),
             join=joined,
             hostname=spec.hostname,
@@ -178,6 +180,7 @@ def _create(
                 cgroup=cgroup,
                 namespaces=flags | sum(flag for _, flag in joined),
                 filter=b"" if program is None else program.code,
+                devices_unguarded=unguarded,
                 created_s=int(time.time()),
                 status=Status.CREATED,
             ),
@@ -229,13 +232,14 @@ def exec_process(state_dir: Path, process: Process, *, stdio: Stdio | None = Non
         CannotInvoke: it is there, but cannot be executed.
         WherryError: another step failed; it is named.
     """
-    _check_process(process, stdio)
+    check_process(process)
+    _need_stdio(process, stdio)
     state, target = open_state(state_dir)
     own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     ours, theirs = channel.pair()
     try:
         task = _task(
-            process,
+            _without_mknod(process) if state.devices_unguarded else process,
             stdio,
             theirs.fileno(),
             state.cgroup,
@@ -429,40 +433,7 @@ def _without_mknod(process: Process) -> Process:
     )
 
 
-def _check(spec: Spec, container_id: str, stdio: Stdio | None) -> None:
-    plain = container_id.replace("-", "").replace("_", "").replace(".", "")
-    if not plain.isalnum() or not container_id[0].isalnum() or len(container_id) > _MAX_ID_CHARS:
-        raise InvalidInput("a container id is letters, digits, '_', '.' and '-'", where=container_id)
-    if spec.namespaces.get(Namespace.MOUNT) != "":
-        raise Unsupported("a container needs a mount namespace of its own")
-    if spec.namespaces.get(Namespace.PID) or spec.namespaces.get(Namespace.CGROUP):
-        raise Unsupported("joining a pid or cgroup namespace is not done yet")
-    if (spec.hostname or spec.domainname) and Namespace.UTS not in spec.namespaces:
-        raise InvalidInput("a host name needs a uts namespace")
-    for key in spec.sysctl:
-        _check_sysctl(key, spec)
-    _check_process(spec.process, stdio)
-
-
-def _check_sysctl(key: str, spec: Spec) -> None:
-    """Refuses what would change the host: only what belongs to a namespace of the container's own is set."""
-    normal = key.replace("/", ".")
-    needs = None
-    if normal.startswith("net."):
-        needs = Namespace.NETWORK
-    elif normal.startswith(("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")):
-        needs = Namespace.IPC
-    if needs is None or ".." in normal or spec.namespaces.get(needs) != "":
-        raise InvalidInput("not a setting of a namespace that the container has of its own", where=f"sysctl: {key}")
-
-
-def _check_process(process: Process, stdio: Stdio | None) -> None:
-    if not process.args:
-        raise InvalidInput("no command", where="process.args")
-    if not process.cwd.startswith("/"):
-        raise InvalidInput("not an absolute path", where=f"process.cwd: {process.cwd}")
-    if any("\0" in item for item in process.args):
-        raise InvalidInput("a NUL character", where="process.args")
+def _need_stdio(process: Process, stdio: Stdio | None) -> None:
     if stdio is None and not process.terminal:
         raise InvalidInput("a process without a terminal needs standard descriptors")
 

@@ -1,6 +1,7 @@
 """What is known on disk about a container that was created: ``STATE_DIR/runtime.json``.
 
-    {"boot_id", "cgroups", "created_s", "filter", "id", "namespaces", "pid", "start_ticks", "status", "version"}
+    {"boot_id", "cgroups", "created_s", "devices_unguarded", "filter", "id", "namespaces", "pid", "start_ticks",
+     "status", "version"}
 
 The file is replaced by rename, but not synced: after a power cut the process that it speaks of is gone too, and the
 boot id says so. ``status`` is what was last written, ``created`` or ``running``; `State.status` is what is so: a
@@ -48,6 +49,8 @@ class State:
     """``CLONE_NEW*`` of those that are not the creator's."""
     filter: bytes
     """The compiled system call filter, or nothing."""
+    devices_unguarded: bool
+    """Nothing but the lack of CAP_MKNOD keeps it from the host's devices."""
     created_s: int
     status: Status
     """What is so now."""
@@ -61,6 +64,7 @@ def save(directory: Path, state: State) -> None:
             {"controllers": list(g.controllers), "path": g.path, "version": g.version} for g in state.cgroup.groups
         ],
         "created_s": state.created_s,
+        "devices_unguarded": state.devices_unguarded,
         "filter": state.filter.hex(),
         "id": state.container_id,
         "namespaces": state.namespaces,
@@ -108,6 +112,7 @@ def load_state(directory: Path, *, proc: str = "/proc") -> State:
             ),
             namespaces=int(value["namespaces"]),
             filter=bytes.fromhex(value["filter"]),
+            devices_unguarded=bool(value["devices_unguarded"]),
             created_s=int(value["created_s"]),
             status=Status(value["status"]) if lives else Status.STOPPED,
         )

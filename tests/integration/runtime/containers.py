@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wherry.runtime import container, default
+from wherry.runtime.cgroup import hierarchies
 from wherry.runtime.container import Created, Stdio
 from wherry.runtime.spec import Capabilities, Process, Resources, Spec
+
+CONTROLLERS_V1 = frozenset(name for found in hierarchies() if found.version == 1 for name in found.controllers)
+"""Nothing on a host with version 2 alone."""
+DEFAULT_CAPABILITIES = 0xA80425FB if "devices" in CONTROLLERS_V1 else 0xA00425FB
+"""Docker's default; without CAP_MKNOD where there is no list of devices."""
 
 
 class Result(NamedTuple):
@@ -19,6 +25,11 @@ class Result(NamedTuple):
 
     status: int
     out: str
+
+
+def status_fields(text: str) -> dict[str, str]:
+    """Returns /proc/PID/status as a mapping."""
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
 
 
 def exit_status(pid: int) -> int:

@@ -20,7 +20,8 @@ from wherry.runtime.state import load_state
 
 Shell = Callable[..., Result]
 MIB = 1 << 20
-EAT_MEMORY = "x=$(head -c 100000000 /dev/zero | tr '\\0' a); echo ate"
+EAT_MEMORY = "exec dd if=/dev/zero of=/dev/null bs=64M count=1"
+"""One buffer, all of it written to."""
 
 
 def limits(**values: int) -> Resources:

@@ -26,6 +26,7 @@ def own_state() -> State:
         cgroup=Cgroup(GROUPS),
         namespaces=0x20000,
         filter=b"\x01\x02",
+        devices_unguarded=True,
         created_s=1_700_000_000,
         status=Status.RUNNING,
     )

@@ -1,0 +1,17 @@
+#!/bin/sh
+# The first process of the user-mode kernel: the host's tree, read through hostfs, with control groups of version 2
+# alone. Arguments come in the environment, where the kernel puts what it does not know of its command line.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PYTHONDONTWRITEBYTECODE=1
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /tmp
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+cd "$wherry_root" || exit 1
+echo "kernel $(uname -r), controllers: $(cat /sys/fs/cgroup/cgroup.controllers)"
+"$wherry_python" -m pytest -q -p no:cacheprovider --color=no -k "$wherry_select" $wherry_tests 2>&1
+echo "pytest ended with $?"
+echo o >/proc/sysrq-trigger
+sleep 10
