@@ -65,7 +65,7 @@ def _services(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(_services(), st.booleans())
 def test_what_is_written_is_read(services: dict[str, dict[str, Any]], flow: bool) -> None:
     document: dict[str, Any] = {"services": {}, "volumes": {"data": None}, "x-note": ["ignored"]}
@@ -135,7 +135,7 @@ _APPS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(_NAMES, _APPS, max_size=3), _EXTRA)
 def test_revision_json_survives_a_round_trip(apps: dict[str, App], extra: dict[str, Any]) -> None:
     revision = Revision(format=1, name="kiosk", apps=apps, extra=extra)
