@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from tests.integration.hub.conftest import PASSWORD, HubProcess, hub, make_device, repo, start_hub
+from tests.integration.hub.conftest import PASSWORD, HubProcess, hub, made_hub, make_device, repo, start_hub
 
-__all__ = ["hub", "make_device", "repo", "start_hub"]
+__all__ = ["hub", "made_hub", "make_device", "repo", "start_hub"]
 
 CHROMIUM = "/usr/bin/chromium"
 WAIT_MS = 10_000

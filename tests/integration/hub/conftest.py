@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -45,6 +46,7 @@ class HubProcess:
     env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     url: str = ""
+    log_to: Path | None = None
 
     def command(self, *args: str) -> list[str]:
         return [*self.prefix, sys.executable, "-m", "wherry", *args]
@@ -60,7 +62,7 @@ class HubProcess:
     def start(self) -> None:
         ready = self.path.parent / f"{self.path.name}.ready"
         ready.unlink(missing_ok=True)
-        listen = "127.0.0.1:0" if not self.url else self.url.removeprefix("http://")
+        listen = self.url.partition("//")[2] or "127.0.0.1:0"
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 self.command(
@@ -87,13 +89,14 @@ class HubProcess:
 
     @property
     def log_path(self) -> Path:
-        return self.path.parent / f"{self.path.name}.log"
+        return self.log_to or self.path.parent / f"{self.path.name}.log"
 
     def log(self) -> str:
         return self.log_path.read_text()
 
-    def token(self, *options: str) -> str:
-        return self.wherry("hub", "token", "create", f"--dir={self.path}", *options).strip()
+    def token(self, uses: int = 1) -> str:
+        body = {"uses": uses, "expires_in_s": 3600}
+        return str(self.login().json("POST", "/api/v1/enrolment-tokens", body)["token"])
 
     def login(self) -> HttpClient:
         client = HttpClient(self.url, tries=1)
@@ -102,13 +105,21 @@ class HubProcess:
         return client
 
 
+@pytest.fixture(scope="session")
+def made_hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hub's folder, made once by the real command and copied for every test."""
+    found = HubProcess(path=tmp_path_factory.mktemp("hub") / "made")
+    found.wherry("hub", "init", str(found.path))
+    return found.path
+
+
 @pytest.fixture
-def start_hub(tmp_path: Path) -> Iterator[Callable[..., HubProcess]]:
+def start_hub(tmp_path: Path, made_hub: Path) -> Iterator[Callable[..., HubProcess]]:
     running: list[HubProcess] = []
 
     def start(name: str = "hub", **kwargs: Any) -> HubProcess:
         found = HubProcess(path=tmp_path / name, **kwargs)
-        found.wherry("hub", "init", str(found.path))
+        shutil.copytree(made_hub, found.path)
         running.append(found)
         found.start()
         return found

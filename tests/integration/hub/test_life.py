@@ -117,7 +117,7 @@ def test_a_second_stream_ends_the_first_and_rejection_ends_it(
 
 
 def test_same_key_is_same_device_and_costs_no_use(hub: HubProcess) -> None:
-    token = hub.token("--uses", "1")
+    token = hub.token(1)
     device = Device(url=hub.url, key=PrivateKey.generate())
     first = device.enrol(token)
     assert device.enrol(token) == first
