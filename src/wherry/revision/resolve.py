@@ -6,7 +6,7 @@ up and fails on the first that is missing; ``status`` and ``diff`` give a functi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from wherry.core.digest import Checksum, Digest
@@ -57,10 +57,9 @@ def build_revision(manifest: Manifest, compose: ComposeFile, files: Files, find_
             raise InvalidInput(
                 f"{CONFIG_FOLDER}/{name}/ belongs to no app of compose.yaml", where=first, hint=_config_hint(compose)
             )
-    apps = {
-        name: _app(name, service, find_image(service), config.get(name))
-        for name, service in sorted(compose.services.items())
-    }
+    pins = {name: find_image(service) for name, service in sorted(compose.services.items())}
+    _check_health_is_known(compose, pins)
+    apps = {name: _app(name, compose.services[name], pin, config.get(name)) for name, pin in pins.items()}
     return Revision(format=FORMAT, name=manifest.name, target=manifest.target, apps=apps, health=manifest.health)
 
 
@@ -118,6 +117,20 @@ def _healthcheck(name: str, check: Healthcheck | None, pin: ImagePin) -> Healthc
             hint="add test:",
         )
     return replace(check, test=pin.healthcheck)
+
+
+def _check_health_is_known(compose: ComposeFile, pins: Mapping[str, ImagePin]) -> None:
+    """Refuses to wait for the health of an app that has no health check: that would never come."""
+    for name, service in compose.services.items():
+        for other, condition in service.depends_on.items():
+            if condition != "service_healthy" or compose.services[other].healthcheck is not None:
+                continue
+            if pins[other].healthcheck in ((), ("NONE",)):
+                raise InvalidInput(
+                    f"{other} has no health check, and neither has its image",
+                    where=f"compose.yaml: services.{name}.depends_on.{other}",
+                    hint=f"give {other} a healthcheck:, or wait for service_started",
+                )
 
 
 def _config_hint(compose: ComposeFile) -> str:

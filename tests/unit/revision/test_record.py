@@ -334,6 +334,17 @@ def test_a_health_check_needs_a_test(machine: Machine, project: Project) -> None
         _commit(project)
 
 
+def test_waiting_for_health_needs_a_health_check(project: Project) -> None:
+    waiting = (
+        "services:\n  web: {image: web:1.0, depends_on: {db: {condition: service_healthy}}}\n  db: {image: db%s}\n"
+    )
+    (project.root / "compose.yaml").write_text(waiting % "")
+    with pytest.raises(InvalidInput, match=r"db has no health check.*services.web.depends_on.db"):
+        _commit(project)
+    (project.root / "compose.yaml").write_text(waiting % ", healthcheck: {test: x}")
+    _commit(project)
+
+
 def test_two_names_are_refused(project: Project) -> None:
     (project.root / "compose.yaml").write_text("name: other\nservices: {}\n")
     with pytest.raises(InvalidInput, match=r"two names: 'other' in compose.yaml, 'kiosk' in wherry.yaml"):
