@@ -8,7 +8,6 @@ whose components are whole too. The table ``revisions`` follows the refs and can
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,9 +33,9 @@ from wherry.hub.schema import revisions
 from wherry.revision.load import component_commits, load_revision
 from wherry.spec.revision import Revision
 from wherry.spec.wire import MAX_OBJECTS_PER_QUESTION, ObjectList, ObjectSizes, RefUpdate, RevisionInfo
-from wherry.store.content import read_archive_head
 from wherry.store.objects import Commit, Mode, ObjectType, object_name, parse_object_name
 from wherry.store.repo import Repo
+from wherry.store.sizes import object_sizes
 
 MAX_PACKS_AT_ONCE = 4
 MAX_LISTED_REVISIONS = 1000
@@ -74,17 +73,9 @@ class Repository:
 
     def sizes(self, question: ObjectList) -> ObjectSizes:
         """Returns what objects cost in all: sent, and unpacked."""
-        transfer_bytes = disk_bytes = 0
-        missing = []
-        for name, kind, checksum in _parsed(question):
-            try:
-                with open(self.repo.object_path(kind, checksum), "rb") as file:
-                    stored = os.fstat(file.fileno()).st_size
-                    transfer_bytes += stored
-                    disk_bytes += read_archive_head(file, where=name)[1] if kind is ObjectType.FILE else stored
-            except FileNotFoundError:
-                missing.append(name)
-        return ObjectSizes(transfer_bytes=transfer_bytes, disk_bytes=disk_bytes, missing=tuple(missing))
+        names = [name for name, _, _ in _parsed(question)]
+        transfer_bytes, disk_bytes, missing = object_sizes(self.repo, names)
+        return ObjectSizes(transfer_bytes=transfer_bytes, disk_bytes=disk_bytes, missing=missing)
 
     def receive_pack(self, pieces: Iterable[bytes]) -> PackCounts:
         """Stores the objects of a pack durably; those before an error stay, they are good.
