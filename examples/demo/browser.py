@@ -22,7 +22,7 @@ def screenshot(url: str, user: str, password: str, out: Path) -> Path:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = chromium.new_page(viewport={"width": 1200, "height": 760}, device_scale_factor=1.5)
         page.goto(url)
-        page.get_by_label("User").fill(user)
+        page.get_by_label("Name").fill(user)
         page.get_by_label("Password").fill(password)
         page.get_by_role("button").first.click()
         page.get_by_text("kiosk-1").first.click()

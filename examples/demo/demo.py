@@ -180,7 +180,7 @@ def enrol(demo: Demo) -> None:
     token = json.loads(demo.wherry("fleet", "token", "create", "--json", show=False))["token"]
     (WORK / "token").write_text(token)
     (WORK / "token").chmod(0o600)
-    demo.wherry("key", "public", str(KIOSK / ".wherry/key"), "--out", str(WORK / "owner.pub"))
+    (WORK / "owner.pub").write_text(demo.wherry("key", "public", str(KIOSK / ".wherry/key")))
     demo.wherry(
         "device",
         "enroll",

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tests.e2e.first_light.conftest import World
 
 
+_FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+
+
 def _first(world: World) -> str:
     one = world.deploy("one")
     world.wait("revision one", world.settled(one, "done"))
@@ -74,9 +77,7 @@ def test_clock_in_1970(world: World) -> None:
     world.stop("device")
     world.headline("two")
     two = world.deploy("two")
-    world.start_under(
-        "device", ["faketime", "-f", "@1970-01-01 00:00:10"], "device", "run", "--dir", str(world.device_dir)
-    )
+    world.run_device(LD_PRELOAD=_FAKETIME, FAKETIME="@1970-01-01 00:00:10")
     world.wait("revision two", world.settled(two, "done"))
     assert world.shown() == "two"
 
@@ -87,6 +88,7 @@ def test_wrong_key(world: World, tmp_path: Path) -> None:
     before = world.apps()
     key = world.project / ".wherry/key"
     shutil.move(key, tmp_path / "owner.key")
+    key.with_name("key.pub").unlink()
     world.wherry("key", "generate", str(key))
     world.headline("two")
     world.deploy("two")
