@@ -200,7 +200,7 @@ def show(revision: str, as_json: bool) -> None:
     for name, app in state.revision.apps.items() if state.revision else ():
         click.echo(f"app {name}")
         for phrase in describe_app(app):
-            click.echo(f"  {phrase}")
+            click.echo(_safe(f"  {phrase}"))
     if parent is not None:
         click.echo(f"\nsince {short(parent)}:")
         _print_difference(difference)
@@ -222,7 +222,7 @@ def log(revision: str, count: int | None, oneline: bool, as_json: bool) -> None:
         return
     for index, (commit, found) in enumerate(history):
         if oneline:
-            click.echo(f"{_coloured(short(commit), 'yellow')}{_names(project, commit)} {found.subject}")
+            click.echo(f"{_coloured(short(commit), 'yellow')}{_names(project, commit)} {_safe(found.subject)}")
             continue
         if index:
             click.echo()
@@ -238,7 +238,7 @@ def _print_commit(project: Project, commit: str, found: Commit) -> None:
     keys = signers(project.repo, Checksum(commit))
     click.echo(f"Key:    {', '.join(key.key_id[:12] for key in keys) or '(not signed)'}\n")
     for line in (found.subject, *(["", *found.body.splitlines()] if found.body else [])):
-        click.echo(f"    {line}".rstrip())
+        click.echo(f"    {_safe(line)}".rstrip())
 
 
 def _log_json(project: Project, commit: str, found: Commit) -> dict[str, Any]:
@@ -278,19 +278,24 @@ def _print_difference(found: Difference) -> None:
     for app in found.apps:
         if app.kind == "changed":
             for phrase in app.changes:
-                click.echo(f"app {app.app}: {phrase}")
+                click.echo(_safe(f"app {app.app}: {phrase}"))
         else:
-            click.echo(f"app {app.app}: {app.kind}; {'; '.join(app.changes)}")
+            click.echo(_safe(f"app {app.app}: {app.kind}; {'; '.join(app.changes)}"))
     for file in found.files:
         lines = "" if file.lines_added is None else f" (+{file.lines_added} -{file.lines_removed})"
         what = {"mode": "executable bit changed", "type": "file and link changed places"}.get(file.kind, file.kind)
-        click.echo(f"{file.path}: {what}{lines}")
+        click.echo(_safe(f"{file.path}: {what}{lines}"))
     for file in found.files:
         if file.text:
             click.echo()
-        for line in file.text.split("\n") if file.text else ():
+        for line in map(_safe, file.text.split("\n") if file.text else ()):
             colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
             click.echo(_coloured(line, colour) if colour and not line.startswith(("+++", "---")) else line)
+
+
+def _safe(text: str) -> str:
+    """Returns text that others wrote without what a terminal would take for an order."""
+    return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
 
 
 def _coloured(text: str, colour: str) -> str:

@@ -97,9 +97,10 @@ class Project:
                 f"not a name for a project: {name[:80]!r}", hint="give one of letters, digits, - _ and . with --name"
             )
         make_dirs(root)
-        existing = root / files.MANIFEST_FILE
-        if existing.exists():
-            name = parse_manifest(existing.read_bytes(), existing).name
+        existing = files.examine(root, files.MANIFEST_FILE)
+        if existing is not None:
+            state = states.of_folder(root, {files.MANIFEST_FILE: existing}, None)
+            name = parse_manifest(state.read(files.MANIFEST_FILE) or b"").name
         workspace = Workspace.make(root, name)
         if not os.path.lexists(workspace.key_path):
             key = PrivateKey.generate()

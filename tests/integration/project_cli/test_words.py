@@ -160,6 +160,14 @@ def test_adding_and_removing(project: Cli) -> None:
     assert "no such file" in one_line(project("add", "nowhere", status=3).err)
 
 
+def test_a_terminal_gets_no_orders(good: Cli) -> None:
+    (good.cwd / "config/web/index.html").write_text("\x1b[2Jgone\n")
+    assert "+\\x1b[2Jgone\n" in good("diff").out
+    good("commit", "-m", "\x1b[2Jgone")
+    for word in ("log", "show"):
+        assert "\x1b" not in good(word).out
+
+
 def test_help_has_examples(cli: Cli) -> None:
     for word in ("init", "add", "commit", "diff", "push", "clone"):
         assert "Examples:" in cli(word, "--help").out
