@@ -138,6 +138,8 @@ def _print_summary(parsed: object) -> None:
         print(f"* {item.ref}\n    Latest Commit ({item.commit_bytes} bytes):\n      {item.commit}")
         if item.timestamp_s is not None:
             when = datetime.fromtimestamp(item.timestamp_s, UTC).strftime("%Y-%m-%dT%H:%M:%S+00")
+            if "ostree.commit.version" in item.metadata:
+                print(f"    Version (ostree.commit.version): {item.metadata['ostree.commit.version']}")
             print(f"    Timestamp (ostree.commit.timestamp): {when}")
         print()
     for key, value in parsed.metadata.items():

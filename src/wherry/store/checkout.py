@@ -21,6 +21,7 @@ from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
 from wherry.core.errors import Conflict, InvalidInput, NotFound, Unsupported
 from wherry.store.content import CHUNK_BYTES
+from wherry.store.files import OSTREEMETA
 from wherry.store.objects import DirMeta, FileHeader, Mode, ObjectType, object_name
 from wherry.store.walk import check_depth, lookup
 
@@ -196,7 +197,7 @@ class _Checkout:
         """Makes a hard link; False when it must be a copy or a symbolic link instead."""
         source = f"{self._repo.objects_dir}/{object_name(ObjectType.FILE, checksum, self._repo.mode)}"
         try:
-            if self._repo.mode is Mode.BARE_USER and self._is_stored_symlink(source):
+            if not self._may_link(source):
                 return False
             os.link(source, name, dst_dir_fd=fd, follow_symlinks=False)
         except FileExistsError:
@@ -214,11 +215,21 @@ class _Checkout:
         self.links += 1
         return True
 
-    @staticmethod
-    def _is_stored_symlink(source: str) -> bool:
-        """Whether a bare-user object is that of a symbolic link, by the mode in its user.ostreemeta."""
-        meta = os.getxattr(source, "user.ostreemeta")
-        return stat.S_ISLNK(int.from_bytes(meta[8:12], "big"))
+    def _may_link(self, source: str) -> bool:
+        """Whether a link to the object is the file itself.
+
+        In user mode OSTree copies what is empty or not readable by its owner; and in a bare-user repository the object
+        of a symbolic link is a file.
+        """
+        if not self._user:
+            return True
+        status = os.lstat(source)
+        mode = status.st_mode
+        if self._repo.mode is Mode.BARE_USER:
+            mode = int.from_bytes(os.getxattr(source, OSTREEMETA)[8:12], "big")
+            if stat.S_ISLNK(mode):
+                return False
+        return stat.S_ISLNK(mode) or (status.st_size > 0 and bool(mode & stat.S_IRUSR))
 
     def _keeps(self, fd: int, name: str, checksum: Checksum, where: str) -> bool:
         """Decides about a file that is there: True leaves it, False replaces it.
@@ -253,7 +264,7 @@ class _Checkout:
 
     def _mode(self, header: FileHeader) -> int:
         mode = stat.S_IMODE(header.mode)
-        return mode & ~(stat.S_ISUID | stat.S_ISGID) if self._user else mode
+        return mode & ~(stat.S_ISUID | stat.S_ISGID) | stat.S_IRUSR if self._user else mode
 
     def _symlink(self, fd: int, name: str, header: FileHeader, where: str) -> None:
         target = name

@@ -57,7 +57,7 @@ def commit_tree(
         subject: one line.
         body: the rest.
         parent: the commit before it.
-        metadata: plain values or Variants; see ``variant.from_plain``.
+        metadata: plain values or Variants (see ``variant.from_plain``), written in this order.
         ref: the ref to move.
         bind_ref: whether the commit says which ref it was made for (``ostree.ref-binding``).
 
@@ -85,7 +85,7 @@ class Modifier:
     """How what is found on disk is changed on its way into a commit."""
 
     canonical_permissions: bool = False
-    """Owner 0:0; of the mode only 0755 stays."""
+    """Owner 0:0; of the mode only 0755 stays, and no extended attributes, as with ``ostree``."""
     owner_uid: int | None = None
     owner_gid: int | None = None
     no_xattrs: bool = False
@@ -95,6 +95,11 @@ class Modifier:
     """Leave out devices, pipes and sockets instead of refusing them."""
     statoverride: Mapping[str, tuple[bool, int]] | None = None
     """Permission bits by path, like ``/usr/bin/su``: whether they replace those that are there, or are added."""
+
+    @property
+    def leaves_xattrs_out(self) -> bool:
+        """Whether no extended attributes are committed."""
+        return self.no_xattrs or self.canonical_permissions
 
     def owner(self, status: os.stat_result) -> tuple[int, int]:
         """Returns uid and gid as they are committed."""
@@ -195,7 +200,7 @@ def write_directory(
     """
     modifier = modifier or Modifier()
     if repo.mode is objects.Mode.BARE_USER_ONLY:
-        modifier = replace(modifier, canonical_permissions=True, no_xattrs=True)
+        modifier = replace(modifier, canonical_permissions=True)
     if repo.disable_xattrs:
         modifier = replace(modifier, no_xattrs=True)
     with repo.transaction() as transaction:
@@ -330,7 +335,7 @@ class _DirectoryReader:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise InvalidInput("changed while it was read", where=self._where(full))
-            header = self._header(status, full, "", () if self._modifier.no_xattrs else files.read_xattrs(fd))
+            header = self._header(status, full, "", () if self._modifier.leaves_xattrs_out else files.read_xattrs(fd))
             if status.st_size > _INLINE_BYTES:
                 return self._writer.write_file(header, file)
             return self._writer.write_file(header, file.readall())
@@ -339,7 +344,7 @@ class _DirectoryReader:
         target = os.readlink(name, dir_fd=fd)
         check_target(target, self._where(full))
         xattrs: Xattrs = ()
-        if not self._modifier.no_xattrs:
+        if not self._modifier.leaves_xattrs_out:
             xattrs = files.read_xattrs(Path(f"/proc/self/fd/{fd}/{name}"), follow=False)
         return self._writer.write_file(self._header(status, full, target, xattrs), None)
 
@@ -352,7 +357,9 @@ class _DirectoryReader:
         status = os.fstat(fd)
         uid, gid = self._modifier.owner(status)
         mode = self._modifier.mode(status.st_mode, path.rstrip("/") or "/")
-        meta = DirMeta(uid=uid, gid=gid, mode=mode, xattrs=() if self._modifier.no_xattrs else files.read_xattrs(fd))
+        meta = DirMeta(
+            uid=uid, gid=gid, mode=mode, xattrs=() if self._modifier.leaves_xattrs_out else files.read_xattrs(fd)
+        )
         if meta not in self._metas:
             data = objects.serialize_dirmeta(meta)
             self._metas[meta] = self._writer.write_metadata(ObjectType.DIRMETA, data)

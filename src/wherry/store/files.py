@@ -29,7 +29,10 @@ MAX_TARGET_BYTES = 4096
 
 
 def read_xattrs(target: int | Path, *, follow: bool = True) -> Xattrs:
-    """Returns the extended attributes of an open file or a path, sorted; none where there is no support."""
+    """Returns the extended attributes of an open file or a path, sorted; none where there is no support.
+
+    Those without a value are left out, as OSTree does: else equal trees had two checksums.
+    """
     try:
         names = os.listxattr(target, follow_symlinks=follow)
     except OSError as error:
@@ -39,7 +42,7 @@ def read_xattrs(target: int | Path, *, follow: bool = True) -> Xattrs:
     if not names:
         return ()
     found = [(os.fsencode(name), os.getxattr(target, name, follow_symlinks=follow)) for name in names]
-    return tuple(sorted(found))
+    return tuple(sorted(pair for pair in found if pair[1]))
 
 
 def apply_content_mode(fd: int, header: FileHeader, mode: Mode) -> None:

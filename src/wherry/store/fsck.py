@@ -111,6 +111,10 @@ class _Fsck:
         for commit in sorted(commits):
             if repo.is_partial(commit):
                 partial += 1
+                if repo.is_broken(commit):
+                    self._problems.append(
+                        Problem(where=commit, what="lacks objects that fsck has removed; pull it again")
+                    )
             else:
                 self._check_whole(commit)
         self._check_refs(verify_bindings=verify_bindings)

@@ -352,8 +352,8 @@ def parse_dirtree(data: bytes, *, where: object = None) -> DirTree:
 
 
 def serialize_commit(commit: Commit) -> bytes:
-    """Returns the bytes of a commit object; metadata keys are sorted, so that equal commits are equal bytes."""
-    metadata = {key: variant.from_plain(commit.metadata[key]) for key in sorted(commit.metadata)}
+    """Returns the bytes of a commit object; the metadata's keys stand in the order in which they are given."""
+    metadata = {key: variant.from_plain(value) for key, value in commit.metadata.items()}
     return variant.encode(
         COMMIT_TYPE,
         (

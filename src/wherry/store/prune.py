@@ -88,7 +88,12 @@ def prune(
         freed = _remove(repo, doomed, dry_run=dry_run)
         if not dry_run:
             _clean_state(repo, kept)
-    return PruneStats(total=len(there), pruned=len(doomed), freed_bytes=freed)
+    return PruneStats(total=_count(there), pruned=_count(doomed), freed_bytes=freed)
+
+
+def _count(found: list[tuple[ObjectType, Checksum]]) -> int:
+    """Counts objects as OSTree does: what stands beside a commit is none."""
+    return sum(1 for kind, _ in found if kind is not ObjectType.COMMITMETA)
 
 
 def _chain(repo: Repo, heads: Collection[Checksum], depth: int, commits: set[Checksum]) -> set[Checksum]:

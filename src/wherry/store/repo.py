@@ -380,6 +380,13 @@ class Repo:
         """Tells whether a commit is known to lack objects."""
         return self._partial_path(checksum).exists()
 
+    def is_broken(self, checksum: Checksum) -> bool:
+        """Tells whether a commit lacks objects because fsck found them damaged."""
+        try:
+            return self._partial_path(checksum).read_bytes() == b"f"
+        except FileNotFoundError:
+            return False
+
     def mark_partial(self, checksum: Checksum, *, by_fsck: bool = False) -> None:
         """Notes durably that a commit may lack objects."""
         (self.path / "state").mkdir(exist_ok=True)

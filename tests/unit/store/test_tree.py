@@ -381,8 +381,21 @@ def test_fsck(repo: Repo) -> None:
     assert repo.is_partial(commit)
     assert not repo.has(ObjectType.FILE, damaged)
     repo.set_ref(Ref("nowhere"), None)
-    assert fsck(repo).ok
+    assert [problem.where for problem in fsck(repo).problems] == [commit]
     assert fsck(repo).partial_commits == 1
+
+
+def test_a_pull_heals_what_fsck_removed(user_repo: Repo, archive: Repo) -> None:
+    commit = commit_files(archive, {"a": b"1"})
+    pull_local(user_repo, archive)
+    found = lookup(user_repo, commit, "a")
+    assert isinstance(found, str)
+    user_repo.object_path(ObjectType.FILE, found).write_bytes(b"damaged")
+    assert fsck(user_repo, delete=True).deleted == 1
+    pull_local(user_repo, archive)
+    assert fsck(user_repo).ok
+    assert not user_repo.is_partial(commit)
+    assert read_path(user_repo, commit, "a", max_bytes=1) == b"1"
 
 
 # --- sizes and local pull
