@@ -137,7 +137,10 @@ class MakeLink(NamedTuple):
 
 
 class MakeNode(NamedTuple):
-    """A device node in the root; where the kernel refuses to make one, the host's is bound there."""
+    """A device node in the root; where the kernel refuses to make one, the host's is bound there.
+
+    The same node may be there already; another thing in its place is an error, and is never removed.
+    """
 
     target: str
     kind: str
@@ -162,6 +165,10 @@ class MakeNode(NamedTuple):
             os.chmod(name, self.mode, dir_fd=directory)
             if self.uid or self.gid:
                 os.chown(name, self.uid, self.gid, dir_fd=directory, follow_symlinks=False)
+        except FileExistsError:
+            there = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_IFMT(there.st_mode) != file_type or there.st_rdev != os.makedev(self.major, self.minor):
+                raise
         except PermissionError:
             BindMount(self.target, self.target, recursive=False).execute(root_fd)
         finally:

@@ -53,16 +53,13 @@ def flags_of(attributes: int) -> int:
 
 
 def attach_with(mount_fd: int, target_fd: int, attributes: int, *, recursive: bool = False) -> None:
-    """Puts a copied mount somewhere with further attributes, by the new call or by a remount.
+    """Puts a copied mount somewhere with further attributes, by the new call or by remounts.
 
     Args:
         mount_fd: from `x.open_tree`.
         target_fd: where it goes, O_PATH.
         attributes: ``MOUNT_ATTR_*`` to set on top of those that it has.
-        recursive: on the mounts below it too; needs mount_setattr.
-
-    Raises:
-        OSError: ENOSYS when `recursive` is asked of a kernel that cannot.
+        recursive: on the mounts below it too.
     """
     if not attributes:
         x.attach(mount_fd, target_fd)
@@ -70,27 +67,47 @@ def attach_with(mount_fd: int, target_fd: int, attributes: int, *, recursive: bo
     try:
         x.mount_setattr(mount_fd, attr_set=attributes, recursive=recursive)
     except OSError as error:
-        if error.errno != errno.ENOSYS or recursive:
+        if error.errno != errno.ENOSYS:
             raise
     else:
         x.attach(mount_fd, target_fd)
         return
     x.attach(mount_fd, target_fd)
-    remount_with(mount_fd, attributes)
+    remount_with(mount_fd, attributes, recursive=recursive)
 
 
-def remount_with(fd: int, attributes: int) -> None:
-    """Adds attributes to the attached mount that `fd` is open on, by a bind remount."""
-    here = os.fstatvfs(fd).f_flag
-    kept = sum(flag for bit, flag in _KEPT_BY_STATVFS if here & bit)
-    mount(None, fd_path(fd), None, MS_REMOUNT | MS_BIND | kept | flags_of(attributes))
-
-
-def set_attributes(fd: int, attributes: int, *, recursive: bool = False) -> None:
+def set_attributes(fd: int, attributes: int) -> None:
     """Adds attributes to an attached mount, by the new call or by a remount."""
     try:
-        x.mount_setattr(fd, attr_set=attributes, recursive=recursive)
+        x.mount_setattr(fd, attr_set=attributes)
     except OSError as error:
-        if error.errno != errno.ENOSYS or recursive:
+        if error.errno != errno.ENOSYS:
             raise
         remount_with(fd, attributes)
+
+
+def remount_with(fd: int, attributes: int, *, recursive: bool = False) -> None:
+    """Adds attributes to the attached mount that `fd` is open on, by bind remounts."""
+    places = [fd_path(fd)]
+    if recursive:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            places += mounts_below(os.readlink(fd_path(fd)), file.read())
+    for place in places:
+        here = os.statvfs(place).f_flag
+        kept = sum(flag for bit, flag in _KEPT_BY_STATVFS if here & bit)
+        mount(None, place, None, MS_REMOUNT | MS_BIND | kept | flags_of(attributes))
+
+
+def mounts_below(path: str, mountinfo: str) -> list[str]:
+    """Returns the mount points below `path` in the text of ``/proc/self/mountinfo``.
+
+    Source: proc_pid_mountinfo(5); white space and backslashes stand there as octal numbers.
+    """
+    found = []
+    for line in mountinfo.splitlines():
+        place = line.split()[4]
+        for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+            place = place.replace(code, char)
+        if place.startswith(f"{path.rstrip('/')}/"):
+            found.append(place)
+    return found

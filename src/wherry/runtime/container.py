@@ -116,12 +116,13 @@ def create(spec: Spec, *, container_id: str, state_dir: Path, rootfs: Path, stdi
     make_dirs(state_dir, mode=0o700)
     if (state_dir / states.FILE).exists():
         raise Conflict("there is a container already", where=state_dir, hint="delete it first")
+    found = hierarchies()
     try:
-        cgroup = Cgroup.create(spec.cgroups_path or f"/wherry/{container_id}")
+        cgroup = Cgroup.create(spec.cgroups_path or f"/wherry/{container_id}", found=found)
     except OSError as error:
         raise map_os_error(error, "cannot make control groups", where=error.filename) from error
     try:
-        return _create(spec, container_id, state_dir, rootfs, stdio, cgroup)
+        return _create(spec, container_id, state_dir, rootfs, stdio, cgroup, found)
     except BaseException:
         (state_dir / states.FILE).unlink(missing_ok=True)
         cgroup.remove()
@@ -129,7 +130,13 @@ def create(spec: Spec, *, container_id: str, state_dir: Path, rootfs: Path, stdi
 
 
 def _create(
-    spec: Spec, container_id: str, state_dir: Path, rootfs: Path, stdio: Stdio | None, cgroup: Cgroup
+    spec: Spec,
+    container_id: str,
+    state_dir: Path,
+    rootfs: Path,
+    stdio: Stdio | None,
+    cgroup: Cgroup,
+    found: tuple[Hierarchy, ...],
 ) -> Created:
     try:
         cgroup.apply(spec.resources)
@@ -146,7 +153,7 @@ def _create(
         init = stage.InitTask(
             task=_task(process, stdio, theirs.fileno(), cgroup, container_id, program),
             rootfs=str(rootfs),
-            plan=plan(spec, hierarchies_of(cgroup)),
+            plan=plan(spec, _joined(cgroup, found)),
             root_attributes=x.MOUNT_ATTR_NODEV if unguarded else 0,
             new_cgroup_namespace=bool(flags & CLONE_NEWCGROUP),
             join=joined,
@@ -348,18 +355,22 @@ def abandon(created: Created) -> None:
     delete(created.state_dir)
 
 
-def hierarchies_of(cgroup: Cgroup) -> tuple[Hierarchy, ...]:
-    """Returns the mounted hierarchies that a container is in."""
+def _joined(cgroup: Cgroup, found: tuple[Hierarchy, ...]) -> tuple[Hierarchy, ...]:
+    """Returns the hierarchies that a container is in."""
     paths = [group.path for group in cgroup.groups]
-    return tuple(found for found in hierarchies() if any(path.startswith(f"{found.mount}/") for path in paths))
+    return tuple(item for item in found if any(path.startswith(f"{item.mount}/") for path in paths))
 
 
 def _clone(flags: int, body: Callable[[], NoReturn]) -> tuple[int, int]:
     try:
         pid, pidfd = namespaces.clone(flags)
     except OSError as error:
-        hint = "it needs root" if error.errno == errno.EPERM else None
-        raise NotPermitted(f"cannot make namespaces: {error.strerror}", hint=hint) from error
+        what = f"cannot make a process in new namespaces: {error.strerror}"
+        if error.errno == errno.EPERM:
+            raise NotPermitted(what, hint="containers need root") from error
+        if error.errno == errno.ENOSPC:
+            raise WherryError(what, hint="raise the limits in /proc/sys/user/max_*_namespaces") from error
+        raise WherryError(what, hint="look whether a limit of processes or memory is reached") from error
     if pid == 0:
         body()
     return pid, pidfd

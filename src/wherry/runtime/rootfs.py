@@ -67,6 +67,10 @@ def plan(spec: Spec, hierarchies: Sequence[Hierarchy]) -> tuple[mountplan.Step, 
         InvalidInput: an option that means nothing, or a relative path.
     """
     steps: list[mountplan.Step] = []
+    devices = [
+        MakeNode(device.path, device.type, device.major, device.minor, device.file_mode, device.uid, device.gid)
+        for device in spec.devices
+    ]
     for item in spec.mounts:
         if not item.destination.startswith("/") or ".." in item.destination.split("/"):
             raise InvalidInput("a mount needs an absolute path without '..'", where=f"mounts: {item.destination}")
@@ -74,13 +78,11 @@ def plan(spec: Spec, hierarchies: Sequence[Hierarchy]) -> tuple[mountplan.Step, 
             steps += _cgroup_mounts(item, hierarchies)
         else:
             steps.append(mount_step(item))
-    if any(item.destination == "/dev" and item.type == "tmpfs" for item in spec.mounts):
-        steps += [MakeNode(path, "c", major, minor) for path, major, minor in _DEV_NODES]
-        steps += [MakeLink(path, target) for path, target in _DEV_LINKS]
-    for device in spec.devices:
-        steps.append(
-            MakeNode(device.path, device.type, device.major, device.minor, device.file_mode, device.uid, device.gid)
-        )
+        if item.destination == "/dev" and item.type == "tmpfs":
+            # At once, so that nothing is made in a directory of the host that is bound there later.
+            steps += _dev(devices)
+            devices = []
+    steps += devices
     if spec.process.cwd != "/":
         steps.append(MakeDirectory(spec.process.cwd))
     steps += [MaskPath(path) for path in spec.masked_paths]
@@ -88,6 +90,13 @@ def plan(spec: Spec, hierarchies: Sequence[Hierarchy]) -> tuple[mountplan.Step, 
     if spec.root_read_only:
         steps.append(mountplan.SetAttributes("/", x.MOUNT_ATTR_RDONLY))
     return tuple(steps)
+
+
+def _dev(devices: Sequence[MakeNode]) -> list[mountplan.Step]:
+    """Returns what is made in a fresh /dev: the nodes that every container has, and the given ones."""
+    given = {device.target for device in devices}
+    nodes = [MakeNode(path, "c", major, minor) for path, major, minor in _DEV_NODES if path not in given]
+    return [*nodes, *devices, *(MakeLink(path, target) for path, target in _DEV_LINKS if path not in given)]
 
 
 def mount_step(item: Mount) -> NewMount | BindMount:

@@ -168,6 +168,7 @@ def _detach(task: Task, at: _At, *, keep: tuple[int, ...]) -> tuple[int, ...]:
         where the descriptors of `keep` are now.
     """
     gc.disable()
+    os.umask(0o022)  # of what is made below the root; the process gets its own
     at.step = "looking at this process"
     at.own_mount = mount_id(b"/proc/self/exe")
     at.step = "resetting signals"
@@ -205,6 +206,9 @@ def _join_groups(task: Task, at: _At) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, b"0")
+        except OSError as error:
+            # EINVAL: a real-time process in a kernel with RT_GROUP_SCHED, among others.
+            raise OSError(error.errno, error.strerror, path) from None
         finally:
             os.close(fd)
     if task.process.oom_score_adj is not None:

@@ -37,7 +37,7 @@ _APPLETS = (
     "echo",
     "wc",
 )
-_LOOK = """
+_LOOK = """exec 2>&1  # runc copies the two streams apart
 sed -n 's/^\\(Cap[A-Za-z]*\\|NoNewPrivs\\|SigBlk\\|SigIgn\\|Uid\\|Gid\\|Groups\\):/&/p' /proc/self/status
 id -u; id -g; hostname; pwd; umask; ulimit -n; env | sort
 ls -l /dev | sed 's/[A-Z][a-z][a-z] .* [0-9]*:[0-9]* //'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -23,7 +24,7 @@ from tests.integration.runtime.containers import (
 )
 
 from wherry.core.errors import CannotInvoke, CommandNotFound, Conflict, InvalidInput, NotFound, Unsupported, WherryError
-from wherry.linux import capabilities
+from wherry.linux import capabilities, x
 from wherry.runtime import container, default
 from wherry.runtime.spec import Capabilities, Device, Mount, Namespace, Rlimit
 from wherry.runtime.state import Status, load_state
@@ -232,7 +233,12 @@ def test_bind_mounts(sh: Shell, rootfs: Path, tmp_path: Path) -> None:
     assert (data / "new").read_text() == "new\n"
 
 
-def test_read_only_with_all_below_it(sh: Shell, rootfs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", ["this", "Linux 5.10, without mount_setattr"])
+def test_read_only_with_all_below_it(
+    sh: Shell, rootfs: Path, tmp_path: Path, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernel != "this":
+        monkeypatch.setattr(x, "mount_setattr", no_such_call)
     below = tmp_path / "data" / "below"
     below.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", below], check=True)
@@ -247,6 +253,26 @@ def test_read_only_with_all_below_it(sh: Shell, rootfs: Path, tmp_path: Path) ->
             assert "/data/x: Read-only" in seen.out
     finally:
         subprocess.run(["umount", below], check=True)
+
+
+def no_such_call(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
+def test_an_older_kernels_read_only_root(sh: Shell, rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(x, "mount_setattr", no_such_call)
+    seen = sh("touch /x; cat /proc/self/mounts; echo 1 > /proc/sys/kernel/panic", tree=rootfs, root_read_only=True)
+    assert seen.out.count("Read-only file system") == 2
+    assert "proc /proc/sys proc ro,nosuid,nodev,noexec" in seen.out
+
+
+def test_a_strict_umask_of_the_caller_does_not_matter(sh: Shell, rootfs: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        seen = sh("stat -c %a /srv/app /dev/null; umask", tree=rootfs, process={"cwd": "/srv/app", "uid": 1000})
+    finally:
+        os.umask(old)
+    assert seen.out.split() == ["755", "666", "0022"]
 
 
 def test_links_in_an_image_do_not_lead_outside(runner: Runner, rootfs: Path, tmp_path: Path) -> None:

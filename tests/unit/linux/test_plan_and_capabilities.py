@@ -91,3 +91,9 @@ def test_ioctl_numbers_are_computed() -> None:
     assert libc.ioctl_number(1, "T", 0x31, 4) == 0x40045431  # TIOCSPTLCK
     assert libc.ioctl_number(2, "T", 0x30, 4) == getattr(termios, "TIOCGPTN", 0x80045430)
     assert libc.ioctl_number(0, "T", 0x41, 0) == 0x5441  # TIOCGPTPEER
+
+
+def test_mounts_below_a_path() -> None:
+    text = "".join(f"1 2 0:1 / {place} rw - tmpfs tmpfs rw\n" for place in ("/a", "/a/b", "/ab", "/a/c\\040d", "/"))
+    assert xcompat.mounts_below("/a", text) == ["/a/b", "/a/c d"]
+    assert xcompat.mounts_below("/", text) == ["/a", "/a/b", "/ab", "/a/c d", "/"]

@@ -26,11 +26,6 @@ def test_the_default_plan_on_version_2() -> None:
     assert describe(plan(SPEC, V2)) == (
         "mount -t proc proc /proc -o nosuid,nodev,noexec",
         "mount -t tmpfs tmpfs /dev -o nosuid,strictatime,mode=755,size=65536k",
-        "mount -t devpts devpts /dev/pts -o nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
-        "mount -t tmpfs shm /dev/shm -o nosuid,nodev,noexec,mode=1777,size=67108864",
-        "mount -t mqueue mqueue /dev/mqueue -o nosuid,nodev,noexec",
-        "mount -t sysfs sysfs /sys -o ro,nosuid,nodev,noexec",
-        "mount -t cgroup2 cgroup /sys/fs/cgroup -o ro,nosuid,nodev,noexec",
         "mknod -m 666 /dev/null c 1 3",
         "mknod -m 666 /dev/zero c 1 5",
         "mknod -m 666 /dev/full c 1 7",
@@ -42,6 +37,11 @@ def test_the_default_plan_on_version_2() -> None:
         "ln -s /proc/self/fd/1 /dev/stdout",
         "ln -s /proc/self/fd/2 /dev/stderr",
         "ln -s pts/ptmx /dev/ptmx",
+        "mount -t devpts devpts /dev/pts -o nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
+        "mount -t tmpfs shm /dev/shm -o nosuid,nodev,noexec,mode=1777,size=67108864",
+        "mount -t mqueue mqueue /dev/mqueue -o nosuid,nodev,noexec",
+        "mount -t sysfs sysfs /sys -o ro,nosuid,nodev,noexec",
+        "mount -t cgroup2 cgroup /sys/fs/cgroup -o ro,nosuid,nodev,noexec",
     )
 
 
