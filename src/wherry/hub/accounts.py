@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
+from starlette.concurrency import run_in_threadpool
 
 from wherry.core.errors import Conflict, InvalidInput, NotFound
 from wherry.hub.credentials import Clock, hash_password, hash_token, make_token, verify_password
@@ -16,6 +17,8 @@ from wherry.spec.wire import EnrolmentToken
 
 DEVICE_SESSION_S = 3600
 USER_SESSION_S = 30 * 24 * 3600
+READER_MEMORY_S = 2.0
+MAX_READERS = 10_000
 MAX_TOKEN_USES = 100_000
 MAX_TOKEN_LIFE_S = 366 * 24 * 3600
 MAX_NOTE_CHARS = 200
@@ -210,6 +213,34 @@ class Accounts:
 
     def _now(self) -> int:
         return int(self._clock())
+
+
+class Readers:
+    """Sessions, remembered for a moment, for those who read thousands of objects in a row. Belongs to the event loop.
+
+    Args:
+        accounts: where sessions are found.
+        clock: the time.
+    """
+
+    def __init__(self, accounts: Accounts, clock: Clock) -> None:
+        self._accounts, self._clock = accounts, clock
+        self._known: dict[str, tuple[float, Session]] = {}
+
+    async def find(self, token: str) -> Session | None:
+        """Returns the session of a token, as it was at most ``READER_MEMORY_S`` ago."""
+        now = self._clock()
+        found = self._known.get(token)
+        if found is not None and 0 <= now - found[0] < READER_MEMORY_S:
+            return found[1]
+        session = await run_in_threadpool(self._accounts.find_session, token)
+        if session is not None:
+            if len(self._known) >= MAX_READERS:
+                self._known.clear()
+            self._known[token] = (now, session)
+        else:
+            self._known.pop(token, None)
+        return session
 
 
 def use_enrolment_token(connection: Connection, token: str, now: int, *, known_id: str) -> str | None:

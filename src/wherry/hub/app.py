@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -39,8 +40,8 @@ from wherry.hub.security import SecurityHeaders
 from wherry.spec.wire import REPO, USER_API
 from wherry.version import __version__
 
-PRESENCE_S = 5
-"""How often the hub looks who is online."""
+TICK_S = 5
+"""How often the hub looks who is online, and writes down who was seen."""
 MAX_FORM_BYTES = 64 * 1024
 PACK_PATH = f"{USER_API}/repo/pack"
 
@@ -65,11 +66,13 @@ def make_app(hub: Hub) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         hub.broker.attach(asyncio.get_running_loop())
-        ticker = asyncio.create_task(_tell_presence(hub))
+        ticker = asyncio.create_task(_tick(hub))
         try:
             yield
         finally:
             ticker.cancel()
+            with contextlib.suppress(WherryError):  # it can be lost: who was seen in the last seconds
+                await run_in_threadpool(hub.registry.tick)
 
     app = FastAPI(
         title="Wherry hub",
@@ -96,14 +99,14 @@ def make_app(hub: Hub) -> FastAPI:
     return app
 
 
-async def _tell_presence(hub: Hub) -> None:
-    """Notices devices that went silent, which no request tells of."""
+async def _tick(hub: Hub) -> None:
+    """Writes down who was heard of, and notices devices that went silent, which no request tells of."""
     while True:
-        await asyncio.sleep(PRESENCE_S)
+        await asyncio.sleep(TICK_S)
         try:
-            await run_in_threadpool(hub.registry.tell_presence)
+            await run_in_threadpool(hub.registry.tick)
         except WherryError as error:
-            log.warning("presence: %s", error)
+            log.warning("cannot note who is online: %s", error)
 
 
 class _Guard:

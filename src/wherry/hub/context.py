@@ -8,7 +8,7 @@ from pathlib import Path
 
 from starlette.requests import HTTPConnection
 
-from wherry.hub.accounts import Accounts
+from wherry.hub.accounts import Accounts, Readers
 from wherry.hub.broker import Broker
 from wherry.hub.credentials import Challenges, Clock
 from wherry.hub.database import Database
@@ -54,6 +54,7 @@ class Hub:
     database: Database
     broker: Broker
     accounts: Accounts
+    readers: Readers
     registry: Registry
     repository: Repository
     challenges: Challenges
@@ -78,6 +79,7 @@ def open_hub(path: Path, settings: HubSettings, *, clock: Clock = time.time) -> 
         broker = Broker(on_presence=lambda device_id: broker.publish(device_event(device_id)))
         repository = Repository(instance.repo_path, database, broker)
         repository.index_all()
+        accounts = Accounts(database, clock)
         return Hub(
             path=path,
             settings=settings,
@@ -85,7 +87,8 @@ def open_hub(path: Path, settings: HubSettings, *, clock: Clock = time.time) -> 
             key=key,
             database=database,
             broker=broker,
-            accounts=Accounts(database, clock),
+            accounts=accounts,
+            readers=Readers(accounts, clock),
             registry=Registry(database, broker, clock, poll_interval_s=settings.poll_interval_s),
             repository=repository,
             challenges=Challenges(clock),

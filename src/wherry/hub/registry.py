@@ -14,7 +14,7 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from wherry.core import jsonio
 from wherry.core.errors import Conflict, InvalidInput, NotFound, NotPermitted
@@ -39,8 +39,6 @@ from wherry.spec.wire import (
 )
 
 ONLINE_GRACE_S = 30
-SEEN_STEP_S = 5
-"""How exactly the time when a device was last seen is kept in the database."""
 MAX_HISTORY = 1000
 """Lines kept for a device; the oldest go."""
 MAX_FACTS = 32
@@ -64,7 +62,8 @@ class Registry:
     def __init__(self, database: Database, broker: Broker, clock: Clock, *, poll_interval_s: int) -> None:
         self._database, self._broker, self._clock = database, broker, clock
         self._online_s = poll_interval_s + ONLINE_GRACE_S
-        self._seen: dict[str, float] = {}
+        self._seen: dict[str, int] = {}
+        self._unwritten: set[str] = set()
         self._seen_lock = threading.Lock()
         self._were_online: set[str] | None = None
 
@@ -137,15 +136,31 @@ class Registry:
         return None if row is None else (row.public_key, DeviceState(row.state))
 
     def seen(self, device_id: str) -> None:
-        """Notes that a device was heard of."""
-        now = self._clock()
+        """Notes that a device was heard of: in memory at once, in the database with the next ``tick``."""
         with self._seen_lock:
-            if now - self._seen.get(device_id, 0) < SEEN_STEP_S:
-                return
-            self._seen[device_id] = now
-        with self._database.write() as connection:
-            connection.execute(update(devices).where(devices.c.id == device_id).values(last_seen_s=int(now)))
-        self._broker.mention(Event(name="seen", key=device_id, data={"id": device_id, "time_s": int(now)}))
+            self._seen[device_id] = int(self._clock())
+            self._unwritten.add(device_id)
+
+    def tick(self) -> None:
+        """Writes down who was heard of, and tells dashboards who has come or gone; called every few seconds."""
+        with self._seen_lock:
+            fresh = {device_id: self._seen[device_id] for device_id in self._unwritten if device_id in self._seen}
+            self._unwritten.clear()
+        if fresh:
+            statement = (
+                update(devices).where(devices.c.id == bindparam("device")).values(last_seen_s=bindparam("time_s"))
+            )
+            with self._database.write() as connection:
+                connection.execute(statement, [{"device": one, "time_s": time_s} for one, time_s in fresh.items()])
+        for device_id, time_s in fresh.items():
+            self._broker.mention(Event(name="seen", key=device_id, data={"id": device_id, "time_s": time_s}))
+        query = select(devices.c.id, devices.c.last_seen_s).where(devices.c.state == DeviceState.ACCEPTED.value)
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        online = {row.id for row in rows if self.is_online(row.id, row.last_seen_s)}
+        before, self._were_online = self._were_online, online
+        for device_id in online ^ (online if before is None else before):
+            self._changed(device_id)
 
     def order(self, device_id: str) -> tuple[int, str | None]:
         """Returns number and revision of the assignment that stands.
@@ -295,17 +310,14 @@ class Registry:
         """Tells whether a device listens, or was heard of lately."""
         if self._broker.has_device(device_id):
             return True
+        last_seen_s = self._last_seen(device_id, last_seen_s)
         return last_seen_s is not None and self._clock() - last_seen_s <= self._online_s
 
-    def tell_presence(self) -> None:
-        """Tells dashboards which devices have come or gone since the last call."""
-        query = select(devices.c.id, devices.c.last_seen_s).where(devices.c.state == DeviceState.ACCEPTED.value)
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
-        online = {row.id for row in rows if self.is_online(row.id, row.last_seen_s)}
-        before, self._were_online = self._were_online, online
-        for device_id in online ^ (online if before is None else before):
-            self._changed(device_id)
+    def _last_seen(self, device_id: str, written_s: int | None) -> int | None:
+        with self._seen_lock:
+            return max(
+                (time_s for time_s in (written_s, self._seen.get(device_id)) if time_s is not None), default=None
+            )
 
     def _info(self, row: Row[Any]) -> DeviceInfo:
         stands = row.report_assignment == row.assignment
@@ -324,7 +336,7 @@ class Registry:
             bytes_total=row.bytes_total if stands else 0,
             apps=_apps(row.apps),
             enrolled_s=row.enrolled_s,
-            last_seen_s=row.last_seen_s,
+            last_seen_s=self._last_seen(row.id, row.last_seen_s),
             online=row.state == DeviceState.ACCEPTED.value and self.is_online(row.id, row.last_seen_s),
         )
 

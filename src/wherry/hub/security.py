@@ -6,7 +6,6 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from urllib.parse import urlsplit
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
@@ -62,7 +61,7 @@ def unauthorized(detail: str) -> HTTPException:
     return HTTPException(401, detail, headers={"WWW-Authenticate": 'Bearer realm="wherry"'})
 
 
-def _bearer(connection: HTTPConnection, *, basic: bool) -> str | None:
+def _bearer(connection: HTTPConnection, *, basic: bool = False) -> str | None:
     scheme, _, value = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return value.strip()
@@ -74,10 +73,10 @@ def _bearer(connection: HTTPConnection, *, basic: bool) -> str | None:
     return None
 
 
-def _find(connection: HTTPConnection, *, basic: bool = False) -> tuple[Session | None, bool]:
+def _find(connection: HTTPConnection) -> tuple[Session | None, bool]:
     """Returns the caller's session, and whether it came by cookie."""
     accounts = hub_of(connection).accounts
-    token = _bearer(connection, basic=basic)
+    token = _bearer(connection)
     if token is not None:
         return accounts.find_session(token), False
     return accounts.find_session(connection.cookies.get(COOKIE, "")), True
@@ -113,10 +112,16 @@ def user_caller(request: Request) -> Session:
 async def repo_caller(request: Request) -> Session:
     """Returns the session of whoever reads the repository, device or person.
 
+    It is remembered for a moment, for thousands of objects are read in a row; so a device that was just rejected may
+    read on for that long.
+
     Raises:
         HTTPException: 401, there is none.
     """
-    session, _ = await run_in_threadpool(_find, request, basic=True)
+    token = _bearer(request, basic=True)
+    if token is None:
+        token = request.cookies.get(COOKIE, "")
+    session = await hub_of(request).readers.find(token)
     if session is None:
         raise unauthorized("the repository needs a device session or a user's token")
     return session

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ GRACE_S = 10
 """How long requests may take to finish after the signal to end."""
 KEEP_ALIVE_S = 75
 MAX_CONNECTIONS = 20_000
+MAX_OPEN_FILES = 2 * MAX_CONNECTIONS + 1000
+"""Each connection has a descriptor, and perhaps a file of the repository."""
 BACKLOG = 1024
 
 
@@ -72,6 +75,7 @@ def serve(options: ServeOptions, *, tell: Callable[[str], None]) -> None:
     """
     instance = Instance(path=options.path)
     instance.check()
+    _allow_files()
     with instance.serving(), contextlib.closing(_bind(options.host, options.port)) as listener:
         hub = open_hub(options.path, options.settings)
         try:
@@ -96,6 +100,14 @@ def serve(options: ServeOptions, *, tell: Callable[[str], None]) -> None:
             _Server(config, lambda: _ready(options, listener, tell), hub.broker.close).run(sockets=[listener])
         finally:
             hub.close()
+
+
+def _allow_files() -> None:
+    """Raises the limit of open files as far as may be: every device that listens has one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _ready(options: ServeOptions, listener: socket.socket, tell: Callable[[str], None]) -> None:

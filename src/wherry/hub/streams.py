@@ -40,7 +40,7 @@ def stream_events(
                     if hub.clock() >= session.expires_s:
                         return
                     if session.device_id:
-                        await run_in_threadpool(hub.registry.seen, session.device_id)
+                        hub.registry.seen(session.device_id)
                     yield _HEARTBEAT
 
     return StreamingResponse(

@@ -135,12 +135,12 @@ def test_presence(registry: Registry, device: str, clock: Clock) -> None:
     assert registry.get(device).online
     clock.now += 5
     assert not registry.get(device).online
-    registry.tell_presence()
+    registry.tick()
     before = registry._broker.version
-    registry.tell_presence()
+    registry.tick()
     assert registry._broker.version == before
     registry.seen(device)
-    registry.tell_presence()
+    registry.tick()
     assert registry._broker.version != before
 
 
