@@ -229,9 +229,9 @@ def second(demo: Demo) -> str:
         f"{PAGE} says: {demo.page()}   ({took:.1f} s after the order, {_wire_bytes(demo):,} bytes over the wire)"
     )
     for name in sorted(after):
-        same = before[name]["pid"] == after[name]["pid"]
+        old, new = before[name]["pid"], after[name]["pid"]
         story.good(
-            f"{name}: {'not touched, runs on' if same else 'restarted'} (pid {before[name]['pid']} -> {after[name]['pid']})"
+            f"{name}: " + (f"not touched, runs on as pid {old}" if old == new else f"restarted, pid {old} -> {new}")
         )
     return two
 

@@ -28,7 +28,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     "The project of a device": {
         "init": ("project", "init", "Make a project folder for a device."),
         "status": ("project", "status", "Show what has changed since the last commit."),
-        "add": ("project", "add", "Have files and images go into the next commit."),
+        "add": ("project", "add", "Have files go into the next commit."),
         "commit": ("project", "commit", "Record a signed revision of the whole device."),
         "diff": ("project", "diff", "Show changes in apps and files."),
         "log": ("project", "log", "Show the revisions, the newest first."),

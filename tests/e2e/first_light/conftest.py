@@ -181,9 +181,12 @@ class World:
         return revision
 
     def shown(self) -> str:
-        """Returns the headline that the device serves."""
-        with urllib.request.urlopen(self.page, timeout=5) as answer:
-            match = re.search(r"<h1>(.*)</h1>", answer.read().decode())
+        """Returns the headline that the device serves; "" while nothing answers."""
+        try:
+            with urllib.request.urlopen(self.page, timeout=5) as answer:
+                match = re.search(r"<h1>(.*)</h1>", answer.read().decode())
+        except OSError:
+            return ""
         assert match
         return match.group(1)
 
