@@ -140,6 +140,7 @@ def test_every_point_is_reached(memory: Path) -> None:
 
 
 @pytest.mark.deep
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("scenario", ["good", "bad"])
 def test_killed_twice(memory: Path, scenario: str) -> None:
     """Killed, and killed again while it picks itself up."""
@@ -147,7 +148,7 @@ def test_killed_twice(memory: Path, scenario: str) -> None:
     rig = again.rig
     length = len(rig.points_of_once())
     for count in range(1, length + 1):
-        for second in range(1, length + 1):
+        for second in range(1 + count % 5, length + 1, 5):  # every pair would take an hour
             again.reset()
             assert rig.once_until(count) == -9
             if rig.once_until(second) == 0:
