@@ -12,7 +12,7 @@ import signal
 import time
 
 from wherry.core import trace
-from wherry.core.errors import Timeout
+from wherry.core.errors import NoSpace, Timeout
 from wherry.engine import state
 from wherry.engine.info import EXIT_KILLED
 from wherry.engine.state import Paths
@@ -145,7 +145,10 @@ def recover_locked(paths: Paths, container_id: str) -> None:
             restarts=last.restarts,
             error="its monitor was killed",
         )
-        state.write_last(paths, container_id, last, durably=not config.spec.rm)
+        try:
+            state.write_last(paths, container_id, last, durably=not config.spec.rm)
+        except NoSpace:
+            pass  # a full disk must not keep anybody from removing the container
     state.finish_run(paths, container_id)
     if config.spec.rm:
         remove_container(paths, config)

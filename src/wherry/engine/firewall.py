@@ -72,6 +72,11 @@ def table(bridge: str, subnet: IPv4Network, publications: Iterable[Publication])
         f'    ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade',
         f'    ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade',
         "  }",
+        # a container that reaches another by a published port would be told to go to it directly, and then get lost
+        "  chain redirects {",
+        "    type filter hook output priority filter; policy accept;",
+        f'    oifname "{bridge}" icmp type redirect drop',
+        "  }",
         "  chain forward {",
         "    type filter hook forward priority filter; policy accept;",
         f'    iifname "{bridge}" accept',

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from wherry.core import trace
-from wherry.core.errors import CannotInvoke, CommandNotFound, WherryError
+from wherry.core.errors import CannotInvoke, CommandNotFound, NoSpace, WherryError
 from wherry.engine import attach, bundle, launch
 from wherry.engine.health import STARTING, Health
 from wherry.engine.logs import LogWriter
@@ -219,7 +219,10 @@ class Monitor:
             probes=(),
             error="",
         )
-        write_last(self._paths, self._config.id, self._last, durably=False)
+        try:
+            write_last(self._paths, self._config.id, self._last, durably=False)
+        except NoSpace as error:
+            self._note(f"{error}\n")  # it runs; how it ends may not be remembered
 
     def _pump(self, created: container.Created, streams: Streams) -> int:
         """Serves streams, client and health until the container has ended; returns its wait status."""
@@ -448,8 +451,10 @@ class Monitor:
         """
         os.pwrite(self._lock_fd, f"{exit_code}\n".encode(), 0)
         if not self._config.spec.rm:
-            write_last(self._paths, self._config.id, self._last, durably=True)
-            finish_run(self._paths, self._config.id)
+            try:
+                write_last(self._paths, self._config.id, self._last, durably=True)
+            finally:
+                finish_run(self._paths, self._config.id)
         elif locked:
             remove_container(self._paths, self._config)
         else:

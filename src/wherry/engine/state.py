@@ -42,7 +42,7 @@ from typing import Any
 
 from wherry.core import jsonio
 from wherry.core.durable import fsync_dir, make_dirs, map_os_error, write_file
-from wherry.core.errors import Conflict, InvalidInput, NotFound
+from wherry.core.errors import Conflict, InvalidInput, NoSpace, NotFound
 from wherry.core.lock import file_lock
 from wherry.engine.spec import ContainerConfig
 from wherry.spec.codec import decode, encode
@@ -147,6 +147,7 @@ def write_lazily(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             os.close(fd)
         os.replace(temporary, path)
     except OSError as error:
+        temporary.unlink(missing_ok=True)
         raise map_os_error(error, "cannot write", where=path) from error
 
 
@@ -274,12 +275,36 @@ def read_last(paths: Paths, container_id: str) -> LastRun | None:
 
 
 def write_last(paths: Paths, container_id: str, last: LastRun, *, durably: bool) -> None:
-    """Records how a run went."""
+    """Records how a run went; on a full disk in the place of the record that is there, so that nothing is needed.
+
+    Raises:
+        NoSpace: there is no record yet, and no room for one.
+    """
     path = paths.container(container_id) / "last.json"
-    if durably:
-        write_file(path, _dump(encode(last)), mode=0o600)
-    else:
-        write_lazily(path, _dump(encode(last)))
+    data = _dump(encode(last))
+    try:
+        if durably:
+            write_file(path, data, mode=0o600)
+        else:
+            write_lazily(path, data)
+    except NoSpace:
+        if not path.exists():
+            raise
+        _overwrite(path, data)
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    """Writes over a file in its own blocks; a power cut in the middle leaves something that is not read."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.pwrite(fd, data, 0)
+            os.ftruncate(fd, len(data))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise map_os_error(error, "cannot write", where=path) from error
 
 
 def _dump(value: Any) -> bytes:

@@ -201,6 +201,18 @@ def test_two_starts_start_once(cli: Cli) -> None:
     assert cli.run("logs", "c").stdout == "run\n"
 
 
+def fill(path: Path) -> None:
+    """Writes a file until the disk is full."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        while True:
+            os.write(fd, bytes(4096))
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+
+
 def test_full_disk_does_not_stop_the_container(cli: Cli, store: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -213,33 +225,21 @@ def test_full_disk_does_not_stop_the_container(cli: Cli, store: Path, tmp_path: 
         script = "i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); usleep 5000; done; exit 6"
         small.run("run", "-d", "--name", "c", IMAGE, "sh", "-c", script)
         filler = disk / "filler"
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
-            except OSError:
-                pass
+        fill(filler)
         time.sleep(0.5)
         os.truncate(filler, 0)
         assert small.run("container", "wait", "c").stdout == "6\n"
         logged = small.run("logs", "c")
         assert "lines lost, the disk was full" in logged.stderr
         assert logged.stdout.endswith("299\n")
-        with filler.open("wb") as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
-            except OSError:
-                pass
+        fill(filler)
         refused = small.run("run", "--name", "d", IMAGE, "true", status=125)
         assert "no space left" in refused.stderr
         filler.unlink()
         assert small.run("ps", "-aq", "--filter", "name=d").stdout == ""
         small.remove_all()
     finally:
-        subprocess.run(["umount", disk], check=True)
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_sigterm_to_the_monitor_stops_the_container(cli: Cli) -> None:

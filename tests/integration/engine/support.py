@@ -112,7 +112,8 @@ class Leftovers:
 def _containers_of(pid: str) -> set[str]:
     """Returns the ids of the containers whose control groups a process is in."""
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    return {line.rpartition("/wherry/")[2].partition("/")[0] for line in lines if "/wherry/" in line}
+    names = {line.rpartition("/wherry/")[2].partition("/")[0] for line in lines if "/wherry/" in line}
+    return {name for name in names if len(name) == 64}
 
 
 def _monitors() -> dict[str, tuple[str, Path]]:
@@ -131,9 +132,17 @@ def _monitors() -> dict[str, tuple[str, Path]]:
 
 def _foreign(run_root: Path) -> dict[str, str]:
     """Returns the containers of other engines that live: id -> the engine's tag."""
-    return {
+    found = {
         name: folder.parents[1].name for name, folder in _monitors().values() if not folder.is_relative_to(run_root)
     }
+    for pid in _processes(lambda pid: bool(_containers_of(pid))):
+        try:  # the name resolution files show whose a container is that has no monitor any more
+            mounts = Path(f"/proc/{pid}/mountinfo").read_text()
+            if str(run_root) not in mounts:
+                found.update(dict.fromkeys(_containers_of(pid), "unknown"))
+        except OSError:
+            continue
+    return found
 
 
 def _processes(test: Callable[[str], bool]) -> Iterator[str]:
