@@ -56,11 +56,13 @@ def init(directory: Path, user: str) -> None:
     The password is $WHERRY_HUB_PASSWORD, or asked for on a terminal, or made up and printed once.
     """
     _need_hub()
+    from wherry.hub.accounts import check_user_name
     from wherry.hub.credentials import check_password_rules, make_password
     from wherry.hub.instance import make_instance
 
     given = _password(user)
     password = check_password_rules(given) if given else make_password()
+    check_user_name(user)
     instance = make_instance(directory.absolute())
     with _accounts(instance.path) as accounts:
         accounts.add_user(user, password)

@@ -37,6 +37,16 @@ class Session:
     device_id: str = ""
 
 
+def check_user_name(name: str) -> None:
+    """Refuses what cannot be a user's name.
+
+    Raises:
+        InvalidInput: it is empty, too long, or has other characters than letters, digits and ``._@-``.
+    """
+    if _USER_NAME.match(name) is None:
+        raise InvalidInput(f"not a user name: {name[:80]!r}", hint="use letters, digits, '.', '_', '@', '-'")
+
+
 class Accounts:
     """Users, sessions and enrolment tokens in the database.
 
@@ -57,8 +67,7 @@ class Accounts:
             InvalidInput: a bad name or password.
             Conflict: there is such a user.
         """
-        if _USER_NAME.match(name) is None:
-            raise InvalidInput(f"not a user name: {name[:80]!r}", hint="use letters, digits, '.', '_', '@', '-'")
+        check_user_name(name)
         hashed = hash_password(password)
         with self._database.write() as connection:
             if connection.execute(select(users.c.id).where(users.c.name == name)).first():

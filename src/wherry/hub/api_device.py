@@ -47,9 +47,12 @@ def _too_many(wait_s: int) -> None:
 async def enroll(request: Request) -> Response:
     """A device asks to be let in."""
     hub = hub_of(request)
-    _too_many(hub.limits.enrol.try_(request.client.host if request.client else ""))
     message = await read(request, EnrolRequest)
-    return answer(await run_in_threadpool(hub.registry.enrol, message))
+    address = request.client.host if request.client else ""
+    _too_many(hub.limits.enrol.try_(address))
+    found = await run_in_threadpool(hub.registry.enrol, message)
+    hub.limits.enrol.take_back(address)
+    return answer(found)
 
 
 @router.post("/challenge", response_model=ChallengeAnswer, openapi_extra=takes(ChallengeRequest))

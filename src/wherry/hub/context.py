@@ -20,7 +20,7 @@ from wherry.hub.repository import Repository
 LOGIN_TRIES = 5
 LOGIN_TRIES_PER_ADDRESS = 30
 LOGIN_WINDOW_S = 300
-ENROL_TRIES_PER_ADDRESS = 600
+ENROL_FAILURES_PER_ADDRESS = 60
 CHALLENGES_PER_DEVICE = 60
 DEVICE_WINDOW_S = 60
 
@@ -95,7 +95,7 @@ def open_hub(path: Path, settings: HubSettings, *, clock: Clock = time.time) -> 
             limits=Limits(
                 login=RateLimiter(LOGIN_TRIES, LOGIN_WINDOW_S, clock),
                 login_address=RateLimiter(LOGIN_TRIES_PER_ADDRESS, LOGIN_WINDOW_S, clock),
-                enrol=RateLimiter(ENROL_TRIES_PER_ADDRESS, DEVICE_WINDOW_S, clock),
+                enrol=RateLimiter(ENROL_FAILURES_PER_ADDRESS, DEVICE_WINDOW_S, clock),
                 challenge=RateLimiter(CHALLENGES_PER_DEVICE, DEVICE_WINDOW_S, clock),
             ),
         )

@@ -42,6 +42,13 @@ class RateLimiter:
                 self._tries.popitem(last=False)
         return 0
 
+    def take_back(self, key: str) -> None:
+        """Forgets the last try of one key: it was a right one."""
+        with self._lock:
+            tries = self._tries.get(key)
+            if tries:
+                tries.pop()
+
     def forget(self, key: str) -> None:
         """Forgets the tries of one key: the last one was right."""
         with self._lock:

@@ -189,4 +189,5 @@ def try_login(hub: Hub, request: Request, user: str, password: str) -> str | Non
     token = hub.accounts.login(user, password)
     if token is not None:
         hub.limits.login.forget(key)
+        hub.limits.login_address.take_back(address)
     return token

@@ -142,7 +142,13 @@ def test_too_many_wrong_passwords(hub: HubProcess) -> None:
             statuses.append(response.status)
     assert statuses == [401] * 5 + [429] * 2
     assert int(response.headers["Retry-After"]) > 0
+    assert HttpClient(hub.url).json("GET", "/api/openapi.json")
     with pytest.raises(HttpError, match="429"):  # the right one does not help any more
+        hub.login()
+
+
+def test_logging_in_often_is_no_offence(hub: HubProcess) -> None:
+    for _ in range(35):
         hub.login()
 
 

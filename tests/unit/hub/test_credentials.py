@@ -80,6 +80,10 @@ def test_rate_limit(clock: Clock) -> None:
     assert limiter.try_("a") == 1
     clock.now += 1
     assert limiter.try_("a") == 0
+    assert limiter.try_("a") == 0
+    limiter.take_back("a")
+    limiter.take_back("nobody")
+    assert [limiter.try_("a") for _ in range(2)] == [0, 10]
     limiter.forget("a")
     assert [limiter.try_("a") for _ in range(3)] == [0, 0, 10]
 

@@ -135,6 +135,14 @@ function listen() {
     showLive("reconnecting", "off");
     if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000);
   });
+  // A browser opens few connections to one server: pages that nobody looks at give theirs back.
+  const leave = () => {
+    if (document.visibilityState !== "hidden") return;
+    source.close();
+    document.removeEventListener("visibilitychange", leave);
+    document.addEventListener("visibilitychange", listen, {once: true});
+  };
+  document.addEventListener("visibilitychange", leave);
   addEventListener("pagehide", () => source.close());
 }
 
