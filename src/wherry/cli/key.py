@@ -16,7 +16,7 @@ Examples:
   wherry device enroll --hub https://hub.example --trust owner.key.pub"""
 
 
-@click.group()
+@click.group(epilog=_GENERATE_EPILOG)
 def key() -> None:
     """Keys that revisions are signed with (Ed25519)."""
 

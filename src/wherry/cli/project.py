@@ -85,7 +85,7 @@ def clone(address: str, directory: Path | None, trust: tuple[Path, ...], ca: Pat
 # --- looking
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  wherry status\n  wherry status --json")
 @_json
 def status(as_json: bool) -> None:
     """Show what has changed since the last commit.
@@ -177,7 +177,7 @@ def diff(revisions: tuple[str, ...], staged: bool, as_json: bool) -> None:
     _print_difference(found)
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  wherry show\n  wherry show HEAD~1 --json")
 @click.argument("revision", metavar="[REV]", default="HEAD")
 @_json
 def show(revision: str, as_json: bool) -> None:
@@ -206,7 +206,7 @@ def show(revision: str, as_json: bool) -> None:
         _print_difference(difference)
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  wherry log --oneline -n 5\n  wherry log --json")
 @click.argument("revision", metavar="[REV]", default="HEAD")
 @click.option("-n", "--max-count", "count", type=click.IntRange(min=0), help="How many at most.")
 @click.option("--oneline", is_flag=True, help="One line for each.")
@@ -383,7 +383,10 @@ def _source_date_epoch() -> int | None:
 # --- the hub
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    invoke_without_command=True,
+    epilog="\b\nExamples:\n  wherry remote\n  wherry remote add origin https://hub.example",
+)
 @click.pass_context
 def remote(ctx: click.Context) -> None:
     """Name the hubs that revisions are pushed to."""
