@@ -22,6 +22,6 @@ def cli(tmp_path: Path, store: Path) -> Iterator[Cli]:
     root.mkdir()
     (root / "store").symlink_to(store)
     command = Cli(root, tmp_path / "run")
-    with nothing_left(tmp_path):
+    with nothing_left(root, tmp_path / "run"):
         yield command
         command.remove_all()

@@ -16,6 +16,7 @@ from typing import Any
 
 from wherry.core.digest import Checksum
 from wherry.core.jsonio import loads
+from wherry.engine.state import Paths
 from wherry.image.importing import import_image
 from wherry.linux.netlink import RouteSocket
 from wherry.store.objects import Mode
@@ -78,8 +79,8 @@ class Leftovers:
     ip_forward: frozenset[str]
 
     @classmethod
-    def now(cls, run_root: Path) -> Leftovers:
-        """Lists them, but for what belongs to living containers of engines elsewhere than at `run_root`."""
+    def now(cls, run_root: Path, tag: str) -> Leftovers:
+        """Lists those of the engine with this run root and tag, as far as it can be told whose they are."""
         foreign = _foreign(run_root)
         cgroups = set()
         for folder, names, _ in os.walk("/sys/fs/cgroup"):
@@ -88,7 +89,8 @@ class Leftovers:
                 names.clear()
         with RouteSocket() as route:
             links = {link.name for link in route.links() if link.name.startswith("wh")}
-        links -= {f"whv{name[:11]}" for name in foreign} | {f"wh-{tag}" for tag in foreign.values()}
+        links = {name for name in links if not name.startswith("wh-") or name == f"wh-{tag}"}
+        links -= {f"whv{name[:11]}" for name in foreign}
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
         return cls(
             mounts=frozenset(
@@ -96,10 +98,9 @@ class Leftovers:
             ),
             cgroups=frozenset(cgroups),
             links=frozenset(links),
-            tables=frozenset(line for line in tables.splitlines() if "wherry" in line)
-            - {f"table ip wherry-{tag}" for tag in foreign.values()},
+            tables=frozenset(line for line in tables.splitlines() if f"wherry-{tag}" in line),
             monitors=frozenset(pid for pid, (name, _) in _monitors().items() if name not in foreign),
-            contained=frozenset(_processes(lambda pid: bool(_containers_of(pid) - foreign.keys()))),
+            contained=frozenset(_processes(lambda pid: bool(_containers_of(pid) - foreign))),
             ip_forward=frozenset() if foreign else frozenset({Path("/proc/sys/net/ipv4/ip_forward").read_text()}),
         )
 
@@ -130,16 +131,14 @@ def _monitors() -> dict[str, tuple[str, Path]]:
     return found
 
 
-def _foreign(run_root: Path) -> dict[str, str]:
-    """Returns the containers of other engines that live: id -> the engine's tag."""
-    found = {
-        name: folder.parents[1].name for name, folder in _monitors().values() if not folder.is_relative_to(run_root)
-    }
+def _foreign(run_root: Path) -> set[str]:
+    """Returns the ids of the containers of other engines that live."""
+    found = {name for name, folder in _monitors().values() if not folder.is_relative_to(run_root)}
     for pid in _processes(lambda pid: bool(_containers_of(pid))):
         try:  # the name resolution files show whose a container is that has no monitor any more
             mounts = Path(f"/proc/{pid}/mountinfo").read_text()
             if str(run_root) not in mounts:
-                found.update(dict.fromkeys(_containers_of(pid), "unknown"))
+                found |= _containers_of(pid)
         except OSError:
             continue
     return found
@@ -156,13 +155,14 @@ def _processes(test: Callable[[str], bool]) -> Iterator[str]:
 
 
 @contextmanager
-def nothing_left(run_root: Path) -> Iterator[None]:
-    """Fails when the block leaves anything of the engines below `run_root` behind on the machine."""
-    before = Leftovers.now(run_root)
+def nothing_left(root: Path, run_root: Path) -> Iterator[None]:
+    """Fails when the block leaves anything of an engine behind on the machine."""
+    tag = Paths(root, run_root).tag
+    before = Leftovers.now(run_root, tag)
     yield
     deadline = time.monotonic() + 5
     while True:
-        new = Leftovers.now(run_root).new_since(before)
+        new = Leftovers.now(run_root, tag).new_since(before)
         if not new:
             return
         assert time.monotonic() < deadline, f"left behind: {new}"

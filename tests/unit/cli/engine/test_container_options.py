@@ -1,0 +1,208 @@
+"""Docker's flags and what they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wherry.cli import container_list as show
+from wherry.cli import container_options as parse
+from wherry.core.errors import InvalidInput, UsageError
+from wherry.engine.info import ContainerInfo, describe
+from wherry.engine.spec import BareSettings, ContainerSpec, LogLimits, resolve
+from wherry.engine.state import LastRun, RunState
+from wherry.spec.container import Healthcheck, Mount, MountType, PortMapping, RestartName, RestartPolicy
+
+CWD = Path("/work/dir")
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [
+        ("80", PortMapping(container_port=80)),
+        ("8080:80", PortMapping(container_port=80, host_port=8080)),
+        (":80", PortMapping(container_port=80)),
+        ("127.0.0.1:8080:80/udp", PortMapping(container_port=80, host_port=8080, host_ip="127.0.0.1", protocol="udp")),
+        ("127.0.0.1::80", PortMapping(container_port=80, host_ip="127.0.0.1")),
+        ("[::1]:1:2", PortMapping(container_port=2, host_port=1, host_ip="::1")),
+    ],
+)
+def test_ports(text: str, port: PortMapping) -> None:
+    assert parse.parse_port(text) == port
+
+
+@pytest.mark.parametrize("text", ["", "a", "80/sctp", "8000-8010:80", "1:2:3:4", "80:"])
+def test_bad_ports(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse.parse_port(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "mount"),
+    [
+        ("/data", Mount(type=MountType.VOLUME, target="/data")),
+        ("vol:/data", Mount(type=MountType.VOLUME, source="vol", target="/data")),
+        ("/a:/b:ro", Mount(type=MountType.BIND, source="/a", target="/b", read_only=True)),
+        ("./a/../c:/b", Mount(type=MountType.BIND, source="/work/dir/c", target="/b")),
+        ("sub/dir:/b:rw", Mount(type=MountType.BIND, source="/work/dir/sub/dir", target="/b")),
+    ],
+)
+def test_volumes(text: str, mount: Mount) -> None:
+    assert parse.parse_volume(text, cwd=CWD) == mount
+
+
+@pytest.mark.parametrize("text", ["a:b:c:d", ":/b", "a:", "a:/b:z"])
+def test_bad_volumes(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse.parse_volume(text, cwd=CWD)
+
+
+def test_mounts() -> None:
+    assert parse.parse_mount("type=bind,src=x,dst=/y,readonly", cwd=CWD) == Mount(
+        type=MountType.BIND, source="/work/dir/x", target="/y", read_only=True
+    )
+    assert parse.parse_mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700", cwd=CWD) == Mount(
+        type=MountType.TMPFS, target="/t", tmpfs_size_bytes=1 << 20, tmpfs_mode=0o700
+    )
+    assert parse.parse_mount("source=v,target=/t,readonly=false", cwd=CWD) == Mount(
+        type=MountType.VOLUME, source="v", target="/t"
+    )
+    for text in (
+        "type=bind,target=/x",
+        "type=nfs,target=/x",
+        "target=/x,colour=red",
+        "type=volume",
+        "target=/x,tmpfs-size=1m",
+    ):
+        with pytest.raises(UsageError):
+            parse.parse_mount(text, cwd=CWD)
+
+
+def test_tmpfs() -> None:
+    assert parse.parse_tmpfs("/t") == Mount(type=MountType.TMPFS, target="/t")
+    assert parse.parse_tmpfs("/t:size=1k,mode=1777,ro").tmpfs_mode == 0o1777
+    for text in ("/t:colour=red", "/t:mode=9"):
+        with pytest.raises(UsageError):
+            parse.parse_tmpfs(text)
+
+
+def test_env(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_text("# no\n\nA=1\n  B=2 3\nHANDED\nMISSING\n")
+    found = parse.parse_env(["A=own", "E=", "HOME"], [str(file)], {"HANDED": "h", "HOME": "/root"})
+    assert found == {"A": "own", "B": "2 3", "HANDED": "h", "E": "", "HOME": "/root"}
+    file.write_text("A=1\nnot a name=2\n")
+    with pytest.raises(InvalidInput, match=":2"):
+        parse.parse_env([], [str(file)], {})
+
+
+def test_numbers() -> None:
+    assert [parse.parse_cpus(text) for text in ("2", "0.5", "1.2345", ".".join(("0", "01")))] == [2000, 500, 1234, 10]
+    for text in ("0", "x", "-1", "0.001"):
+        with pytest.raises(UsageError):
+            parse.parse_cpus(text)
+    assert parse.parse_log_options(["max-size=1m", "max-file=2"]) == LogLimits(max_bytes=1 << 20, files=2)
+    with pytest.raises(UsageError):
+        parse.parse_log_options(["tag=x"])
+
+
+def test_restart() -> None:
+    assert parse.parse_restart("on-failure:3") == RestartPolicy(name=RestartName.ON_FAILURE, max_retries=3)
+    assert parse.parse_restart("always") == RestartPolicy(name=RestartName.ALWAYS)
+    for text in ("sometimes", "always:3", "on-failure:x"):
+        with pytest.raises(UsageError):
+            parse.parse_restart(text)
+
+
+def test_security() -> None:
+    assert parse.parse_security([]) == (True, True)
+    assert parse.parse_security(["no-new-privileges=false", "seccomp=unconfined"]) == (False, False)
+    with pytest.raises(UsageError):
+        parse.parse_security(["apparmor=x"])
+
+
+def test_health() -> None:
+    nothing = {"interval": None, "timeout": None, "retries": None, "start_period": None}
+    assert parse.health_check(None, off=False, **nothing) is None
+    assert parse.health_check(None, off=True, **nothing) == Healthcheck(test=("NONE",))
+    found = parse.health_check("a", off=False, interval="1s", timeout="2s", retries=4, start_period="1m")
+    assert found == Healthcheck(
+        test=("CMD-SHELL", "a"), interval_ms=1000, timeout_ms=2000, retries=4, start_period_ms=60_000
+    )
+
+
+def test_since() -> None:
+    assert parse.parse_since("90", 1000) == 90
+    assert parse.parse_since("10s", 1000) == 990
+    assert parse.parse_since("1970-01-01T00:00:05Z", 1000) == 5
+    with pytest.raises(UsageError):
+        parse.parse_since("yesterday", 1000)
+
+
+def info(run: RunState | None = None, last: LastRun | None = None) -> ContainerInfo:
+    spec = ContainerSpec(image="i", args=("sh", "-c", "a long command line"), labels={"a": "1", "b": ""})
+    config = resolve(
+        spec,
+        BareSettings(),
+        container_id="0123456789ab" + "0" * 52,
+        name="web",
+        created_s=0,
+        image="docker.io/library/busybox:1",
+        commit="c" * 64,
+    )
+    return describe(config, run, last)
+
+
+def test_columns() -> None:
+    running = RunState(
+        status="running",
+        monitor_pid=1,
+        started_s=0,
+        health="healthy",
+        ports=(
+            PortMapping(container_port=80, host_port=8080),
+            PortMapping(container_port=1, host_port=2, host_ip="1.2.3.4"),
+        ),
+    )
+    cells = show.row(info(running))
+    assert cells[:3] == ("0123456789ab", "busybox:1", '"sh -c a long comman…"')
+    assert cells[3].endswith("(healthy)")
+    assert cells[4:] == ("8080->80/tcp, 1.2.3.4:2->1/tcp", "web")
+    assert show.row(info())[3] == "Created"
+    assert show.row(info(last=LastRun(started_s=1, finished_s=2, exit_code=3)))[3].startswith("Exited (3) ")
+
+
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ([], True),
+        (["label=a"], True),
+        (["label=a=1", "label=b"], True),
+        (["label=a=2"], False),
+        (["name=we"], True),
+        (["name=x", "name=we"], True),
+        (["status=created"], True),
+        (["status=running", "status=exited"], False),
+        (["id=0123"], True),
+        (["ancestor=busybox:1"], True),
+        (["ancestor=cccc"], True),
+        (["health=none"], True),
+        (["name=we", "status=running"], False),
+    ],
+)
+def test_filters(filters: list[str], found: bool) -> None:
+    assert show.matches(info(), show.parse_filters(filters)) is found
+
+
+@pytest.mark.parametrize("text", ["label", "colour=red", "status=odd"])
+def test_bad_filters(text: str) -> None:
+    with pytest.raises(UsageError):
+        show.parse_filters([text])
+
+
+def test_json_has_every_field() -> None:
+    found = show.full(info())
+    assert found["exit_code"] is None
+    assert found["config"]["spec"]["read_only"] is False
+    assert show.summary(info())["ports"] == []
