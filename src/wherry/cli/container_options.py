@@ -13,7 +13,12 @@ from wherry.engine.spec import DEFAULT_LOG_BYTES, DEFAULT_LOG_FILES, LogLimits
 from wherry.spec.container import Healthcheck, Mount, MountType, PortMapping, RestartName, RestartPolicy
 
 MAX_ENV_FILE_BYTES = 1024 * 1024
-MIN_CPUS = re.compile(r"(\d+)(?:\.(\d{1,3})\d*)?\Z")
+MIN_CPUS = 10
+"""Thousandths of a CPU."""
+_PORT = re.compile(
+    r"(?:(?:(?P<ip>\[[^\]]*\]|[^:]*):)?(?P<host>\d*):)?(?P<container>\d+)(?:/(?P<protocol>[a-z]+))?\Z", re.IGNORECASE
+)
+_CPUS = re.compile(r"(\d+)(?:\.(\d{1,3})\d*)?\Z")
 _ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 docker's default for a published port
 
 
