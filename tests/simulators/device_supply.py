@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ class SimSupply:
     def has(self, commit: Checksum) -> bool:
         return (self._store / f"{commit}.doc").exists()
 
-    def plan(self, revision: Checksum) -> Plan:
+    def plan(self, revision: Checksum, tick: Callable[[], None] = lambda: None) -> Plan:
         offer = self._offer(revision)
         if not offer["signed"]:
             raise TrustError("not signed by a trusted key", where=f"revision {revision[:12]}")

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from wherry.core.digest import Checksum
     from wherry.device.assembly import Opened
     from wherry.device.interfaces import Containers
+    from wherry.device.journal import Line
     from wherry.device.machine import Order, State
     from wherry.device.paths import DevicePaths
     from wherry.device.status import Status
 
 DEFAULT_DIR = "/var/lib/wherry/device"
 MAX_TOKEN_BYTES = 4096
+STOP_TIMEOUT_S = 10.0
 _FOLLOW_POLL_S = 0.2
 
 
@@ -121,7 +123,7 @@ def run(directory: Path, once: bool) -> None:
     """
     from wherry.device.assembly import open_device
 
-    with open_device(directory.absolute(), settings().run_root) as opened:
+    with open_device(directory.absolute(), settings().run_root, echo=_echo) as opened:
         _stop_on_signals(opened)
         if not once:
             opened.agent.run()
@@ -198,7 +200,7 @@ def log(directory: Path, count: int, follow: bool, as_json: bool) -> None:
     """Show what the device did."""
     from wherry.core.jsonio import canonical
     from wherry.device.identity import load_identity
-    from wherry.device.journal import Journal, Line
+    from wherry.device.journal import Journal
     from wherry.device.paths import DevicePaths
     from wherry.spec.codec import encode
 
@@ -210,10 +212,7 @@ def log(directory: Path, count: int, follow: bool, as_json: bool) -> None:
         if as_json:
             print(canonical(encode(line)).decode(), flush=True)
         else:
-            moment = datetime.fromtimestamp(line.time_s, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
-            revision = f" {line.revision[:12]}" if line.revision else ""
-            text = line.text.replace("\n", "\n    ")
-            print(f"{moment}  {line.event}{revision}: {text}".rstrip(": "), flush=True)
+            print(_line_text(line), flush=True)
 
     for line in journal.tail(count):
         show(line)
@@ -242,8 +241,26 @@ def _token(token_file: Path | None, token_env: str | None) -> str:
 
 
 def _stop_on_signals(opened: Opened) -> None:
+    """Has the agent stop at its next durable step or, when it waits for long, where it is: all is on the disk."""
+
+    def stop(*_: object) -> None:
+        opened.attention.request_stop()
+        signal.setitimer(signal.ITIMER_REAL, STOP_TIMEOUT_S)
+
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, opened.attention.request_stop)
+        signal.signal(number, stop)
+
+
+def _echo(line: Line) -> None:
+    note(_line_text(line), quiet=settings().quiet)
+
+
+def _line_text(line: Line) -> str:
+    moment = datetime.fromtimestamp(line.time_s, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+    revision = f" {line.revision[:12]}" if line.revision else ""
+    text = line.text.replace("\n", "\n    ")
+    return f"{moment}  {line.event}{revision}: {text}".rstrip(": ")
 
 
 def _containers(paths: DevicePaths) -> Containers:
@@ -281,7 +298,7 @@ def _do_by_hand(root: Path, make_order: Callable[[State, DevicePaths], Order]) -
     if is_held(paths):
         _ask_agent(paths, order)
         return
-    with open_device(root, settings().run_root) as opened:
+    with open_device(root, settings().run_root, echo=_echo) as opened:
         _stop_on_signals(opened)
         opened.agent.run_order(order)
         _judge(opened, changed=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from wherry.core import durable, jsonio
 from wherry.core.digest import parse_checksum
-from wherry.core.errors import InvalidInput, Locked, NetworkError, WherryError
+from wherry.core.errors import InvalidInput, Locked, NetworkError, NotPermitted, WherryError
 from wherry.core.lock import file_lock
 from wherry.device.attention import Attention
 from wherry.device.hub import LinkFile, backoff_s, poll_delay_s
@@ -31,6 +31,9 @@ MAX_REQUEST_BYTES = 4096
 MAX_DETAIL_CHARS = 2000
 FLUSH_S = 10.0
 STOP_FLUSH_S = 1.0
+PENDING_POLL_S = 15.0
+"""How often a device that is not accepted asks again, at least."""
+_TROUBLE_S = 30.0
 _UNKNOWN_POLL_S = 60.0
 """Until the hub has said how often to ask."""
 _ON_TRIAL = frozenset({UpdateState.TRYING, UpdateState.TESTING, UpdateState.ROLLING_BACK})
@@ -64,6 +67,8 @@ class HubSide:
     flush: Callable[[float], bool]
     start: Callable[[Callable[[int | None], None]], None] = field(default=lambda heard: None)
     """Begins to listen to the bell; what is heard is the number of the assignment."""
+    nudge: Callable[[], None] = field(default=lambda: None)
+    """Says that the hub is there again."""
     stop: Callable[[], None] = field(default=lambda: None)
 
 
@@ -125,6 +130,7 @@ class Agent:
         self.updater = make_updater(self._report)
         self._retry_at_s = 0.0
         self._hub_failures = 0
+        self._app_problem = ""
         self._desired: Desired | None = None
         self.hub_error: WherryError | None = None
         """Why the last look at the hub failed; None when it did not."""
@@ -141,10 +147,17 @@ class Agent:
             if self._hub is not None:
                 self._hub.start(self.heard)
             while not self._attention.stopping:
-                delay_s = self.cycle()
-                self._attention.wait(delay_s)
+                self._attention.wait(self._guarded_cycle())
         finally:
             self._end(STOP_FLUSH_S)
+
+    def _guarded_cycle(self) -> float:
+        try:
+            return self.cycle()
+        except (WherryError, OSError) as error:
+            # the disk is full to the last byte, for example: what runs goes on running, and it is looked at again
+            self._journal.write("agent", f"cannot go on: {error}")
+            return min(_TROUBLE_S, self._timing.retry_most_s)
 
     def run_once(self) -> None:
         """Looks once, does what there is to do, and returns; the reports are out by then."""
@@ -216,13 +229,16 @@ class Agent:
         if self._hub is None:
             return
         try:
-            self._report(Action.REPORT)
+            if not isinstance(self.hub_error, NotPermitted):
+                self._report(Action.REPORT)
             reach(Point.REPORTED)
             desired = self._hub.hub.desired()
         except WherryError as error:
             self._hub_failures += 1
             self._note_lost(error)
             return
+        if self._hub_failures:
+            self._hub.nudge()
         self._hub_failures = 0
         self.hub_error = None
         self._desired = desired
@@ -260,16 +276,23 @@ class Agent:
         durable.remove_file(self._paths.request)
 
     def _reconcile(self) -> None:
+        problem = ""
         try:
             self.updater.reconcile()
         except (WherryError, OSError) as error:
-            self._journal.write("app", f"not all apps run: {error}")
+            problem = f"not all apps run: {error}"
         except Interrupted:
             return
+        if problem and problem != self._app_problem:
+            self._journal.write("app", problem)
+        self._app_problem = problem
 
     def _delay_s(self) -> float:
         if self._hub_failures:
-            delay_s = backoff_s(self._hub_failures - 1, base_s=self._timing.hub_base_s, most_s=self._timing.hub_most_s)
+            most_s = self._timing.hub_most_s
+            if isinstance(self.hub_error, NotPermitted):
+                most_s = min(most_s, PENDING_POLL_S)  # somebody is about to accept it
+            delay_s = backoff_s(self._hub_failures - 1, base_s=self._timing.hub_base_s, most_s=most_s)
         elif self._desired is not None:
             delay_s = poll_delay_s(self._desired)
         else:

@@ -25,7 +25,8 @@ from wherry.spec.revision import Revision
 LABEL_APP = "io.wherry.device.app"
 LABEL_FINGERPRINT = "io.wherry.device.fingerprint"
 LABEL_REVISION = "io.wherry.device.revision"
-MAX_APPS = 256
+MAX_APPS = 200
+"""A report to the hub names no more."""
 _NAME_DIGITS = 12
 
 STARTED = "service_started"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from wherry.device.attention import Attention
 from wherry.device.containers import EngineContainers
 from wherry.device.hub import Doorbell, HubSession, LinkFile, Reporter
 from wherry.device.identity import Identity, load_identity, load_key
-from wherry.device.journal import Journal
+from wherry.device.journal import Journal, Line
 from wherry.device.paths import DevicePaths
 from wherry.device.supply import StoreSupply
 from wherry.device.updater import Updater, World
@@ -45,13 +45,16 @@ def open_engine(paths: DevicePaths, run_root: Path, store: Repo | None) -> Engin
 
 
 @contextmanager
-def open_device(root: Path, run_root: Path, *, timing: Timing | None = None) -> Iterator[Opened]:
+def open_device(
+    root: Path, run_root: Path, *, timing: Timing | None = None, echo: Callable[[Line], None] | None = None
+) -> Iterator[Opened]:
     """Takes hold of the device in a folder.
 
     Args:
         root: the device's folder.
         run_root: for state that a reboot may clear.
         timing: waits after failures.
+        echo: called with each line of the journal.
 
     Raises:
         NotFound: no device is enrolled there.
@@ -62,16 +65,20 @@ def open_device(root: Path, run_root: Path, *, timing: Timing | None = None) -> 
     with device_lock(paths):
         attention = Attention(paths.wake)
         try:
-            yield _assemble(paths, run_root, identity, attention, timing)
+            yield _assemble(paths, run_root, identity, attention, Journal(paths.log, echo), timing)
         finally:
             attention.close()
 
 
 def _assemble(
-    paths: DevicePaths, run_root: Path, identity: Identity, attention: Attention, timing: Timing | None
+    paths: DevicePaths,
+    run_root: Path,
+    identity: Identity,
+    attention: Attention,
+    journal: Journal,
+    timing: Timing | None,
 ) -> Opened:
     key = load_key(paths, identity)
-    journal = Journal(paths.log)
     link = LinkFile(paths.link)
     session = HubSession(identity, key)
     store = open_store(paths)
@@ -92,6 +99,6 @@ def _assemble(
         reporter.stop(0.0)
         session.close()
 
-    side = HubSide(hub=session, send=reporter.send, flush=reporter.flush, start=bell.start, stop=stop)
+    side = HubSide(hub=session, send=reporter.send, flush=reporter.flush, start=bell.start, nudge=bell.nudge, stop=stop)
     agent = Agent(paths, attention, journal, link, side, lambda report: Updater(world, report), timing)
     return Opened(agent=agent, attention=attention, store=store)

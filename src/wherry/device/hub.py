@@ -271,15 +271,21 @@ class Doorbell:
     def __init__(self, make_session: Callable[[], HubSession]) -> None:
         self._make_session = make_session
         self._stopped = threading.Event()
+        self._nudged = threading.Event()
 
     def start(self, heard: Callable[[int | None], None]) -> None:
         """Begins to listen; `heard` is called in another thread, with the number of the assignment if it was told."""
         self._heard = heard
         threading.Thread(target=self._run, name="doorbell", daemon=True).start()
 
+    def nudge(self) -> None:
+        """Has it try again at once: the hub is there."""
+        self._nudged.set()
+
     def stop(self) -> None:
         """Ends it, without waiting for the hub: the thread dies with the process."""
         self._stopped.set()
+        self._nudged.set()
 
     def _run(self) -> None:
         failures = 0
@@ -293,7 +299,8 @@ class Doorbell:
             finally:
                 session.close()
             failures = 0 if time.monotonic() - begun > _BELL_SILENCE_S else failures + 1
-            self._stopped.wait(backoff_s(failures, base_s=1.0, most_s=_BELL_MOST_WAIT_S))
+            self._nudged.wait(backoff_s(failures, base_s=1.0, most_s=_BELL_MOST_WAIT_S))
+            self._nudged.clear()
 
     def _heard_one(self, assignment: int | None) -> None:
         if not self._stopped.is_set():

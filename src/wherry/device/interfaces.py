@@ -107,8 +107,11 @@ class Plan:
 class Supply(Protocol):
     """Where revisions come from, and the store that they are kept in."""
 
-    def plan(self, revision: Checksum) -> Plan:
-        """Fetches the small parts of a revision, checks whose signature it has, and says what is missing."""
+    def plan(self, revision: Checksum, tick: Callable[[], None]) -> Plan:
+        """Fetches the small parts of a revision, checks whose signature it has, and says what is missing.
+
+        `tick` is called now and then, and may raise.
+        """
 
     def fetch(self, revision: Checksum, progress: ProgressCall) -> int:
         """Fetches what is missing, and returns the bytes that this took."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,16 +39,19 @@ class Line:
 
 
 class Journal:
-    """The journal in one folder."""
+    """The journal in one folder; `echo` is called with each line as well."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, echo: Callable[[Line], None] | None = None) -> None:
         self._folder = folder
+        self._echo = echo
 
     def write(self, event: str, text: str, *, revision: str | None = None, assignment: int = 0) -> None:
         """Adds a line; a full disk or a missing folder loses it."""
         line = Line(
             time_s=int(time.time()), event=event, text=text[:MAX_TEXT_CHARS], revision=revision, assignment=assignment
         )
+        if self._echo is not None:
+            self._echo(line)
         data = jsonio.canonical(encode(line)) + b"\n"
         path = self._folder / _NAME
         try:

@@ -50,8 +50,12 @@ class StoreSupply:
         self._session = session
         self._received = 0
 
-    def plan(self, revision: Checksum) -> Plan:
+    def plan(self, revision: Checksum, tick: Callable[[], None]) -> Plan:
         """Fetches the signature, the directories and ``revision.json``, and says what else is missing.
+
+        Args:
+            revision: its commit.
+            tick: called now and then; what it raises ends the planning.
 
         Raises:
             TrustError: no trusted key signed it; nothing of it was kept.
@@ -61,7 +65,7 @@ class StoreSupply:
         self._received = 0
         if self._is_here(revision):
             return Plan(revision=load_revision(self._repo, revision))
-        document, missing, _ = self._with_login(lambda: self._survey(revision))
+        document, missing, _ = self._with_login(lambda: self._survey(revision, tick))
         sizes = self._hub(revision).sizes(missing)
         if sizes.missing:
             raise NotFound(
@@ -120,22 +124,25 @@ class StoreSupply:
         prune(self._repo, refs_only=True, depth=0, keep=components | set(commits))
 
     def _fetch(self, revision: Checksum, progress: ProgressCall) -> int:
-        _, missing, plan = self._survey(revision)
+        _, missing, plan = self._survey(revision, lambda: progress(self._received, self._received))
         expected = self._received + sum_of_sizes(self._hub(revision), missing)
         before = self._received
-        report = _BytesOnly(lambda done: progress(before + done, expected))
+        report = _Ticking(lambda done: progress(before + done, expected))
         stats = self._pull(revision).fetch(plan, progress=report, parallel=PARALLEL)
         self._received = before + stats.bytes_received - plan.metadata_bytes
         return self._received
 
-    def _survey(self, revision: Checksum) -> tuple[Revision, tuple[str, ...], PullPlan]:
+    def _survey(self, revision: Checksum, tick: Callable[[], None]) -> tuple[Revision, tuple[str, ...], PullPlan]:
         """Fetches directories and ``revision.json``; returns it, what is missing, and the plan to fetch that."""
         pull = self._pull(revision)
-        own = pull.plan([revision], parallel=PARALLEL)
+        ticking = _Ticking(lambda done: tick())
+        own = pull.plan([revision], parallel=PARALLEL, progress=ticking)
         self._received += own.metadata_bytes
         self._fetch_document(pull, own, revision)
         document = load_revision(self._repo, revision)
-        parts = self._pull(revision, signed=False).plan(component_commits(document), parallel=PARALLEL)
+        parts = self._pull(revision, signed=False).plan(
+            component_commits(document), parallel=PARALLEL, progress=ticking
+        )
         self._received += parts.metadata_bytes
         names = dict.fromkeys((*own.missing_files, *parts.missing_files))
         missing = tuple(name for name in names if name != self._document_name(revision))
@@ -195,16 +202,18 @@ class StoreSupply:
         return call()
 
 
-class _BytesOnly:
-    """Hands on how many bytes have come."""
+class _Ticking:
+    """Hands on how many bytes have come, whenever the store says anything."""
 
     def __init__(self, call: Callable[[int], None]) -> None:
         self._call = call
+        self._bytes = 0
 
     def update(self, task: str, done: int, total: int | None, *, unit: str = "") -> None:
         """Takes the store's word."""
         if unit == "B":
-            self._call(done)
+            self._bytes = done
+        self._call(self._bytes)
 
 
 def sum_of_sizes(session: HubSession, names: Sequence[str]) -> int:

@@ -21,6 +21,7 @@ from wherry.device.apps import (
     AppKey,
     by_key,
     is_one_shot,
+    key_of,
     keys_of,
     spec_of,
     start_order,
@@ -118,6 +119,8 @@ class Switch:
         problems: list[str] = []
         for name in start_order(revision):
             try:
+                if not self._needs_start(revision, name):
+                    continue
                 self._await_others(revision, name, deadline_s)
                 self._start(name, revision.apps[name], keys_of(revision)[name])
             except WherryError as error:
@@ -159,12 +162,17 @@ class Switch:
             return ""  # the reason matters more than its illustration
         return text[-MAX_LOG_CHARS:]
 
+    def _needs_start(self, revision: Revision, name: str) -> bool:
+        container = self.of(revision).get(name)
+        if container is None:
+            return True
+        app = revision.apps[name]
+        return container.status not in RUNNING and not self._had_its_run(app, key_of(name, app), container)
+
     def _start(self, name: str, app: App, key: AppKey) -> None:
         container = by_key(self._containers.list()).get(key)
         if container is None:
             raise NotFound("its container is gone", hint="the next attempt makes it again")
-        if container.status in RUNNING or self._has_ended_well(app, key, container):
-            return
         reach(Point.SWITCH_STARTING)
         try:
             self._containers.start(container.id)
@@ -198,7 +206,7 @@ class Switch:
         app = made_for.apps.get(key.app)
         return () if app is None else tuple(app.depends_on)
 
-    def _has_ended_well(self, app: App, key: AppKey, container: Container) -> bool:
+    def _had_its_run(self, app: App, key: AppKey, container: Container) -> bool:
         # A one-shot that was started in this boot and not stopped by the device has had its run, however it ended;
         # in another boot it is an app like any other. Anything else that has ended lost its monitor: start it.
         if container.status != "exited" or app.restart.name in _RUNS_BY_ITSELF:

@@ -229,7 +229,7 @@ class Updater:
         supply = self._world.supply
         if action is Action.PLAN:
             reach(Point.PLAN_BEGUN)
-            plan = supply.plan(commit)
+            plan = supply.plan(commit, lambda: self._world.waiter.check(also_news=False))
             reach(Point.PLAN_REVISION)
             self._check_target(plan.revision)
             disk = disk_of(self._world.paths.root)

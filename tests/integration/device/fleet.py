@@ -184,8 +184,10 @@ class Device:
         )
         assert done.returncode == expect, f"device {' '.join(args)}: {done.returncode}\n{done.stdout}{done.stderr}"
         if expect > 0:
-            assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-            return done.stderr
+            errors = [line for line in done.stderr.splitlines() if line.startswith("wherry: ")]
+            assert len(errors) == 1, done.stderr
+            assert "Traceback" not in done.stderr
+            return errors[0]
         return done.stdout
 
     def enrol(self, *options: str) -> None:
