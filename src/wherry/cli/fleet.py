@@ -161,7 +161,7 @@ def history(device: str, limit: int, url: str | None, ca: Path | None, as_json: 
             line.event,
             short(line.revision) if line.revision else "",
             line.by,
-            line.detail,
+            " | ".join(part.strip() for part in line.detail.splitlines()),
         )
         for line in found
     ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wherry.image.catalog import ImageRecord, Images
     from wherry.store.repo import Repo
 
-_MAX_NOTES = 5
+_MAX_NOTES = 1
 _PIECE_BYTES = 1024 * 1024
 
 _repo = click.option(
