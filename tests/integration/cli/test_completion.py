@@ -17,7 +17,10 @@ def _shell(*args: str) -> str:
 
 
 def test_bash() -> None:
-    script = 'eval "$(wherry completion bash)"; COMP_WORDS=(wherry device s); COMP_CWORD=2; _wherry_completion wherry; echo ${COMPREPLY[@]}'
+    script = (
+        'eval "$(wherry completion bash)"; COMP_WORDS=(wherry device s); COMP_CWORD=2;'
+        "_wherry_completion wherry; echo ${COMPREPLY[@]}"
+    )
     assert _shell("bash", "-c", script).split() == ["status"]
 
 
