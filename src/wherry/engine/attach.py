@@ -24,7 +24,8 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Any
 
 from wherry.core.errors import WherryError
 
@@ -163,7 +164,7 @@ def run_client(
     stdout_fd: int,
     stderr_fd: int,
     terminal_fd: int | None,
-    send_signal: Callable[[int], None],
+    wake_fd: int,
 ) -> int:
     """Carries bytes between this process and a container until the container has ended.
 
@@ -173,7 +174,7 @@ def run_client(
         stdout_fd: for output.
         stderr_fd: for errors.
         terminal_fd: the person's terminal when the container has one: raw mode, sizes and detach keys.
-        send_signal: called with the number of each signal that this process gets.
+        wake_fd: of the ``SignalForwarder``.
 
     Returns:
         The container's exit status.
@@ -183,7 +184,7 @@ def run_client(
         WherryError: the monitor died.
     """
     keys = DetachFilter() if terminal_fd is not None and stdin_fd is not None else None
-    with forwarded_signals(send_signal) as wake_fd, raw_terminal(terminal_fd if stdin_fd is not None else None):
+    with raw_terminal(terminal_fd if stdin_fd is not None else None):
         outbox: list[bytes] = []
         if terminal_fd is not None:
             outbox.append(WINDOW + WINDOW_SIZE.pack(*window_of(terminal_fd)))
@@ -309,25 +310,51 @@ def raw_terminal(fd: int | None) -> Iterator[None]:
         termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
-@contextmanager
-def forwarded_signals(send_signal: Callable[[int], None]) -> Iterator[int]:
-    """Forwards signals while the block runs; gives a descriptor that gets the number of each that came."""
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+class SignalForwarder:
+    """Hands this process's signals on while its block runs, and keeps those that come before there is a receiver.
 
-    def forward(number: int, frame: FrameType | None) -> None:
-        send_signal(number)
+    Attributes:
+        wake_fd: gets the number of each signal that came, for a poll loop.
+    """
 
-    def ignore(number: int, frame: FrameType | None) -> None:
-        pass
+    def __init__(self) -> None:
+        self._receiver: Callable[[int], None] | None = None
+        self._early: list[int] = []
+        self._before: dict[signal.Signals, Any] = {}
 
-    before_wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
-    before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, ignore)
-    try:
-        yield reader
-    finally:
-        for number, handler in before.items():
+    def __enter__(self) -> SignalForwarder:
+        self.wake_fd, self._write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            self._before_wakeup = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        except ValueError:
+            return self  # not the main thread: signals are the business of that one
+        for number in FORWARDED:
+            self._before[number] = signal.signal(number, self._on_signal)
+        self._before[signal.SIGWINCH] = signal.signal(signal.SIGWINCH, _ignore)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(before_wakeup)
-        os.close(reader)
-        os.close(writer)
+        if self._before:
+            signal.set_wakeup_fd(self._before_wakeup)
+        os.close(self.wake_fd)
+        os.close(self._write_fd)
+
+    def send_to(self, receiver: Callable[[int], None]) -> None:
+        """Hands on what has come already, and from now on at once."""
+        self._receiver = receiver
+        while self._early:
+            receiver(self._early.pop(0))
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._receiver is None:
+            self._early.append(number)
+        else:
+            self._receiver(number)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Does nothing: that the signal came shows in the wake-up descriptor."""

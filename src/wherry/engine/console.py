@@ -7,7 +7,7 @@ import select
 import signal
 from typing import TYPE_CHECKING
 
-from wherry.engine.attach import PACKET_BYTES, forwarded_signals, raw_terminal, window_of, write_all
+from wherry.engine.attach import PACKET_BYTES, SignalForwarder, raw_terminal, window_of, write_all
 from wherry.engine.streams import END_OF_INPUT, set_window
 from wherry.linux.process import pidfd_send_signal
 
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from wherry.runtime.container import Executed
 
 
-def serve(executed: Executed, *, stdin_fd: int | None, stdout_fd: int, terminal_fd: int | None) -> int:
+def serve(
+    executed: Executed, signals: SignalForwarder, *, stdin_fd: int | None, stdout_fd: int, terminal_fd: int | None
+) -> int:
     """Stays with a process until it has ended; signals of this process go to it.
 
     Args:
         executed: a child of this process; its descriptors are closed here.
+        signals: in force since before it was made.
         stdin_fd: read for a process with a terminal of its own; None gives it no input.
         stdout_fd: what such a process prints goes there.
         terminal_fd: the person's terminal: raw mode and sizes.
@@ -35,12 +38,12 @@ def serve(executed: Executed, *, stdin_fd: int | None, stdout_fd: int, terminal_
             pass
 
     try:
-        with forwarded_signals(forward) as wake_fd:
-            if executed.console_fd is None:
-                _wait(executed.pidfd, wake_fd)
-            else:
-                with raw_terminal(terminal_fd if stdin_fd is not None else None):
-                    _pump(executed.console_fd, executed.pidfd, wake_fd, stdin_fd, stdout_fd, terminal_fd)
+        signals.send_to(forward)
+        if executed.console_fd is None:
+            _wait(executed.pidfd, signals.wake_fd)
+        else:
+            with raw_terminal(terminal_fd if stdin_fd is not None else None):
+                _pump(executed.console_fd, executed.pidfd, signals.wake_fd, stdin_fd, stdout_fd, terminal_fd)
         code = os.waitstatus_to_exitcode(os.waitpid(executed.pid, 0)[1])
         return code if code >= 0 else 128 - code
     finally:

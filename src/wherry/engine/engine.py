@@ -203,20 +203,21 @@ class Engine:
         Raises:
             Conflict: it runs already.
         """
-        from wherry.engine.attach import make_pair, run_client
+        from wherry.engine.attach import SignalForwarder, make_pair, run_client
 
         container_id = state.find(self.paths, container)
         ours, theirs = make_pair()
-        with ours:
+        with ours, SignalForwarder() as signals:
             if not self.start(container_id, line=theirs):
                 raise Conflict(f"container {container} runs already", hint="see `wherry logs -f`")
+            signals.send_to(lambda number: self._pass_signal(container_id, number))
             return run_client(
                 ours,
                 stdin_fd=stdin_fd,
                 stdout_fd=stdout_fd,
                 stderr_fd=stderr_fd,
                 terminal_fd=terminal_fd,
-                send_signal=lambda number: self._pass_signal(container_id, number),
+                wake_fd=signals.wake_fd,
             )
 
     def _pass_signal(self, container_id: str, number: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from wherry.core.errors import Conflict, WherryError
 from wherry.engine import bundle
+from wherry.engine.attach import SignalForwarder
 from wherry.engine.console import serve
 from wherry.engine.info import ContainerInfo
 from wherry.engine.launch import await_report, fork_monitor, report_error, report_started
@@ -50,16 +51,19 @@ def execute(
         working_dir=working_dir,
         privileged=privileged,
     )
-    null_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        input_fd = null_fd if stdin_fd is None else stdin_fd
-        stdio = None if tty else Stdio(stdin_fd=input_fd, stdout_fd=stdout_fd, stderr_fd=stderr_fd)
-        executed = exec_process(bundle.runtime_dir(paths, info.id), process, stdio=stdio)
-    finally:
-        os.close(null_fd)
-    if started_fd is not None:
-        report_started(started_fd)
-    return serve(executed, stdin_fd=stdin_fd, stdout_fd=stdout_fd, terminal_fd=terminal_fd if tty else None)
+    with SignalForwarder() as signals:
+        null_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            input_fd = null_fd if stdin_fd is None else stdin_fd
+            stdio = None if tty else Stdio(stdin_fd=input_fd, stdout_fd=stdout_fd, stderr_fd=stderr_fd)
+            executed = exec_process(bundle.runtime_dir(paths, info.id), process, stdio=stdio)
+        finally:
+            os.close(null_fd)
+        if started_fd is not None:
+            report_started(started_fd)
+        return serve(
+            executed, signals, stdin_fd=stdin_fd, stdout_fd=stdout_fd, terminal_fd=terminal_fd if tty else None
+        )
 
 
 def execute_detached(paths: Paths, info: ContainerInfo, args: tuple[str, ...], **options: Any) -> None:

@@ -94,7 +94,7 @@ class Leftovers:
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
         return cls(
             mounts=frozenset(
-                line.split(" - ")[0].split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+                line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(run_root.parent) in line
             ),
             cgroups=frozenset(cgroups),
             links=frozenset(links),

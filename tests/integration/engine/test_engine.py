@@ -36,16 +36,11 @@ def test_life_by_commit(engine: Engine, store: Path) -> None:
 
 def test_started_from_a_process_with_threads(engine: Engine) -> None:
     """The agent has threads; its containers must not mind."""
-    release = threading.Event()
-    thread = threading.Thread(target=release.wait)
+    engine.create(ContainerSpec(image=IMAGE, name="a", args=("sleep", "100")))
+    thread = threading.Thread(target=lambda: engine.start("a"))
     thread.start()
-    try:
-        engine.create(ContainerSpec(image=IMAGE, name="a", args=("sleep", "100")))
-        engine.start("a")
-        assert engine.inspect("a").status == "running"
-    finally:
-        release.set()
-        thread.join()
+    thread.join()
+    assert engine.inspect("a").status == "running"
     engine.remove("a", force=True)
 
 
