@@ -34,6 +34,7 @@ STOP_FLUSH_S = 1.0
 PENDING_POLL_S = 15.0
 """How often a device that is not accepted asks again, at least."""
 _TROUBLE_S = 30.0
+_SHORTEST_CAP_S = 10.0
 _UNKNOWN_POLL_S = 60.0
 """Until the hub has said how often to ask."""
 _ON_TRIAL = frozenset({UpdateState.TRYING, UpdateState.TESTING, UpdateState.ROLLING_BACK})
@@ -289,7 +290,8 @@ class Agent:
 
     def _delay_s(self) -> float:
         if self._hub_failures:
-            most_s = self._timing.hub_most_s
+            known_s = _UNKNOWN_POLL_S if self._desired is None else float(self._desired.poll_interval_s)
+            most_s = min(self._timing.hub_most_s, max(known_s, _SHORTEST_CAP_S))
             if isinstance(self.hub_error, NotPermitted):
                 most_s = min(most_s, PENDING_POLL_S)  # somebody is about to accept it
             delay_s = backoff_s(self._hub_failures - 1, base_s=self._timing.hub_base_s, most_s=most_s)

@@ -12,6 +12,8 @@ import pytest
 from tests.integration.device.fleet import Device, HubProcess, Maker, busybox_tree
 from tests.simulators.device_proxy import road_to
 
+from wherry.core.proc import run
+from wherry.engine.state import Paths
 from wherry.spec.container import AppImage
 
 
@@ -40,7 +42,19 @@ def bare_device(tmp_path: Path, hub: HubProcess, maker: Maker, image: AppImage) 
         yield device
         road.down = False
         device.close()
+    assert left_behind(device.folder / "engine", tmp_path) == []
     shutil.rmtree(device.folder, ignore_errors=True)
+
+
+def left_behind(engine: Path, base: Path) -> list[str]:
+    """Returns what the kernel still has of the containers of one engine, when all are stopped."""
+    tag = Paths(engine, base).tag
+    ids = os.listdir(engine / "containers") if engine.exists() else []
+    left = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(base) in line]
+    left += [name for name in os.listdir("/sys/class/net") if tag in name]
+    left += [line for line in run(["nft", "list", "tables"]).stdout.decode().splitlines() if tag in line]
+    left += [str(path) for path in Path("/sys/fs/cgroup").rglob("wherry/*") if path.name in ids]
+    return left
 
 
 @pytest.fixture
