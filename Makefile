@@ -68,17 +68,17 @@ unit: $(BUILD) venv-test ## Only the tests that need no root and no tools
 .PHONY: lint
 lint: venv-test ## ruff, mypy --strict, the import contracts
 	@echo "==> ruff"
-	@$(BIN)/ruff check --quiet src tests benchmarks examples
-	@$(BIN)/ruff format --quiet --check src tests benchmarks examples
+	@$(BIN)/ruff check --quiet src tests benchmarks examples docs
+	@$(BIN)/ruff format --quiet --check src tests benchmarks examples docs
 	@echo "==> mypy --strict"
 	@$(BIN)/mypy --no-error-summary
 	@echo "==> import contracts"
-	@$(BIN)/lint-imports --no-timing 2>&1 | tail -n 6
+	@$(BIN)/lint-imports --no-logo --verbose 2>&1 | tail -n 6
 
 .PHONY: format
 format: venv-test ## Lay the code out
-	@$(BIN)/ruff check --quiet --fix src tests benchmarks examples
-	@$(BIN)/ruff format --quiet src tests benchmarks examples
+	@$(BIN)/ruff check --quiet --fix src tests benchmarks examples docs
+	@$(BIN)/ruff format --quiet src tests benchmarks examples docs
 
 .PHONY: bench
 bench: $(BUILD) apt-test venv-test ## Speed, as ratios to the real peers in one run
