@@ -49,7 +49,7 @@ demo: $(BUILD) apt-demo venv-test ## The main job, told as a story (KEEP=1 leave
 test: $(BUILD) apt-test venv-test lint ## Everything that a change must pass (as root)
 	@$(BIN)/python -u tests/leftovers.py --save $(BUILD)/leftovers.before
 	@echo "==> unit and property tests"
-	@$(PYTEST) -q tests/unit tests/property tests/arch
+	@$(PYTEST) -q tests/unit tests/property tests/arch -m "not deep"
 	@echo "==> compat and integration tests (real tools, namespaces)"
 	@$(PYTEST) -q tests/compat tests/integration -m "not deep"
 	@echo "==> end-to-end tests (hub, device, browser)"
@@ -63,7 +63,7 @@ test-deep: $(BUILD) apt-test venv-test ## The long suites: every crash point, fu
 
 .PHONY: unit
 unit: $(BUILD) venv-test ## Only the tests that need no root and no tools
-	@$(PYTEST) -q tests/unit tests/property tests/arch
+	@$(PYTEST) -q tests/unit tests/property tests/arch -m "not deep"
 
 .PHONY: lint
 lint: venv-test ## ruff, mypy --strict, the import contracts

@@ -164,11 +164,14 @@ class CommandNotFound(CannotInvoke):
 
 
 def all_errors() -> list[type[WherryError]]:
-    """Returns every class of the tree, in the order in which it is drawn."""
+    """Returns every class of the tree, in the order in which it is drawn.
+
+    What a package derives for itself, and catches itself, has its parent's exit code and is not part of it.
+    """
     found: list[type[WherryError]] = []
     pending: list[type[WherryError]] = [WherryError]
     while pending:
         cls = pending.pop(0)
         found.append(cls)
-        pending = [*cls.__subclasses__(), *pending]
+        pending = [*(sub for sub in cls.__subclasses__() if sub.__module__ == __name__), *pending]
     return found
