@@ -265,7 +265,8 @@ def test_enrolment(bare_device: Device) -> None:
     assert "token" in error
     assert "no device is enrolled" in device.wherry("status", expect=NotFound.exit_code)
     token = device.hub.client.make_enrolment_token().token
-    assert device.wherry("enroll", *options, TOKEN=token, WHERRY_TRACE="device.enrol.answered=kill", expect=-9) == ""
+    for point in (Point.KEY_WRITTEN, Point.ENROL_ANSWERED, Point.IDENTITY_WRITTEN):
+        assert device.wherry("enroll", *options, TOKEN=token, WHERRY_TRACE=f"{point}=kill", expect=-9) == ""
     device.id = device.wherry("enroll", *options, TOKEN=token).strip()
     assert device.wherry("enroll", *options, TOKEN=token).strip() == device.id, "the same key is the same device"
     assert token not in (device.folder / "identity.json").read_text()
