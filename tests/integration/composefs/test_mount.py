@@ -30,7 +30,7 @@ names = st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size
 )
 xattrs = st.dictionaries(
     st.sampled_from(["user.a", "user.overlay.opaque", "trusted.t", "trusted.overlay.opaque"]),
-    xattr_values.filter(lambda value: len(value) < 500),
+    xattr_values.filter(lambda value: 0 < len(value) < 500),
     max_size=3,
 )
 ids = st.sampled_from([0, 1000, 65535, 65536, 2**31])
@@ -125,7 +125,7 @@ def tree(tmp_path: Path) -> Path:
     (top / "many").chmod(0o1777)
     (top / "attrs").touch()
     for number in range(40):
-        os.setxattr(top / "attrs", f"user.a{number}", b"v" * number)
+        os.setxattr(top / "attrs", f"user.a{number}", b"v" * (number + 1))
     return top
 
 
@@ -231,7 +231,6 @@ def test_other_modes_of_repositories(tmp_path: Path, mode: Mode) -> None:
 
 
 def test_real_ostree_made_the_commit(tree: Path, tmp_path: Path) -> None:
-    os.removexattr(tree / "attrs", "user.a0")  # ostree leaves out attributes without a value
     run(["ostree", f"--repo={tmp_path / 'repo'}", "init", "--mode=bare-user"])
     done = run(["ostree", f"--repo={tmp_path / 'repo'}", "commit", "-b", "b", "-s", "s", f"--tree=dir={tree}"])
     repo = Repo.open(tmp_path / "repo")
