@@ -142,14 +142,14 @@ class World:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
-    def compose(self, *, web_command: str = "httpd -f -p 80 -h /etc/site", extra: str = "") -> None:
-        """Writes a Compose file with a web server and an app beside it."""
+    def compose(self, *, web_command: str = "httpd -f -p 80 -h /etc/site & wait", extra: str = "") -> None:
+        """Writes a Compose file with a web server and an app beside it; both end at once when they are told to."""
         self.write(
             "compose.yaml",
             f"""services:
   web:
     image: demo/busybox:1
-    command: {web_command}
+    command: [sh, -c, "trap 'exit 0' TERM; {web_command}"]
     ports: ["127.0.0.1:{self.port}:80"]
     healthcheck:
       test: [CMD, wget, -q, -O, /dev/null, "http://127.0.0.1:80/"]
@@ -159,7 +159,7 @@ class World:
 {extra}
   side:
     image: demo/busybox:1
-    command: [sh, -c, "while :; do echo tick; sleep 1; done"]
+    command: [sh, -c, "trap 'exit 0' TERM; while :; do echo tick; sleep 1 & wait; done"]
 """,
         )
 

@@ -27,7 +27,7 @@ def test_deploy_update_and_roll_back(world: World) -> None:
     assert after["web"]["pid"] != before["web"]["pid"]
     assert world.device()["bytes_total"] < 100_000, "only what changed crosses the wire"
 
-    world.compose(web_command="sh -c 'echo this is broken >&2; exit 3'")
+    world.compose(web_command="echo this is broken >&2; exit 3")
     three = world.deploy("three")
     world.wait("the rollback", world.settled(two, "rolled-back"))
     assert world.shown() == "two"
