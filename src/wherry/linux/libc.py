@@ -31,10 +31,10 @@ _COMMON = {
     "mount_setattr": 442,
 }
 _OLD = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "keyctl": 250, "seccomp": 317},
-    "aarch64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277},
-    "riscv64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277},
-    "armv7l": {"clone": 120, "pivot_root": 218, "keyctl": 311, "seccomp": 383},
+    "x86_64": {"clone": 56, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "rt_sigaction": 13},
+    "aarch64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "rt_sigaction": 134},
+    "riscv64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "rt_sigaction": 134},
+    "armv7l": {"clone": 120, "pivot_root": 218, "keyctl": 311, "seccomp": 383, "rt_sigaction": 174},
 }
 _ALIASES = {"armv8l": "armv7l", "armv6l": "armv7l", "amd64": "x86_64", "arm64": "aarch64"}
 

@@ -6,6 +6,7 @@ Source: include/uapi/linux/prctl.h of Linux 6.12 and the manual page of each cal
 from __future__ import annotations
 
 import os
+import signal
 from ctypes import Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint, c_uint64, c_ulong, c_void_p
 
 from wherry.linux.libc import function, system_call
@@ -24,6 +25,10 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _MAX_FD = 0xFFFFFFFF
+_SIGNALS = range(1, 65)
+_SIGSET_BYTES = 8
+_SIGACTION_BYTES = 64
+"""More than ``struct sigaction`` has on any architecture; all zeroes mean SIG_DFL and no flags."""
 
 _prctl = function("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _sethostname = function("sethostname", c_char_p, c_size_t)
@@ -31,6 +36,7 @@ _setdomainname = function("setdomainname", c_char_p, c_size_t)
 _close_range = system_call("close_range", c_uint, c_uint, c_uint)
 _pidfd_open = system_call("pidfd_open", c_int, c_uint)
 _pidfd_send_signal = system_call("pidfd_send_signal", c_int, c_int, c_void_p, c_uint)
+_rt_sigaction = system_call("rt_sigaction", c_int, c_void_p, c_void_p, c_size_t)
 _keyctl = system_call("keyctl", c_int, c_char_p, c_long, c_long, c_long)
 
 
@@ -47,6 +53,18 @@ def set_no_new_privs() -> None:
 def set_child_subreaper(enabled: bool = True) -> None:
     """Makes orphaned descendants children of this process rather than of init."""
     prctl(PR_SET_CHILD_SUBREAPER, int(enabled))
+
+
+def reset_signals() -> None:
+    """Sets every signal to its default action, also 32 and 33.
+
+    The C library keeps those two to itself, and its posix_spawn(3) has them ignored in the programs that it starts,
+    make(1)'s among them; so they are set by the system call.
+    """
+    nothing = bytes(_SIGACTION_BYTES)
+    for number in _SIGNALS:
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            _rt_sigaction(number, nothing, None, _SIGSET_BYTES)
 
 
 def set_parent_death_signal(number: int) -> None:

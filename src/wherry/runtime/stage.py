@@ -26,6 +26,7 @@ from wherry.linux.process import (
     join_new_session_keyring,
     mount_id,
     prctl,
+    reset_signals,
     set_dumpable,
     set_no_new_privs,
     setdomainname,
@@ -172,9 +173,7 @@ def _detach(task: Task, at: _At, *, keep: tuple[int, ...]) -> tuple[int, ...]:
     at.step = "looking at this process"
     at.own_mount = mount_id(b"/proc/self/exe")
     at.step = "resetting signals"
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            signal.signal(number, signal.SIG_DFL)
+    reset_signals()
     at.step = "laying file descriptors"
     wanted = [task.channel_fd, *(task.stdio or ()), *keep]
     spare = [_duplicate(fd) for fd in wanted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
@@ -25,6 +26,7 @@ from tests.integration.runtime.containers import (
 
 from wherry.core.errors import CannotInvoke, CommandNotFound, Conflict, InvalidInput, NotFound, Unsupported, WherryError
 from wherry.linux import capabilities, x
+from wherry.linux.libc import number as libc_number
 from wherry.runtime import container, default
 from wherry.runtime.spec import Capabilities, Device, Mount, Namespace, Rlimit
 from wherry.runtime.state import Status, load_state
@@ -81,6 +83,21 @@ def test_privileges_are_dockers_default(runner: Runner, busybox_tree: Path) -> N
     assert [fields[key] for key in ("CapInh", "CapAmb")] == ["0" * 16] * 2
     assert (fields["Seccomp"], fields["NoNewPrivs"]) == ("2", "1")
     assert (fields["SigBlk"], fields["SigIgn"]) == ("0" * 16, "0" * 16)
+
+
+def test_signals_that_the_caller_ignores_are_not_ignored(runner: Runner, busybox_tree: Path) -> None:
+    """Those of the C library too, as a program has that make(1) started."""
+    old = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    ignore = (ctypes.c_ulong * 8)(1)  # struct sigaction with SIG_IGN
+    libc = ctypes.CDLL(None, use_errno=True)
+    number = libc_number("rt_sigaction")
+    try:
+        assert libc.syscall(number, 32, ignore, None, 8) == 0
+        fields = status_fields(runner.run(make_spec("cat", "/proc/self/status"), busybox_tree).out)
+    finally:
+        libc.syscall(number, 32, (ctypes.c_ulong * 8)(), None, 8)
+        signal.signal(signal.SIGUSR1, old)
+    assert fields["SigIgn"] == "0" * 16
 
 
 def test_another_user(sh: Shell) -> None:

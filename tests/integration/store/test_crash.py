@@ -162,6 +162,8 @@ def test_interrupted_by_the_keyboard(tmp_path: Path, server: ArchiveServer) -> N
         [sys.executable, "-m", "wherry", "store", "pull", f"--repo={repo.path}", "origin", "main"],
         env=env,
         stderr=subprocess.PIPE,
+        # a test run in the background of a shell is started with SIGINT ignored, and would hand that down
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with process:
         try:
