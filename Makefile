@@ -17,8 +17,8 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # What the product needs at run time, what the demo shows with, what the tests compare with.
 RUN_PACKAGES := python3-venv ca-certificates nftables iproute2
-DEMO_PACKAGES := mmdebstrap ostree curl chromium fonts-dejavu-core
-TEST_PACKAGES := busybox-static crun e2fsprogs erofs-utils faketime fish git hyperfine libseccomp2 openssl \
+DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
+TEST_PACKAGES := busybox-static crun curl e2fsprogs erofs-utils faketime fish git hyperfine libseccomp2 openssl \
 	podman runc skopeo umoci user-mode-linux xz-utils zsh zstd
 
 # $(call apt,LIST): installs what is missing of LIST.
