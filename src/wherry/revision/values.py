@@ -14,6 +14,7 @@ from typing import Literal
 
 from wherry.core.errors import InvalidInput
 from wherry.core.units import parse_duration_ms, parse_size
+from wherry.linux.capabilities import NAMES
 from wherry.revision.yamldoc import Value, did_you_mean
 from wherry.spec.container import Mount, MountType, PortMapping
 
@@ -22,13 +23,7 @@ MAX_PORTS_IN_RANGE = 256
 MAX_MILLI_CPUS = 1_024_000
 MAX_DURATION_MS = 7 * 24 * 3600 * 1000
 
-_CAPABILITY_NAMES = """
-    ALL AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH
-    FOWNER FSETID IPC_LOCK IPC_OWNER KILL LEASE LINUX_IMMUTABLE MAC_ADMIN MAC_OVERRIDE MKNOD NET_ADMIN NET_BIND_SERVICE
-    NET_BROADCAST NET_RAW PERFMON SETFCAP SETGID SETPCAP SETUID SYSLOG SYS_ADMIN SYS_BOOT SYS_CHROOT SYS_MODULE SYS_NICE
-    SYS_PACCT SYS_PTRACE SYS_RAWIO SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG WAKE_ALARM
-"""
-CAPABILITIES = frozenset(_CAPABILITY_NAMES.split())
+CAPABILITIES = frozenset({"ALL"} | {name.removeprefix("CAP_") for name in NAMES})
 """capabilities(7), without the prefix, and docker's ``ALL``."""
 
 _DOLLAR = re.compile(r"\$(\$)?")

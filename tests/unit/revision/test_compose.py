@@ -6,7 +6,6 @@ import pytest
 
 from wherry.core.errors import InvalidInput
 from wherry.revision.compose import Service, parse_compose, parse_compose_file
-from wherry.revision.values import CAPABILITIES
 from wherry.spec.container import (
     Healthcheck,
     Mount,
@@ -321,9 +320,3 @@ def test_aliases_that_grow_through_merges_are_bounded() -> None:
     lines.append("services: {a: {image: i, environment: *m5}}")
     with pytest.raises(InvalidInput, match="aliases make more than"):
         parse_compose("\n".join(lines).encode())
-
-
-def test_known_capabilities_are_those_of_the_kernel() -> None:
-    with open("/usr/include/linux/capability.h", encoding="ascii") as file:
-        kernel = {line.split()[1].removeprefix("CAP_") for line in file if line.startswith("#define CAP_")}
-    assert kernel - {"LAST_CAP", "TO_INDEX(x)", "TO_MASK(x)"} <= CAPABILITIES
