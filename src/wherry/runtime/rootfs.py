@@ -23,6 +23,7 @@ from wherry.linux.mount import (
     umount,
 )
 from wherry.linux.mountplan import BindMount, MakeDirectory, MakeLink, MakeNode, MaskPath, NewMount, ReadOnlyPath
+from wherry.linux.namespaces import CLONE_NEWNS, setns
 from wherry.runtime.cgroup import Hierarchy
 from wherry.runtime.spec import Mount, Spec
 
@@ -159,7 +160,9 @@ def _cgroup_mounts(item: Mount, hierarchies: Sequence[Hierarchy]) -> list[mountp
 def enter(rootfs: str, steps: Sequence[mountplan.Step], *, attributes: int = 0) -> None:
     """Makes `rootfs`, with the plan done below it, the root of this process's mount namespace.
 
-    The old root, with everything of the host, is gone from the namespace afterwards.
+    The old root, with everything of the host, is gone from the namespace afterwards. That holds under chroot(2) too,
+    where "/" is not the namespace's root: a pivot of the chroot alone would leave the machine's real root above the
+    container's, where setns(2) leads to.
 
     Args:
         rootfs: the container's root tree, in the host.
@@ -169,12 +172,20 @@ def enter(rootfs: str, steps: Sequence[mountplan.Step], *, attributes: int = 0) 
     Raises:
         OSError: the kernel refuses something; the file name says what it was about.
     """
+    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    setns(namespace, CLONE_NEWNS)
     mount(None, "/", None, MS_REC | MS_PRIVATE)
+    os.fchdir(here)
+    os.chroot(".")  # the paths of the plan are the caller's
+    os.close(here)
     root = x.open_tree(rootfs, recursive=True)
     place = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     xcompat.attach_with(root, place, attributes)
     os.close(place)
     mountplan.execute(steps, root)
+    setns(namespace, CLONE_NEWNS)
+    os.close(namespace)
     old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.fchdir(root)
     try:
