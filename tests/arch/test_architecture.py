@@ -23,7 +23,7 @@ def test_module(path: Path) -> None:
     assert ast.get_docstring(tree), "a module says what it is for"
     assert len(source.splitlines()) <= _MAX_LINES, "past 500 lines a file usually holds two concepts"
     if path.name == "__init__.py":
-        assert len(tree.body) == 1, "no logic in __init__.py"
+        assert all(isinstance(node, ast.ImportFrom) for node in tree.body[1:]), "no logic in __init__.py"
     package = path.relative_to(_SRC).parts[0]
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):

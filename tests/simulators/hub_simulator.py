@@ -22,7 +22,7 @@ from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import IntegrityError, InvalidInput, NotFound
 from wherry.revision.load import component_commits, load_revision
 from wherry.store.objects import Mode, ObjectType, parse_object_name
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.walk import gaps
 
 USER = "admin"
@@ -43,7 +43,7 @@ class HubSimulator:
     """The hub: its repository, its address, and what it was asked."""
 
     def __init__(self, folder: Path) -> None:
-        self.repo = Repo.init(folder / "repo", Mode.ARCHIVE)
+        self.repo = Repository.init(folder / "repo", Mode.ARCHIVE)
         self.faults = Faults()
         self.requests: list[str] = []
         self.pack_bytes = 0

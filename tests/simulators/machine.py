@@ -12,7 +12,7 @@ from wherry.image.reference import Reference
 from wherry.revision.project import Project
 from wherry.store.commit import commit_directory
 from wherry.store.objects import Mode
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 
 class Machine:
@@ -21,7 +21,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = folder / "machine" / "store"
-        self.repo = Repo.init(self.store, Mode.BARE_USER)
+        self.repo = Repository.init(self.store, Mode.BARE_USER)
 
     def image(self, name: str, files: dict[str, str | bytes], *, healthcheck: list[str] | None = None) -> Checksum:
         """Puts an image into the store under a name."""

@@ -39,10 +39,10 @@ def open_engine(current: Settings, *, with_store: bool = False) -> Engine:
 
     repo = None
     if with_store:
-        from wherry.store.repo import Repo
+        from wherry.store.repository import Repository
 
         try:
-            repo = Repo.open(current.root / "store")
+            repo = Repository.open(current.root / "store")
         except NotFound:
             pass  # told when an image is asked for; a container with a root directory needs no store
     return Engine(current.root, current.run_root, repo)

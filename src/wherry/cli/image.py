@@ -17,7 +17,7 @@ from wherry.core.errors import Conflict, NotFound, WherryError
 
 if TYPE_CHECKING:
     from wherry.image.catalog import ImageRecord, Images
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 _MAX_NOTES = 1
 _PIECE_BYTES = 1024 * 1024
@@ -116,9 +116,13 @@ def import_(
     from wherry.core.units import format_size
     from wherry.image.importing import import_image
     from wherry.store.objects import Mode
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
-    repo = Repo.open(repo_path) if repo_path is not None else Repo.init(settings().root / "store", Mode.BARE_USER)
+    repo = (
+        Repository.open(repo_path)
+        if repo_path is not None
+        else Repository.init(settings().root / "store", Mode.BARE_USER)
+    )
     notes: list[str] = []
     with _spooled(source, repo) as real_source:
         record = import_image(
@@ -188,10 +192,10 @@ def inspect(names: tuple[str, ...], format_: str, repo_path: Path | None) -> Non
 
 def _open(repo_path: Path | None, *, missing_ok: bool) -> Images | None:
     from wherry.image.catalog import Images
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
     try:
-        return Images(Repo.open(repo_path or settings().root / "store"))
+        return Images(Repository.open(repo_path or settings().root / "store"))
     except NotFound:
         if repo_path is None and missing_ok:
             return None
@@ -216,7 +220,7 @@ def _used_commits() -> dict[Checksum, list[str]]:
     return found
 
 
-def _free(repo: Repo, commits: set[Checksum]) -> None:
+def _free(repo: Repository, commits: set[Checksum]) -> None:
     """Removes the files that only these commits need, unless a name still leads to them."""
     from wherry.store.prune import prune
 
@@ -226,7 +230,7 @@ def _free(repo: Repo, commits: set[Checksum]) -> None:
 
 
 @contextmanager
-def _spooled(source: str, repo: Repo) -> Iterator[str]:
+def _spooled(source: str, repo: Repository) -> Iterator[str]:
     """Gives a file for an archive on standard input: it is read more than once."""
     if source != "-":
         yield source

@@ -14,7 +14,7 @@ from wherry.cli.context import settings
 from wherry.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 # word: (module, attribute, one line of help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -112,11 +112,11 @@ def repo_place(repo_path: str | None, *, new: bool = False) -> Path:
     raise UsageError("no repository is named", hint="give --repo=PATH, or set OSTREE_REPO")
 
 
-def open_repo(repo_path: str | None) -> Repo:
+def open_repo(repo_path: str | None) -> Repository:
     """Opens the repository that is meant."""
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
-    return Repo.open(repo_place(repo_path))
+    return Repository.open(repo_place(repo_path))
 
 
 def split_pair(text: str, option: str) -> tuple[str, str]:

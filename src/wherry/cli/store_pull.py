@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wherry.core.digest import Checksum, Ref
     from wherry.core.http import HttpClient
     from wherry.store.pull import Plan, RemotePull, Verify
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 _SIGNATURES = "ostree.sign.ed25519"
 
@@ -92,7 +92,7 @@ def pull(
 
 
 def _pull(
-    repo: Repo,
+    repo: Repository,
     puller: RemotePull,
     client: HttpClient,
     found: dict[str, Checksum],
@@ -118,7 +118,7 @@ def _pull(
     )
 
 
-def _check_binding(repo: Repo, ref: Ref, commit: Checksum) -> None:
+def _check_binding(repo: Repository, ref: Ref, commit: Checksum) -> None:
     from wherry.store.refs import split_ref
 
     bound: Any = repo.load_commit(commit).metadata.get("ostree.ref-binding")
@@ -130,7 +130,7 @@ def _check_binding(repo: Repo, ref: Ref, commit: Checksum) -> None:
         )
 
 
-def _remote(repo: Repo, name: str, *, given: str | None) -> dict[str, str]:
+def _remote(repo: Repository, name: str, *, given: str | None) -> dict[str, str]:
     section = _section(name)
     if section not in repo.config.sections():
         if given:
@@ -202,11 +202,11 @@ def pull_local(
 ) -> None:
     """Copy commits from another repository on this machine: refs (all of them when none is named) or checksums."""
     from wherry.store.pull_local import pull_local as copy
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
     stats = copy(
         open_repo(repo_path),
-        Repo.open(source),
+        Repository.open(source),
         revs or None,
         remote=remote_name,
         depth=depth,

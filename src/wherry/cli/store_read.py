@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wherry.store.commit import Modifier
     from wherry.store.diff import Tree
     from wherry.store.objects import Commit
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 _CHUNK_BYTES = 1024 * 1024
 
@@ -49,7 +49,7 @@ def ls(repo_path: str | None, rev: str, paths: tuple[str, ...], as_json: bool, *
 
 
 class _Listing:
-    def __init__(self, repo: Repo, commit: Checksum, options: dict[str, bool], *, as_json: bool) -> None:
+    def __init__(self, repo: Repository, commit: Checksum, options: dict[str, bool], *, as_json: bool) -> None:
         self._repo = repo
         self._commit = commit
         self._options = options
@@ -153,7 +153,7 @@ def cat(repo_path: str | None, rev: str, paths: tuple[str, ...]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _print_commit(repo: Repo, checksum: Checksum, commit: Commit) -> None:
+def _print_commit(repo: Repository, checksum: Checksum, commit: Commit) -> None:
     """Prints a commit as ``ostree show`` does."""
     print(f"commit {checksum}")
     if commit.parent:
@@ -192,7 +192,7 @@ def _date(time_s: int) -> str:
         return f"@{time_s}"
 
 
-def _print_raw(repo: Repo, checksum: Checksum) -> None:
+def _print_raw(repo: Repository, checksum: Checksum) -> None:
     """Prints a metadata object as text, with its integers swapped, as OSTree does."""
     from wherry.store import objects, variant
     from wherry.store.objects import ObjectType
@@ -339,7 +339,7 @@ def diff(
         print(f"{letters[change.kind]}    /{change.path}")
 
 
-def _side(repo: Repo, text: str, modifier: Modifier) -> Tree:
+def _side(repo: Repository, text: str, modifier: Modifier) -> Tree:
     from wherry.store.diff import scan_directory, tree_of
 
     if text.startswith(("/", "./", "../")) or text in (".", ".."):

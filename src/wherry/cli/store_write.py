@@ -17,7 +17,7 @@ from wherry.core.errors import NotFound, UsageError
 if TYPE_CHECKING:
     from wherry.core.digest import Checksum
     from wherry.store.commit import Modifier
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 _MODES = ("bare", "bare-user", "bare-user-only", "archive", "archive-z2")
 
@@ -33,9 +33,9 @@ def init(repo_path: str | None, mode: str, collection_id: str) -> None:
     compressed, to be served over HTTP.
     """
     from wherry.store.objects import Mode
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
-    Repo.init(
+    Repository.init(
         repo_place(repo_path, new=True), Mode("archive" if mode == "archive-z2" else mode), collection_id=collection_id
     )
 
@@ -87,7 +87,7 @@ def commit(repo_path: str | None, path: Path | None, **options: Any) -> None:
 class _Commit:
     """One call of ``wherry store commit``."""
 
-    def __init__(self, repo: Repo, options: dict[str, Any]) -> None:
+    def __init__(self, repo: Repository, options: dict[str, Any]) -> None:
         self._repo = repo
         self._options = options
 

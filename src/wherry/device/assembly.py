@@ -19,7 +19,7 @@ from wherry.device.supply import StoreSupply
 from wherry.device.updater import Updater, World
 from wherry.engine.engine import Engine
 from wherry.store.objects import Mode
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 REPORT_TIMEOUT_S = 15.0
 
@@ -30,16 +30,16 @@ class Opened:
 
     agent: Agent
     attention: Attention
-    store: Repo
+    store: Repository
 
 
-def open_store(paths: DevicePaths) -> Repo:
+def open_store(paths: DevicePaths) -> Repository:
     """Returns the device's store, made when it is not there."""
     durable.make_dirs(paths.root, mode=0o700)
-    return Repo.init(paths.store, Mode.BARE_USER)
+    return Repository.init(paths.store, Mode.BARE_USER)
 
 
-def open_engine(paths: DevicePaths, run_root: Path, store: Repo | None) -> Engine:
+def open_engine(paths: DevicePaths, run_root: Path, store: Repository | None) -> Engine:
     """Returns the device's engine; with no store it can look and stop, not start."""
     return Engine(paths.engine, run_root, store)
 

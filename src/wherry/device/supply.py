@@ -22,7 +22,7 @@ from wherry.revision.sign import verify_bytes, verify_commit
 from wherry.spec.revision import FILE_NAME, Revision
 from wherry.spec.wire import REPO
 from wherry.store.objects import Mode, ObjectType, object_name
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.walk import gaps
 from wherry.trust.keys import PublicKey
 
@@ -44,7 +44,7 @@ class StoreSupply:
         session: its hub; None when there is none, and everything must be here.
     """
 
-    def __init__(self, repo: Repo, keys: Sequence[PublicKey], session: HubSession | None) -> None:
+    def __init__(self, repo: Repository, keys: Sequence[PublicKey], session: HubSession | None) -> None:
         self._repo = repo
         self._keys = tuple(keys)
         self._session = session

@@ -26,7 +26,7 @@ from wherry.engine.state import Paths
 
 if TYPE_CHECKING:
     from wherry.engine.logs import LogEntry
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 _NAME_TRIES = 50
 
@@ -40,7 +40,7 @@ class Engine:
         repo: where images come from; None serves containers with a root directory, and all that does not start one.
     """
 
-    def __init__(self, root: Path, run_root: Path, repo: Repo | None) -> None:
+    def __init__(self, root: Path, run_root: Path, repo: Repository | None) -> None:
         self.paths = Paths(root, run_root)
         self.repo = repo
 

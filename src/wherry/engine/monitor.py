@@ -45,7 +45,7 @@ from wherry.runtime import container
 from wherry.runtime.state import load_state
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 PROCESS_NAME = "wherry-monitor"
 """What ps(1) shows; the kernel keeps 15 bytes."""
@@ -71,7 +71,7 @@ class Monitor:
         fds: ``lock``, ``ready``, and ``line`` when a client is attached (``launch.fork_monitor``).
     """
 
-    def __init__(self, paths: Paths, repo: Repo | None, config: ContainerConfig, fds: dict[str, int]) -> None:
+    def __init__(self, paths: Paths, repo: Repository | None, config: ContainerConfig, fds: dict[str, int]) -> None:
         self._paths, self._repo, self._config = paths, repo, config
         self._lock_fd = fds["lock"]
         self._ready_fd = fds["ready"]

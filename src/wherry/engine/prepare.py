@@ -27,7 +27,7 @@ from wherry.spec.container import MountType
 
 if TYPE_CHECKING:
     from wherry.engine.ports import Reservation
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 SYSTEMD_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")
 FILES = ("hosts", "hostname", "resolv.conf")
@@ -48,7 +48,7 @@ class Prepared:
     reservation: Reservation | None = None
 
 
-def prepare(paths: Paths, repo: Repo | None, config: ContainerConfig) -> Prepared:
+def prepare(paths: Paths, repo: Repository | None, config: ContainerConfig) -> Prepared:
     """Mounts the root, finds the user, fills volumes, writes name resolution files, reserves ports and an address.
 
     Raises:

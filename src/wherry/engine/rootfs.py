@@ -31,14 +31,14 @@ from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths, all_ids, read_config, remove_tree
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 _REFUSED = (errno.ENOTBLK, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP, errno.EPERM)
 """What a kernel answers that has no EROFS, cannot mount it from a file, or has no data-only layers."""
 MAX_LAYERS = 64
 
 
-def prepare_image(paths: Paths, repo: Repo, commit: Checksum) -> None:
+def prepare_image(paths: Paths, repo: Repository, commit: Checksum) -> None:
     """Makes what is mounted for an image, unless it is there already.
 
     Raises:
@@ -57,7 +57,7 @@ def prepare_image(paths: Paths, repo: Repo, commit: Checksum) -> None:
         write_image(repo, commit, image)
 
 
-def check_out_image(paths: Paths, repo: Repo, commit: Checksum) -> Path:
+def check_out_image(paths: Paths, repo: Repository, commit: Checksum) -> Path:
     """Makes a private copy of an image's files, unless it is there already, and returns it."""
     folder = paths.images / commit
     if folder.exists():
@@ -76,7 +76,7 @@ def check_out_image(paths: Paths, repo: Repo, commit: Checksum) -> Path:
     return folder
 
 
-def mount_rootfs(paths: Paths, repo: Repo | None, config: ContainerConfig) -> Path:
+def mount_rootfs(paths: Paths, repo: Repository | None, config: ContainerConfig) -> Path:
     """Mounts a container's root in this process's own mount namespace.
 
     Args:

@@ -15,7 +15,7 @@ from wherry.hub.database import Database
 from wherry.hub.instance import Instance
 from wherry.hub.limits import RateLimiter
 from wherry.hub.registry import Registry, device_event
-from wherry.hub.repository import Repository
+from wherry.hub.repository import HubRepository
 
 LOGIN_TRIES = 5
 LOGIN_TRIES_PER_ADDRESS = 30
@@ -56,7 +56,7 @@ class Hub:
     accounts: Accounts
     readers: Readers
     registry: Registry
-    repository: Repository
+    repository: HubRepository
     challenges: Challenges
     limits: Limits
 
@@ -77,7 +77,7 @@ def open_hub(path: Path, settings: HubSettings, *, clock: Clock = time.time) -> 
     try:
         key = instance.read_key()
         broker = Broker(on_presence=lambda device_id: broker.publish(device_event(device_id)))
-        repository = Repository(instance.repo_path, database, broker)
+        repository = HubRepository(instance.repo_path, database, broker)
         repository.index_all()
         accounts = Accounts(database, clock)
         return Hub(

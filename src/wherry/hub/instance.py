@@ -27,7 +27,7 @@ from wherry.core.errors import Conflict, Locked, NotFound, NotPermitted
 from wherry.core.lock import file_lock
 from wherry.hub.database import Database, open_database
 from wherry.store.objects import Mode
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 _KEY_BYTES = 32
 
@@ -67,9 +67,9 @@ class Instance:
         self.check()
         return open_database(self.database_path)
 
-    def open_repo(self) -> Repo:
+    def open_repo(self) -> Repository:
         """Opens the repository."""
-        return Repo.open(self.repo_path)
+        return Repository.open(self.repo_path)
 
     def read_key(self) -> bytes:
         """Returns the secret key.
@@ -117,6 +117,6 @@ def make_instance(path: Path) -> Instance:
     make_dirs(path, mode=0o700)
     path.chmod(0o700)
     if not instance.repo_path.exists():
-        Repo.init(instance.repo_path, Mode.ARCHIVE)
+        Repository.init(instance.repo_path, Mode.ARCHIVE)
     write_file(instance.key_path, secrets.token_bytes(_KEY_BYTES), mode=0o600)
     return instance

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
 from wherry.store.objects import Mode, ObjectType, object_name, parse_object_name
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.transaction import Transaction
 
 MAX_NAME_BYTES = 80
@@ -51,7 +51,7 @@ class PackReader:
         transaction: of `repo`, begun.
     """
 
-    def __init__(self, repo: Repo, transaction: Transaction) -> None:
+    def __init__(self, repo: Repository, transaction: Transaction) -> None:
         self._repo, self._transaction = repo, transaction
         self._head = bytearray()
         self._object: _Skipped | _Metadata | _File | None = None
@@ -165,7 +165,7 @@ class _Skipped:
 class _Metadata:
     """A commit, dirtree, dirmeta or detached metadata; small enough for memory."""
 
-    def __init__(self, repo: Repo, transaction: Transaction, kind: ObjectType, checksum: Checksum) -> None:
+    def __init__(self, repo: Repository, transaction: Transaction, kind: ObjectType, checksum: Checksum) -> None:
         self._repo, self._transaction, self._kind, self._checksum = repo, transaction, kind, checksum
         self._data = bytearray()
 

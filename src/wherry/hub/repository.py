@@ -34,7 +34,7 @@ from wherry.revision.load import component_commits, load_revision
 from wherry.spec.revision import Revision
 from wherry.spec.wire import MAX_OBJECTS_PER_QUESTION, ObjectList, ObjectSizes, RefUpdate, RevisionInfo
 from wherry.store.objects import Commit, Mode, ObjectType, object_name, parse_object_name
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.sizes import object_sizes
 
 MAX_PACKS_AT_ONCE = 4
@@ -44,7 +44,7 @@ MAX_CHAIN = 10_000
 REVISION_REFS = "revision/"
 
 
-class Repository:
+class HubRepository:
     """The repository of one hub, shared by all threads.
 
     Args:
@@ -55,7 +55,7 @@ class Repository:
 
     def __init__(self, path: Path, database: Database, broker: Broker) -> None:
         self.path = path
-        self.repo = Repo.open(path)
+        self.repo = Repository.open(path)
         self._database, self._broker = database, broker
         self._packs = threading.BoundedSemaphore(MAX_PACKS_AT_ONCE)
         self._refs_lock = threading.Lock()
@@ -209,7 +209,7 @@ class Repository:
                 )
 
 
-def gaps(repo: Repo, commit: Checksum) -> Iterator[str]:
+def gaps(repo: Repository, commit: Checksum) -> Iterator[str]:
     """Gives the names of objects that a commit's tree needs and that are not here."""
     seen: set[tuple[ObjectType, Checksum]] = set()
 

@@ -19,7 +19,7 @@ from wherry.core.errors import Conflict, InvalidInput, NotFound
 from wherry.image.config import ImageConfig, parse_config
 from wherry.image.reference import REF_PREFIX, Reference
 from wherry.store.objects import ObjectType
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 CONFIG_KEY = "wherry.image.config"
 DIGEST_KEY = "wherry.image.digest"
@@ -52,7 +52,7 @@ class ImageRecord:
 class Images:
     """The images of one repository."""
 
-    def __init__(self, repo: Repo) -> None:
+    def __init__(self, repo: Repository) -> None:
         self.repo = repo
 
     def list(self) -> tuple[ImageRecord, ...]:

@@ -43,7 +43,7 @@ from wherry.image.recognise import recognise
 from wherry.image.reference import Reference
 from wherry.image.tar import DEFAULT_LIMITS, Limits, TarReader
 from wherry.store.commit import Modifier, commit_tree, write_directory
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.tree import TreeBuilder
 
 
@@ -60,7 +60,7 @@ class _Content:
 
 
 def import_image(
-    repo: Repo,
+    repo: Repository,
     source: str,
     *,
     name: str | None = None,
@@ -134,7 +134,7 @@ def import_image(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Import:
-    repo: Repo
+    repo: Repository
     changes: Sequence[str]
     wanted: Platform
     explicit: bool
@@ -285,7 +285,7 @@ def _own_name(names: tuple[str, ...], source: str) -> Reference:
     raise UsageError("the source does not say what the image is called", where=source, hint="give --name")
 
 
-def _architecture(repo: Repo, flat: Flattener) -> str:
+def _architecture(repo: Repository, flat: Flattener) -> str:
     """Returns the architecture of a well-known program of a root tree; "" when none says."""
     for name in TELLING_FILES:
         try:
@@ -305,7 +305,7 @@ def _architecture(repo: Repo, flat: Flattener) -> str:
     return ""
 
 
-def _tree_size(repo: Repo, tree: Checksum, sizes: dict[Checksum, int]) -> int:
+def _tree_size(repo: Repository, tree: Checksum, sizes: dict[Checksum, int]) -> int:
     """Returns the sum of the sizes of all files below a directory."""
     entries = repo.load_dirtree(tree)
     total = 0
@@ -317,7 +317,7 @@ def _tree_size(repo: Repo, tree: Checksum, sizes: dict[Checksum, int]) -> int:
     return total + sum(_tree_size(repo, below, sizes) for _, below, _ in entries.dirs)
 
 
-def _file_size(repo: Repo, checksum: Checksum) -> int:
+def _file_size(repo: Repository, checksum: Checksum) -> int:
     _, content = repo.load_file(checksum)
     if content is None:
         return 0

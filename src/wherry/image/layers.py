@@ -19,7 +19,7 @@ from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
 from wherry.image.tar import EntryType, TarEntry, TarReader
 from wherry.store.objects import DirMeta, FileHeader, Xattrs
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.tree import TreeBuilder
 
 MAX_LINK_FOLLOWS = 40
@@ -38,7 +38,7 @@ _LEFT_OUT_XATTRS = (b"security.selinux", b"trusted.overlay.")
 class Flattener:
     """Lays layers into a tree, the lowest first. Made for one image."""
 
-    repo: Repo
+    repo: Repository
     tree: TreeBuilder
     note: Callable[[str], None]
     """Told about what is left out."""

@@ -27,7 +27,7 @@ from wherry.revision.load import component_commits, load_revision
 from wherry.revision.sign import signers, verify_bytes, verify_commit
 from wherry.revision.values import is_name
 from wherry.revision.workspace import REF_PREFIX, Workspace, files_of, revision_ref
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.trust.keys import PublicKey
 
 REMOTE = "origin"
@@ -104,7 +104,9 @@ def clone(
     return Cloned(root=root, commit=commit, bytes_received=received, signed_by=signed_by, verified=bool(trust))
 
 
-def _fetch(repo: Repo, client: HubClient, commit: Checksum, trust: Sequence[PublicKey], progress: Progress) -> int:
+def _fetch(
+    repo: Repository, client: HubClient, commit: Checksum, trust: Sequence[PublicKey], progress: Progress
+) -> int:
     from wherry.store.pull import RemotePull
 
     def verify(checksum: Checksum, data: bytes, detached: Mapping[str, Any]) -> None:
@@ -121,7 +123,7 @@ def _fetch(repo: Repo, client: HubClient, commit: Checksum, trust: Sequence[Publ
     return client.http.bytes_received - before
 
 
-def _write_files(repo: Repo, commit: Checksum, root: Path) -> None:
+def _write_files(repo: Repository, commit: Checksum, root: Path) -> None:
     for path, entry in files_of(repo, commit):
         target = root / check_path(path)
         make_dirs(target.parent)

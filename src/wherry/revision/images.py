@@ -22,7 +22,7 @@ from wherry.store.objects import ObjectType
 if TYPE_CHECKING:
     from wherry.image.catalog import ImageRecord
     from wherry.store.pull import PullStats
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 _UNKNOWN = ImagePin(commit=Checksum(""), digest=Digest(""))
 
@@ -36,10 +36,10 @@ class ImageSource:
         pinned: the newest revision; None when there is none.
     """
 
-    def __init__(self, repo: Repo, machine_store: Path, pinned: Revision | None) -> None:
+    def __init__(self, repo: Repository, machine_store: Path, pinned: Revision | None) -> None:
         self._repo = repo
         self._machine_path = machine_store
-        self._machine: Repo | None = None
+        self._machine: Repository | None = None
         self._pins = {app.image.reference: app.image for app in pinned.apps.values()} if pinned else {}
         self._known: dict[str, ImagePin | None] = {}
 
@@ -112,9 +112,9 @@ class ImageSource:
         check = record.config.healthcheck
         return ImagePin(commit=record.commit, digest=record.digest, healthcheck=check.test if check else ())
 
-    def _open_machine(self) -> Repo:
+    def _open_machine(self) -> Repository:
         if self._machine is None:
-            from wherry.store.repo import Repo
+            from wherry.store.repository import Repository
 
-            self._machine = Repo.open(self._machine_path)
+            self._machine = Repository.open(self._machine_path)
         return self._machine

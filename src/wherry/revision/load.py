@@ -13,12 +13,12 @@ from wherry.spec.revision import FILE_NAME, MAX_REVISION_BYTES, Revision, parse_
 from wherry.store.walk import read_path
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 CONFIG_FOLDER = "config"
 
 
-def load_revision(repo: Repo, commit: Checksum) -> Revision:
+def load_revision(repo: Repository, commit: Checksum) -> Revision:
     """Returns the revision that a commit holds, its configuration checked against its tree.
 
     Raises:
@@ -46,7 +46,7 @@ def component_commits(revision: Revision) -> tuple[Checksum, ...]:
     return tuple(parse_checksum(commit, where=FILE_NAME) for commit in revision.components())
 
 
-def config_trees(repo: Repo, commit: Checksum) -> dict[str, Checksum]:
+def config_trees(repo: Repository, commit: Checksum) -> dict[str, Checksum]:
     """Returns the dirtree checksum of each folder in ``config/`` of a commit, by name; empty when there is none."""
     root = repo.load_dirtree(repo.load_commit(commit).tree)
     for name, tree, _ in root.dirs:

@@ -26,7 +26,7 @@ from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
 from wherry.store import content
 from wherry.store.objects import Mode, ObjectType, archive_head, object_name
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 PACK_BYTES = 16 * 1024 * 1024
 """A pack is sent once it is this long; only one larger object makes a longer one."""
@@ -55,7 +55,7 @@ def in_order(items: Iterable[ObjectId]) -> list[ObjectId]:
 
 
 @contextmanager
-def packs(repo: Repo, items: Iterable[ObjectId], *, pack_bytes: int = PACK_BYTES) -> Iterator[Iterator[Pack]]:
+def packs(repo: Repository, items: Iterable[ObjectId], *, pack_bytes: int = PACK_BYTES) -> Iterator[Iterator[Pack]]:
     """Gives packs that hold `items`, one after the other; each is to be sent before the next is asked for.
 
     Args:
@@ -76,7 +76,7 @@ class Pack:
         self.count = count
 
 
-def _packs(repo: Repo, items: Iterable[ObjectId], folder: Path, pack_bytes: int) -> Iterator[Pack]:
+def _packs(repo: Repository, items: Iterable[ObjectId], folder: Path, pack_bytes: int) -> Iterator[Pack]:
     pending = iter(items)
     item = next(pending, None)
     while item is not None:
@@ -95,7 +95,7 @@ def _packs(repo: Repo, items: Iterable[ObjectId], folder: Path, pack_bytes: int)
             yield Pack(file, size, count)
 
 
-def _append(file: BinaryIO, repo: Repo, item: ObjectId, folder: Path) -> None:
+def _append(file: BinaryIO, repo: Repository, item: ObjectId, folder: Path) -> None:
     kind, checksum = item
     name = wire_name(item).encode()
     file.write(_HEAD.pack(len(name)) + name)
@@ -111,7 +111,7 @@ def _append(file: BinaryIO, repo: Repo, item: ObjectId, folder: Path) -> None:
         _append_deflated(file, repo, checksum, folder)
 
 
-def _append_deflated(file: BinaryIO, repo: Repo, checksum: Checksum, folder: Path) -> None:
+def _append_deflated(file: BinaryIO, repo: Repository, checksum: Checksum, folder: Path) -> None:
     header, source = repo.load_file(checksum)
     if source is None:
         head = archive_head(header, 0)

@@ -23,7 +23,7 @@ from wherry.revision.load import component_commits, load_revision
 from wherry.revision.pack import PACK_BYTES, ObjectId, Pack, in_order, packs, wire_name
 from wherry.spec.wire import MAX_OBJECTS_PER_QUESTION
 from wherry.store.objects import ObjectType
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.walk import reachable
 
 TRIES = 4
@@ -46,7 +46,7 @@ class Pushed:
 
 
 def push(
-    repo: Repo,
+    repo: Repository,
     client: HubClient,
     ref: Ref,
     commit: Checksum,
@@ -97,7 +97,7 @@ def push(
     )
 
 
-def _history(repo: Repo, commit: Checksum, old: Checksum | None) -> Iterator[Checksum]:
+def _history(repo: Repository, commit: Checksum, old: Checksum | None) -> Iterator[Checksum]:
     """Gives `commit` and its parents down to `old`, which must be among them."""
     current: Checksum | None = commit
     found: list[Checksum] = []
@@ -116,7 +116,7 @@ def _history(repo: Repo, commit: Checksum, old: Checksum | None) -> Iterator[Che
     yield from found
 
 
-def _with_components(repo: Repo, revisions: list[Checksum]) -> list[Checksum]:
+def _with_components(repo: Repository, revisions: list[Checksum]) -> list[Checksum]:
     """Returns revisions and the components of each; a component of an older one that is not here is left out."""
     found: dict[Checksum, None] = {}
     for index, revision in enumerate(revisions):
@@ -134,7 +134,7 @@ def _with_components(repo: Repo, revisions: list[Checksum]) -> list[Checksum]:
 
 
 class _Sender:
-    def __init__(self, repo: Repo, client: HubClient, progress: Progress, pack_bytes: int) -> None:
+    def __init__(self, repo: Repository, client: HubClient, progress: Progress, pack_bytes: int) -> None:
         self._repo = repo
         self._client = client
         self._progress = progress

@@ -22,14 +22,14 @@ from wherry.store.variant import Variant
 from wherry.trust.keys import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, PrivateKey, PublicKey
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 SIGNATURE_KEY = "ostree.sign.ed25519"
 SIGNERS_KEY = "wherry.signers"
 MAX_SIGNATURES = 64
 
 
-def sign_commit(repo: Repo, commit: Checksum, key: PrivateKey) -> None:
+def sign_commit(repo: Repository, commit: Checksum, key: PrivateKey) -> None:
     """Adds the signature of `key` to a commit; signatures of others stay, one of `key` is not added twice.
 
     Raises:
@@ -46,7 +46,7 @@ def sign_commit(repo: Repo, commit: Checksum, key: PrivateKey) -> None:
         repo.write_detached(commit, detached)
 
 
-def verify_commit(repo: Repo, commit: Checksum, keys: Iterable[PublicKey]) -> PublicKey:
+def verify_commit(repo: Repository, commit: Checksum, keys: Iterable[PublicKey]) -> PublicKey:
     """Returns the first of `keys` that signed a commit.
 
     Raises:
@@ -87,7 +87,7 @@ def verify_bytes(commit: Checksum, data: bytes, detached: Mapping[str, Any], key
     )
 
 
-def signers(repo: Repo, commit: Checksum) -> tuple[PublicKey, ...]:
+def signers(repo: Repository, commit: Checksum) -> tuple[PublicKey, ...]:
     """Returns the keys that did sign a commit, of those that it names itself; for showing, not for trusting."""
     found: list[PublicKey] = []
     for raw in _byte_strings(repo.read_detached(commit), SIGNERS_KEY, PUBLIC_KEY_BYTES, commit):
@@ -98,7 +98,7 @@ def signers(repo: Repo, commit: Checksum) -> tuple[PublicKey, ...]:
     return tuple(found)
 
 
-def _commit_bytes(repo: Repo, commit: Checksum) -> bytes:
+def _commit_bytes(repo: Repository, commit: Checksum) -> bytes:
     data = repo.metadata_bytes(ObjectType.COMMIT, commit)
     if hashlib.sha256(data).hexdigest() != commit:
         raise IntegrityError("the commit's bytes do not have its checksum", where=f"revision {short(commit)}")

@@ -18,11 +18,11 @@ from wherry.revision.manifest import parse_manifest
 from wherry.revision.resolve import FindImage, build_revision
 from wherry.revision.workspace import files_of
 from wherry.spec.revision import Revision
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.transaction import Transaction
 
 
-def of_commit(repo: Repo, commit: Checksum | None) -> State:
+def of_commit(repo: Repository, commit: Checksum | None) -> State:
     """Returns the state that a revision is; an empty one for None."""
     if commit is None:
         return State(files={}, read=lambda path: None, revision=None)
@@ -30,7 +30,7 @@ def of_commit(repo: Repo, commit: Checksum | None) -> State:
     return State(files=entries, read=_stored(repo, entries), revision=load_revision(repo, commit))
 
 
-def of_index(repo: Repo, entries: Files, find_image: FindImage | None) -> State:
+def of_index(repo: Repository, entries: Files, find_image: FindImage | None) -> State:
     """Returns the state of staged files; without `find_image` its revision is not worked out."""
     state = State(files=entries, read=_stored(repo, entries), revision=None)
     return state if find_image is None else _with_revision(state, find_image)
@@ -88,7 +88,7 @@ def untracked(root: Path, known: set[str]) -> Iterator[str]:
         yield folded or path
 
 
-def _stored(repo: Repo, entries: Files) -> ReadText:
+def _stored(repo: Repository, entries: Files) -> ReadText:
     def read(path: str) -> bytes | None:
         entry = entries.get(path)
         if entry is None:

@@ -35,7 +35,7 @@ from wherry.revision.files import Entry, Files, check_path, kind_of
 from wherry.spec.codec import decode, encode
 from wherry.spec.revision import FILE_NAME as REVISION_FILE
 from wherry.store.objects import Mode
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.walk import walk
 from wherry.trust.keys import PrivateKey
 
@@ -76,7 +76,7 @@ class Workspace:
         self.root = root
         self.path = root / FOLDER
         self.key_path = self.path / "key"
-        self._repo: Repo | None = None
+        self._repo: Repository | None = None
 
     # --- making and finding
 
@@ -108,7 +108,7 @@ class Workspace:
             if (made.path / "format").exists():
                 raise Conflict("this is a project already", where=root)
             write_file(made.path / ".gitignore", b"*\n")  # the key must not slip into somebody's git
-            made._repo = Repo.init(made.path / "store", Mode.BARE_USER)
+            made._repo = Repository.init(made.path / "store", Mode.BARE_USER)
             made.set_head_ref(revision_ref(name))
             write_file(made.path / "format", f"{FORMAT}\n".encode())
         return made
@@ -131,7 +131,7 @@ class Workspace:
     # --- the store
 
     @property
-    def repo(self) -> Repo:
+    def repo(self) -> Repository:
         """The project's own store.
 
         Raises:
@@ -139,7 +139,7 @@ class Workspace:
         """
         if self._repo is None:
             try:
-                self._repo = Repo.open(self.path / "store")
+                self._repo = Repository.open(self.path / "store")
             except NotFound as error:
                 raise NotFound(
                     "the project's store is gone", where=self.path / "store", hint="clone the project anew"
@@ -270,7 +270,7 @@ class Workspace:
         write_file(self.path / "remotes", jsonio.canonical(encode(_Remotes(remotes=remotes))))
 
 
-def files_of(repo: Repo, commit: Checksum) -> Iterator[tuple[str, Entry]]:
+def files_of(repo: Repository, commit: Checksum) -> Iterator[tuple[str, Entry]]:
     """Gives the user's own files of a revision: all but ``revision.json``."""
     for path, entry in walk(repo, commit):
         if isinstance(entry, tuple):

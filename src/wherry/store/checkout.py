@@ -26,7 +26,7 @@ from wherry.store.objects import DirMeta, FileHeader, Mode, ObjectType, object_n
 from wherry.store.walk import check_depth, lookup
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -53,7 +53,7 @@ class CheckoutStats:
 
 
 def checkout(
-    repo: Repo,
+    repo: Repository,
     commit: Checksum,
     dest: Path,
     *,
@@ -109,7 +109,7 @@ def checkout(
 
 
 class _Checkout:
-    def __init__(self, repo: Repo, *, user_mode: bool, union: Union, force_copy: bool, require: bool) -> None:
+    def __init__(self, repo: Repository, *, user_mode: bool, union: Union, force_copy: bool, require: bool) -> None:
         self._repo = repo
         self._user = user_mode or repo.mode is Mode.BARE_USER_ONLY
         self._union = union

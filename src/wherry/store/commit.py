@@ -26,7 +26,7 @@ from wherry.store.tree import check_target
 from wherry.store.walk import check_depth
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 REF_BINDING = "ostree.ref-binding"
 _INLINE_BYTES = 64 * 1024
@@ -35,7 +35,7 @@ _MAX_WAITING = 64
 
 
 def commit_tree(
-    repo: Repo,
+    repo: Repository,
     tree: Checksum,
     meta: Checksum,
     *,
@@ -118,7 +118,7 @@ class Modifier:
 
 
 def commit_directory(
-    repo: Repo,
+    repo: Repository,
     path: Path,
     *,
     timestamp_s: int,
@@ -188,7 +188,7 @@ def commit_directory(
 
 
 def write_directory(
-    repo: Repo, path: Path, modifier: Modifier | None = None, *, progress: Progress = QUIET
+    repo: Repository, path: Path, modifier: Modifier | None = None, *, progress: Progress = QUIET
 ) -> tuple[Checksum, Checksum]:
     """Writes all files and directories below `path` as objects.
 

@@ -28,7 +28,7 @@ from wherry.store import objects
 from wherry.store.erofs import Inode, build
 from wherry.store.files import OSTREEMETA
 from wherry.store.objects import DirMeta, Mode, ObjectType, Xattrs, object_name
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 MAX_DEPTH = 1000
 
@@ -38,7 +38,7 @@ _METACOPY = (b"trusted.overlay.metacopy", b"")
 _REDIRECT = b"trusted.overlay.redirect"
 
 
-def write_image(repo: Repo, commit: Checksum, out: Path) -> None:
+def write_image(repo: Repository, commit: Checksum, out: Path) -> None:
     """Writes the metadata image of a commit, durably: `out` is whole or as it was.
 
     Args:
@@ -56,7 +56,7 @@ def write_image(repo: Repo, commit: Checksum, out: Path) -> None:
         file.write(data)
 
 
-def read_tree(repo: Repo, commit: Checksum) -> Inode:
+def read_tree(repo: Repository, commit: Checksum) -> Inode:
     """Returns the tree of a commit as it goes into an image: file contents are redirects into ``objects/``.
 
     Raises:
@@ -76,7 +76,7 @@ def read_tree(repo: Repo, commit: Checksum) -> Inode:
 class _Trees:
     """Reads objects, each once."""
 
-    def __init__(self, repo: Repo) -> None:
+    def __init__(self, repo: Repository) -> None:
         self._repo = repo
         self._files: dict[Checksum, Inode] = {}
         self._metas: dict[Checksum, DirMeta] = {}

@@ -15,7 +15,7 @@ from wherry.store.walk import check_depth
 
 if TYPE_CHECKING:
     from wherry.store.commit import Modifier
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 Loader = Callable[[Checksum], DirTree]
 _EMPTY = DirTree()
@@ -47,7 +47,7 @@ class Tree:
     load: Loader
 
 
-def diff(repo: Repo, old: Checksum | None, new: Checksum) -> list[Change]:
+def diff(repo: Repository, old: Checksum | None, new: Checksum) -> list[Change]:
     """Compares two commits.
 
     Args:
@@ -69,7 +69,7 @@ def diff(repo: Repo, old: Checksum | None, new: Checksum) -> list[Change]:
     return diff_trees(tree_of(repo, old), after)
 
 
-def tree_of(repo: Repo, commit: Checksum) -> Tree:
+def tree_of(repo: Repository, commit: Checksum) -> Tree:
     """Returns a commit as one side."""
     loaded = repo.load_commit(commit)
     return Tree(tree=loaded.tree, meta=loaded.meta, load=repo.load_dirtree)

@@ -22,7 +22,7 @@ from wherry.store.walk import gaps
 from wherry.store.workers import Workers
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,9 @@ class FsckReport:
         return not self.problems
 
 
-def fsck(repo: Repo, *, delete: bool = False, verify_bindings: bool = False, progress: Progress = QUIET) -> FsckReport:
+def fsck(
+    repo: Repository, *, delete: bool = False, verify_bindings: bool = False, progress: Progress = QUIET
+) -> FsckReport:
     """Checks everything.
 
     Args:
@@ -66,7 +68,7 @@ def fsck(repo: Repo, *, delete: bool = False, verify_bindings: bool = False, pro
         return _Fsck(repo, delete=delete, progress=progress).run(verify_bindings=verify_bindings)
 
 
-def check_one(repo: Repo, kind: ObjectType, checksum: Checksum) -> str:
+def check_one(repo: Repository, kind: ObjectType, checksum: Checksum) -> str:
     """Returns what is wrong with one object's bytes, "" when nothing is."""
     try:
         if kind is ObjectType.FILE:
@@ -86,7 +88,7 @@ def check_one(repo: Repo, kind: ObjectType, checksum: Checksum) -> str:
 
 
 class _Fsck:
-    def __init__(self, repo: Repo, *, delete: bool, progress: Progress) -> None:
+    def __init__(self, repo: Repository, *, delete: bool, progress: Progress) -> None:
         self._repo = repo
         self._delete = delete
         self._progress = progress

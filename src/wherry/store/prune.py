@@ -21,7 +21,7 @@ from wherry.store.objects import ObjectType, object_name
 from wherry.store.walk import add_tree
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 TMP_EXPIRY_S = 86400
 """Leftovers in ``tmp/``, parts of broken transfers among them, go after this time (OSTree's tmp-expiry-secs)."""
@@ -37,7 +37,7 @@ class PruneStats:
 
 
 def prune(
-    repo: Repo,
+    repo: Repository,
     *,
     refs_only: bool = False,
     depth: int = -1,
@@ -96,7 +96,7 @@ def _count(found: list[tuple[ObjectType, Checksum]]) -> int:
     return sum(1 for kind, _ in found if kind is not ObjectType.COMMITMETA)
 
 
-def _chain(repo: Repo, heads: Collection[Checksum], depth: int, commits: set[Checksum]) -> set[Checksum]:
+def _chain(repo: Repository, heads: Collection[Checksum], depth: int, commits: set[Checksum]) -> set[Checksum]:
     """Returns commits with their parents as far as `depth`, those that are there."""
     best: dict[Checksum, int] = {}
     for head in heads:
@@ -113,7 +113,7 @@ def _chain(repo: Repo, heads: Collection[Checksum], depth: int, commits: set[Che
     return set(best)
 
 
-def _remove(repo: Repo, doomed: list[tuple[ObjectType, Checksum]], *, dry_run: bool) -> int:
+def _remove(repo: Repository, doomed: list[tuple[ObjectType, Checksum]], *, dry_run: bool) -> int:
     freed = 0
     first = [item for item in doomed if item[0] is ObjectType.COMMIT]
     rest = [item for item in doomed if item[0] is not ObjectType.COMMIT]
@@ -133,7 +133,7 @@ def _remove(repo: Repo, doomed: list[tuple[ObjectType, Checksum]], *, dry_run: b
     return freed
 
 
-def _clean_state(repo: Repo, kept: set[Checksum]) -> None:
+def _clean_state(repo: Repository, kept: set[Checksum]) -> None:
     for path in (repo.path / "state").glob("*.commitpartial"):
         if path.name.partition(".")[0] not in kept:
             path.unlink(missing_ok=True)

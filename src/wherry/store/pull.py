@@ -33,7 +33,7 @@ from wherry.store.walk import gaps
 from wherry.store.workers import Workers
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
     from wherry.store.transaction import Transaction
 
 __all__ = ["Plan", "PullStats", "RemotePull", "pull_local"]
@@ -77,7 +77,7 @@ class RemotePull:
     """
 
     def __init__(
-        self, dest: Repo, client: HttpClient, base_path: str = "/repo", *, verify: Verify | None = None
+        self, dest: Repository, client: HttpClient, base_path: str = "/repo", *, verify: Verify | None = None
     ) -> None:
         self._dest = dest
         self._client = client
@@ -245,7 +245,7 @@ class RemotePull:
 class _Planner:
     """Goes through the directories of commits, fetching those that are missing."""
 
-    def __init__(self, dest: Repo, client: HttpClient, base: str, verify: Verify | None, depth: int) -> None:
+    def __init__(self, dest: Repository, client: HttpClient, base: str, verify: Verify | None, depth: int) -> None:
         self._dest = dest
         self._client = client
         self._base = base

@@ -21,13 +21,13 @@ from wherry.store.walk import reachable
 from wherry.store.workers import Workers
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
     from wherry.store.transaction import Transaction
 
 
 def pull_local(
-    dest: Repo,
-    src: Repo,
+    dest: Repository,
+    src: Repository,
     revs: Iterable[str] | None = None,
     *,
     remote: str = "",
@@ -79,7 +79,7 @@ def pull_local(
 
 
 class _LocalPull:
-    def __init__(self, transaction: Transaction, src: Repo, *, untrusted: bool, progress: Progress) -> None:
+    def __init__(self, transaction: Transaction, src: Repository, *, untrusted: bool, progress: Progress) -> None:
         self._transaction = transaction
         self._dest = transaction.repo
         self._src = src

@@ -10,13 +10,13 @@ from wherry.store import content
 from wherry.store.objects import Mode, ObjectType, object_name, parse_object_name
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 BLOCK_BYTES = 4096
 """Disk space is counted in blocks of this size, one at least for each object."""
 
 
-def object_sizes(repo: Repo, names: Iterable[str]) -> tuple[int, int, tuple[str, ...]]:
+def object_sizes(repo: Repository, names: Iterable[str]) -> tuple[int, int, tuple[str, ...]]:
     """Returns what objects cost.
 
     Args:

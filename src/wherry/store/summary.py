@@ -20,7 +20,7 @@ from wherry.store.objects import Mode, ObjectType
 from wherry.store.variant import Variant
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 SUMMARY_TYPE = "(a(s(taya{sv}))a{sv})"
 MAX_REFS = 100_000
@@ -76,7 +76,9 @@ def parse_summary(data: bytes, *, where: object = None) -> Summary:
     return Summary(refs=tuple(entries), metadata={key: variant.to_plain(value) for key, value in metadata.items()})
 
 
-def build_summary(repo: Repo, *, timestamp_s: int | None = None, metadata: Mapping[str, Any] | None = None) -> bytes:
+def build_summary(
+    repo: Repository, *, timestamp_s: int | None = None, metadata: Mapping[str, Any] | None = None
+) -> bytes:
     """Returns the summary of a repository's own refs.
 
     Args:
@@ -108,7 +110,7 @@ def build_summary(repo: Repo, *, timestamp_s: int | None = None, metadata: Mappi
     )
 
 
-def update_summary(repo: Repo, *, metadata: Mapping[str, Any] | None = None) -> None:
+def update_summary(repo: Repository, *, metadata: Mapping[str, Any] | None = None) -> None:
     """Writes the summary anew, durably, and removes its old signature, which is not for it."""
     with repo.lock(shared=False):
         data = build_summary(repo, metadata=metadata)

@@ -39,7 +39,7 @@ from wherry.store.sink import FileSink, check_expected, object_error
 
 if TYPE_CHECKING:
     from wherry.store.receive import Receiver
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 _STAGING = "staging-"
 _SMALL_BYTES = 4 * 1024 * 1024
@@ -54,9 +54,9 @@ def boot_id() -> str:
 
 
 class Transaction:
-    """One transaction of one thread; made by ``Repo.transaction``. Its write methods may be called by other threads."""
+    """One transaction of one thread, from ``Repository.transaction``. Other threads may call its write methods."""
 
-    def __init__(self, repo: Repo) -> None:
+    def __init__(self, repo: Repository) -> None:
         self.repo = repo
         self.depth = 0
         self.objects_written = 0

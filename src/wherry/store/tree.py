@@ -17,7 +17,7 @@ from wherry.store.objects import DirMeta, DirTree, FileHeader, ObjectType
 from wherry.store.walk import split_path
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 _DEFAULT_LINK = FileHeader(uid=0, gid=0, mode=stat.S_IFLNK | 0o777)
 
@@ -33,7 +33,7 @@ class _Node:
         self.files: dict[str, Checksum] = {}
         self.dirs: dict[str, _Node] = {}
 
-    def opened(self, repo: Repo) -> _Node:
+    def opened(self, repo: Repository) -> _Node:
         """Reads the dirtree that it stands for, and returns itself."""
         if self.source is not None:
             tree = repo.load_dirtree(self.source)
@@ -53,7 +53,7 @@ class TreeBuilder:
         root: owner and mode of the root directory.
     """
 
-    def __init__(self, repo: Repo, root: DirMeta | None = None) -> None:
+    def __init__(self, repo: Repository, root: DirMeta | None = None) -> None:
         self._repo = repo
         self._root = _Node(root or DirMeta())
 

@@ -10,7 +10,7 @@ from wherry.core.errors import InvalidInput, NotFound
 from wherry.store.objects import DirMeta, FileHeader, ObjectType, object_name
 
 if TYPE_CHECKING:
-    from wherry.store.repo import Repo
+    from wherry.store.repository import Repository
 
 MAX_TREE_DEPTH = 250
 """Directories within directories; deeper trees are refused."""
@@ -30,7 +30,7 @@ def split_path(path: str) -> tuple[str, ...]:
     return parts
 
 
-def walk(repo: Repo, commit: Checksum) -> Iterator[tuple[str, DirMeta | tuple[Checksum, FileHeader]]]:
+def walk(repo: Repository, commit: Checksum) -> Iterator[tuple[str, DirMeta | tuple[Checksum, FileHeader]]]:
     """Gives every path of a commit's tree with what is there, directories before their entries, in order of names.
 
     The root comes first, as ``""``; paths are like ``usr/bin/sh``.
@@ -42,7 +42,7 @@ def walk(repo: Repo, commit: Checksum) -> Iterator[tuple[str, DirMeta | tuple[Ch
 
 
 def _walk(
-    repo: Repo, tree: Checksum, prefix: str, metas: dict[Checksum, DirMeta], depth: int
+    repo: Repository, tree: Checksum, prefix: str, metas: dict[Checksum, DirMeta], depth: int
 ) -> Iterator[tuple[str, DirMeta | tuple[Checksum, FileHeader]]]:
     check_depth(depth, prefix)
     entries = repo.load_dirtree(tree)
@@ -65,7 +65,7 @@ def check_depth(depth: int, where: object) -> None:
         raise InvalidInput(f"directories nested deeper than {MAX_TREE_DEPTH}", where=str(where)[:80])
 
 
-def reachable(repo: Repo, commit: Checksum, *, parents: int = 0) -> set[tuple[ObjectType, Checksum]]:
+def reachable(repo: Repository, commit: Checksum, *, parents: int = 0) -> set[tuple[ObjectType, Checksum]]:
     """Returns every object that a commit is made of, itself and its detached metadata included.
 
     Args:
@@ -92,7 +92,7 @@ def reachable(repo: Repo, commit: Checksum, *, parents: int = 0) -> set[tuple[Ob
 
 
 def add_tree(
-    repo: Repo, tree: Checksum, meta: Checksum, found: set[tuple[ObjectType, Checksum]], *, partial: bool = False
+    repo: Repository, tree: Checksum, meta: Checksum, found: set[tuple[ObjectType, Checksum]], *, partial: bool = False
 ) -> None:
     """Adds all that a directory is made of to `found`; what is in `found` already is not gone through again.
 
@@ -115,7 +115,7 @@ def add_tree(
             pending.append(subtree)
 
 
-def gaps(repo: Repo, commit: Checksum) -> Iterator[str]:
+def gaps(repo: Repository, commit: Checksum) -> Iterator[str]:
     """Gives the name of every object that a commit is made of and that is not there."""
     pending = [(ObjectType.COMMIT, commit)]
     seen: set[tuple[ObjectType, Checksum]] = set()
@@ -136,7 +136,7 @@ def gaps(repo: Repo, commit: Checksum) -> Iterator[str]:
                 pending += [(ObjectType.DIRMETA, meta), (ObjectType.DIRTREE, subtree)]
 
 
-def lookup(repo: Repo, commit: Checksum, path: str) -> Checksum | tuple[Checksum, Checksum]:
+def lookup(repo: Repository, commit: Checksum, path: str) -> Checksum | tuple[Checksum, Checksum]:
     """Finds a path in a commit's tree.
 
     Returns:
@@ -161,7 +161,7 @@ def lookup(repo: Repo, commit: Checksum, path: str) -> Checksum | tuple[Checksum
     return tree, meta
 
 
-def read_path(repo: Repo, commit: Checksum, path: str, *, max_bytes: int) -> bytes:
+def read_path(repo: Repository, commit: Checksum, path: str, *, max_bytes: int) -> bytes:
     """Returns the content of one file of a commit.
 
     Args:

@@ -14,7 +14,7 @@ import pytest
 from wherry.core.proc import run
 from wherry.store.files import read_xattrs
 from wherry.store.objects import DirMeta
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.walk import walk
 
 Facts = dict[str, tuple[object, ...]]
@@ -37,7 +37,7 @@ def facts_of_directory(top: Path) -> Facts:
     return found
 
 
-def facts_of_commit(repo: Repo, commit: str) -> Facts:
+def facts_of_commit(repo: Repository, commit: str) -> Facts:
     """Returns the same of a commit."""
     found: Facts = {}
     for path, entry in walk(repo, repo.resolve(commit)):

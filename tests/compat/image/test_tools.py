@@ -13,22 +13,22 @@ from tests.unit.image.makers import Layout, directory, file, hard_link, make_rep
 
 from wherry.core.proc import run
 from wherry.image.importing import import_image
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Repo:
+def repo(tmp_path: Path) -> Repository:
     return make_repo(tmp_path / "repo")
 
 
 @pytest.mark.parametrize("tag", ["three", "four"])
-def test_the_tree_is_what_umoci_unpacks(layout: Path, repo: Repo, tmp_path: Path, tag: str) -> None:
+def test_the_tree_is_what_umoci_unpacks(layout: Path, repo: Repository, tmp_path: Path, tag: str) -> None:
     record = import_image(repo, f"oci:{layout}:{tag}", name="busybox:3")
     run(["umoci", "unpack", f"--image={layout}:{tag}", str(tmp_path / "bundle")])
     assert facts_of_commit(repo, record.commit) == facts_of_directory(tmp_path / "bundle/rootfs")
 
 
-def test_the_config_is_what_umoci_says(layout: Path, repo: Repo) -> None:
+def test_the_config_is_what_umoci_says(layout: Path, repo: Repository) -> None:
     config = import_image(repo, f"oci:{layout}:three", name="busybox:3").config
     assert config.cmd == ("sh",)
     assert "A=b" in config.env
@@ -46,7 +46,7 @@ def test_the_config_is_what_umoci_says(layout: Path, repo: Repo) -> None:
         ("docker-archive:{}/copy.tar:busybox:3", []),
     ],
 )
-def test_what_skopeo_copies(layout: Path, repo: Repo, tmp_path: Path, target: str, options: list[str]) -> None:
+def test_what_skopeo_copies(layout: Path, repo: Repository, tmp_path: Path, target: str, options: list[str]) -> None:
     original = import_image(repo, f"oci:{layout}:three", name="busybox:3")
     run(["skopeo", "copy", "-q", *options, f"oci:{layout}:three", target.format(tmp_path)])
     copy = import_image(repo, target.format(tmp_path), name="busybox:3")
@@ -56,14 +56,14 @@ def test_what_skopeo_copies(layout: Path, repo: Repo, tmp_path: Path, target: st
     assert import_image(repo, str(plain), name="busybox:3") == copy
 
 
-def test_the_digest_is_skopeos(layout: Path, repo: Repo) -> None:
+def test_the_digest_is_skopeos(layout: Path, repo: Repository) -> None:
     record = import_image(repo, f"oci:{layout}:three", name="a")
     shown = json.loads(run(["skopeo", "inspect", f"oci:{layout}:three"]).stdout)
     assert record.digest == shown["Digest"]
     assert record.config.architecture == shown["Architecture"]
 
 
-def test_what_podman_saves(layout: Path, repo: Repo, tmp_path: Path, podman: list[str]) -> None:
+def test_what_podman_saves(layout: Path, repo: Repository, tmp_path: Path, podman: list[str]) -> None:
     original = import_image(repo, f"oci:{layout}:three", name="three")
     run(["skopeo", "copy", "-q", f"oci:{layout}:three", f"docker-archive:{tmp_path}/in.tar:localhost/three:1"])
     run([*podman, "load", "-q", "-i", f"{tmp_path}/in.tar"])
@@ -79,7 +79,7 @@ def test_what_podman_saves(layout: Path, repo: Repo, tmp_path: Path, podman: lis
 
 
 @pytest.mark.parametrize("form", ["gnu", "pax", "ustar"])
-def test_root_tars_of_gnu_tar(repo: Repo, tmp_path: Path, form: str) -> None:
+def test_root_tars_of_gnu_tar(repo: Repository, tmp_path: Path, form: str) -> None:
     root = tmp_path / "root"
     make_base(root)
     if form == "ustar":
@@ -97,7 +97,7 @@ def test_root_tars_of_gnu_tar(repo: Repo, tmp_path: Path, form: str) -> None:
     assert by_tree.config.architecture == record.config.architecture != ""
 
 
-def test_layers_with_opaque_folders_and_odd_orders(repo: Repo, tmp_path: Path) -> None:
+def test_layers_with_opaque_folders_and_odd_orders(repo: Repository, tmp_path: Path) -> None:
     made = Layout(tmp_path / "layout")
     layers = [
         make_tar(directory("./"), file("d/a", "1"), file("d/s/b", "2"), file("e/x", "3"), symlink("l", "d"), file("f")),
@@ -111,7 +111,7 @@ def test_layers_with_opaque_folders_and_odd_orders(repo: Repo, tmp_path: Path) -
     assert ours == theirs
 
 
-def test_real_ostree_reads_an_image(layout: Path, repo: Repo, tmp_path: Path) -> None:
+def test_real_ostree_reads_an_image(layout: Path, repo: Repository, tmp_path: Path) -> None:
     record = import_image(repo, f"oci:{layout}:three", name="busybox:3")
     run(["ostree", f"--repo={repo.path}", "fsck"])
     run(["ostree", f"--repo={repo.path}", "pull-local", "--repo", str(repo.path), str(repo.path), record.reference.ref])

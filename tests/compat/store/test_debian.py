@@ -13,15 +13,15 @@ from wherry.store.commit import commit_directory
 from wherry.store.fsck import fsck
 from wherry.store.objects import Mode
 from wherry.store.pull import RemotePull
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.walk import walk
 
 
 def test_debian(tmp_path: Path, debian: Path) -> None:
-    ours = Repo.init(tmp_path / "ours", Mode.ARCHIVE)
+    ours = Repository.init(tmp_path / "ours", Mode.ARCHIVE)
     commit = commit_directory(ours, debian, timestamp_s=0, ref=Ref("debian"), subject="s")
     assert sum(1 for _ in walk(ours, commit)) > 6000
-    user = Repo.init(tmp_path / "user", Mode.BARE_USER)
+    user = Repository.init(tmp_path / "user", Mode.BARE_USER)
     assert commit_directory(user, debian, timestamp_s=0, ref=Ref("debian"), subject="s") == commit
     for repo in (ours, user):
         ostree("fsck", "-q", f"--repo={repo.path}")
@@ -29,10 +29,10 @@ def test_debian(tmp_path: Path, debian: Path) -> None:
     other = tmp_path / "theirs"
     ostree("init", f"--repo={other}", "--mode=archive")
     assert ostree("commit", f"--repo={other}", "-b", "debian", "-s", "s", "--timestamp=@0", debian).strip() == commit
-    assert fsck(Repo.open(other)).ok
+    assert fsck(Repository.open(other)).ok
 
     with serving(other) as server:
-        pulled = Repo.init(tmp_path / "pulled", Mode.BARE_USER)
+        pulled = Repository.init(tmp_path / "pulled", Mode.BARE_USER)
         client = HttpClient(server.url)
         pull = RemotePull(pulled, client)
         plan = pull.plan([commit])
@@ -46,4 +46,4 @@ def test_debian(tmp_path: Path, debian: Path) -> None:
         ostree("init", f"--repo={tmp_path}/theirs-user", "--mode=bare-user")
         ostree("remote", "add", f"--repo={tmp_path}/theirs-user", "--no-gpg-verify", "o", f"{server.url}/repo")
         ostree("pull", f"--repo={tmp_path}/theirs-user", "o", "debian")
-    assert fsck(Repo.open(tmp_path / "theirs-user")).ok
+    assert fsck(Repository.open(tmp_path / "theirs-user")).ok

@@ -20,7 +20,7 @@ from wherry.store.fsck import fsck
 from wherry.store.objects import Mode
 from wherry.store.prune import prune
 from wherry.store.pull import RemotePull, pull_local
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.summary import update_summary
 
 MODES = [Mode.BARE, Mode.BARE_USER, Mode.ARCHIVE]
@@ -60,21 +60,21 @@ def facts(base: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_same_tree_same_commit(tmp_path: Path, source: Path, mode: Mode) -> None:
-    ours = Repo.init(tmp_path / "ours", mode)
+    ours = Repository.init(tmp_path / "ours", mode)
     commit = commit_directory(ours, source, timestamp_s=1577836800, ref=Ref("os/main"), subject="Subject", body="Body")
     other = theirs(tmp_path / "theirs", mode)
     args = ["-b", "os/main", "-s", "Subject", "-m", "Body", "--timestamp=2020-01-01 00:00:00Z"]
     assert ostree("commit", f"--repo={other}", *args, f"--tree=dir={source}").strip() == commit
     assert layout(ours.path) == layout(other)
     ostree("fsck", f"--repo={ours.path}")
-    assert fsck(Repo.open(other), verify_bindings=True).ok
+    assert fsck(Repository.open(other), verify_bindings=True).ok
 
 
 def test_same_tree_same_commit_canonical(tmp_path: Path, source: Path) -> None:
     (source / "unreadable").chmod(0o600)
     found: set[str] = set()
     for mode in Mode:
-        ours = Repo.init(tmp_path / f"ours-{mode}", mode)
+        ours = Repository.init(tmp_path / f"ours-{mode}", mode)
         found.add(
             commit_directory(
                 ours, source, timestamp_s=0, ref=Ref("x"), canonical_permissions=True, no_xattrs=True, subject="s"
@@ -84,7 +84,7 @@ def test_same_tree_same_commit_canonical(tmp_path: Path, source: Path) -> None:
         args = ["-b", "x", "-s", "s", "--timestamp=@0", "--canonical-permissions", "--no-xattrs", str(source)]
         found.add(ostree("commit", f"--repo={other}", *args).strip())
         ostree("fsck", f"--repo={ours.path}")
-        assert fsck(Repo.open(other)).ok
+        assert fsck(Repository.open(other)).ok
     assert len(found) == 1
 
 
@@ -102,7 +102,7 @@ def test_same_tree_same_commit_canonical(tmp_path: Path, source: Path) -> None:
     ],
 )
 def test_options_of_commit(tmp_path: Path, source: Path, extra: list[str]) -> None:
-    Repo.init(tmp_path / "ours", Mode.BARE_USER)
+    Repository.init(tmp_path / "ours", Mode.BARE_USER)
     theirs(tmp_path / "theirs", Mode.BARE_USER)
     args = ["commit", "-s", "s", "--timestamp=@5", *([] if "--orphan" in extra else ["-b", "x"]), *extra, str(source)]
     done = subprocess.run(
@@ -114,7 +114,7 @@ def test_options_of_commit(tmp_path: Path, source: Path, extra: list[str]) -> No
 def test_statoverride_and_skip_list(tmp_path: Path, source: Path) -> None:
     (tmp_path / "override").write_text("2048 /usr/bin/program\n=420 /empty\n")
     (tmp_path / "skip").write_text("/large\n/usr/lib/deep\n")
-    Repo.init(tmp_path / "ours", Mode.BARE_USER)
+    Repository.init(tmp_path / "ours", Mode.BARE_USER)
     theirs(tmp_path / "theirs", Mode.BARE_USER)
     args = ["commit", "-s", "s", "--timestamp=@5", "-b", "x", f"--statoverride={tmp_path}/override",
             f"--skip-list={tmp_path}/skip", str(source)]  # fmt: skip
@@ -129,7 +129,7 @@ def test_trees_over_each_other(tmp_path: Path, source: Path) -> None:
     (overlay / "usr/bin").mkdir(parents=True)
     (overlay / "usr/bin/program").write_bytes(b"other")
     (overlay / "added").write_bytes(b"added")
-    Repo.init(tmp_path / "ours", Mode.ARCHIVE)
+    Repository.init(tmp_path / "ours", Mode.ARCHIVE)
     theirs(tmp_path / "theirs", Mode.ARCHIVE)
     printed = []
     for call in (["ostree"], [sys.executable, "-m", "wherry", "store"]):
@@ -144,7 +144,7 @@ def test_trees_over_each_other(tmp_path: Path, source: Path) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("user", [False, True])
 def test_checkouts_are_the_same(tmp_path: Path, source: Path, mode: Mode, user: bool) -> None:
-    repo = Repo.init(tmp_path / "repo", mode)
+    repo = Repository.init(tmp_path / "repo", mode)
     commit = commit_directory(repo, source, timestamp_s=0, ref=Ref("x"))
     checkout(repo, commit, tmp_path / "ours", user_mode=user)
     ostree("checkout", f"--repo={repo.path}", *(["-U"] if user else []), "x", tmp_path / "theirs")
@@ -154,14 +154,14 @@ def test_checkouts_are_the_same(tmp_path: Path, source: Path, mode: Mode, user: 
 
 
 def test_pull_local_both_ways(tmp_path: Path, source: Path) -> None:
-    ours = Repo.init(tmp_path / "ours", Mode.ARCHIVE)
+    ours = Repository.init(tmp_path / "ours", Mode.ARCHIVE)
     commit = commit_directory(ours, source, timestamp_s=0, ref=Ref("x"))
     for mode in MODES:
         other = theirs(tmp_path / f"theirs-{mode}", mode)
         ostree("pull-local", f"--repo={other}", "--untrusted", ours.path, "x")
         ostree("fsck", f"--repo={other}")
-        back = Repo.init(tmp_path / f"back-{mode}", mode)
-        pull_local(back, Repo.open(other), ["x"])
+        back = Repository.init(tmp_path / f"back-{mode}", mode)
+        pull_local(back, Repository.open(other), ["x"])
         assert back.resolve("x") == commit
         ostree("fsck", f"--repo={back.path}")
         assert layout(back.path) == layout(other)
@@ -169,7 +169,7 @@ def test_pull_local_both_ways(tmp_path: Path, source: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_their_pull_from_ours(tmp_path: Path, source: Path, mode: Mode) -> None:
-    ours = Repo.init(tmp_path / "ours", Mode.ARCHIVE)
+    ours = Repository.init(tmp_path / "ours", Mode.ARCHIVE)
     commit = commit_directory(ours, source, timestamp_s=0, ref=Ref("os/main"))
     ours.write_detached(commit, {"test.key": "value"})
     other = theirs(tmp_path / "theirs", mode)
@@ -191,7 +191,7 @@ def test_their_pull_from_ours(tmp_path: Path, source: Path, mode: Mode) -> None:
         ostree("pull", f"--repo={other}", "--mirror", "origin")
         assert ostree("rev-parse", f"--repo={other}", "os/main").strip() == second
         ostree("fsck", f"--repo={other}")
-    assert fsck(Repo.open(other)).ok
+    assert fsck(Repository.open(other)).ok
 
 
 @pytest.mark.parametrize("mode", [Mode.BARE_USER, Mode.ARCHIVE])
@@ -199,7 +199,7 @@ def test_our_pull_from_theirs(tmp_path: Path, source: Path, mode: Mode) -> None:
     other = theirs(tmp_path / "theirs", Mode.ARCHIVE)
     commit = ostree("commit", f"--repo={other}", "-b", "os/main", "-s", "s", source).strip()
     ostree("summary", "-u", f"--repo={other}")
-    ours = Repo.init(tmp_path / "ours", mode)
+    ours = Repository.init(tmp_path / "ours", mode)
     with serving(other) as server:
         client = HttpClient(server.url)
         pull = RemotePull(ours, client)
@@ -220,7 +220,7 @@ def test_our_pull_from_theirs(tmp_path: Path, source: Path, mode: Mode) -> None:
 def test_their_repository_keeps_working_after_ours_has_written(tmp_path: Path, source: Path) -> None:
     other = theirs(tmp_path / "theirs", Mode.BARE_USER)
     first = ostree("commit", f"--repo={other}", "-b", "x", "-s", "1", source).strip()
-    repo = Repo.open(other)
+    repo = Repository.open(other)
     assert repo.resolve("x") == first
     (source / "added").write_bytes(b"added")
     second = commit_directory(repo, source, timestamp_s=5, ref=Ref("x"), parent=repo.resolve("x"))
@@ -236,7 +236,7 @@ def test_their_repository_keeps_working_after_ours_has_written(tmp_path: Path, s
 
 
 def test_damage_is_found_by_both(tmp_path: Path, source: Path) -> None:
-    repo = Repo.init(tmp_path / "repo", Mode.ARCHIVE)
+    repo = Repository.init(tmp_path / "repo", Mode.ARCHIVE)
     commit_directory(repo, source, timestamp_s=0, ref=Ref("x"))
     victim = max((repo.path / "objects").rglob("*.filez"), key=lambda path: path.stat().st_size)
     data = bytearray(victim.read_bytes())
@@ -252,7 +252,7 @@ def test_damage_is_found_by_both(tmp_path: Path, source: Path) -> None:
 
 
 def test_refs_are_seen_by_both(tmp_path: Path) -> None:
-    repo = Repo.init(tmp_path / "repo", Mode.BARE_USER)
+    repo = Repository.init(tmp_path / "repo", Mode.BARE_USER)
     (tmp_path / "d").mkdir()
     commit = commit_directory(repo, tmp_path / "d", timestamp_s=0, ref=Ref("a/b-c.d_e/f"))
     repo.set_ref(Ref("remote:a/b"), commit)
@@ -264,7 +264,7 @@ def test_refs_are_seen_by_both(tmp_path: Path) -> None:
 
 
 def test_the_content_of_archives_is_the_same(tmp_path: Path, source: Path) -> None:
-    ours = Repo.init(tmp_path / "ours", Mode.ARCHIVE)
+    ours = Repository.init(tmp_path / "ours", Mode.ARCHIVE)
     commit = commit_directory(ours, source, timestamp_s=0, ref=Ref("x"))
     ostree("checkout", "-U", f"--repo={ours.path}", commit, tmp_path / "out")
     assert filecmp.cmp(source / "large", tmp_path / "out/large", shallow=False)

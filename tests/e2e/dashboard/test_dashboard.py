@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.integration.hub.conftest import Device, HubProcess, make_revision, push
 
 from wherry.spec.wire import AppReport, UpdateState
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 OpenPage = Callable[..., Page]
 
@@ -41,7 +41,7 @@ def test_wrong_password_then_right(hub: HubProcess, open_page: OpenPage) -> None
 
 
 def test_accept_assign_and_watch_live(
-    hub: HubProcess, repo: Repo, open_page: OpenPage, make_device: Callable[..., Device]
+    hub: HubProcess, repo: Repository, open_page: OpenPage, make_device: Callable[..., Device]
 ) -> None:
     person = hub.login()
     commit, component = make_revision(repo, subject="first light")
@@ -105,7 +105,7 @@ def test_live_updates_survive_a_restart_of_the_hub(
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
 def test_no_page_scrolls_sideways(
-    hub: HubProcess, repo: Repo, open_page: OpenPage, make_device: Callable[..., Device], width: int
+    hub: HubProcess, repo: Repository, open_page: OpenPage, make_device: Callable[..., Device], width: int
 ) -> None:
     person = hub.login()
     commit, component = make_revision(repo, subject="a subject of many words that has to go somewhere " * 3)
@@ -151,7 +151,7 @@ def test_works_without_a_script(hub: HubProcess, open_page: OpenPage, make_devic
 
 
 def test_what_is_typed_and_opened_survives_live_updates(
-    hub: HubProcess, repo: Repo, open_page: OpenPage, make_device: Callable[..., Device]
+    hub: HubProcess, repo: Repository, open_page: OpenPage, make_device: Callable[..., Device]
 ) -> None:
     person = hub.login()
     commit, component = make_revision(repo)

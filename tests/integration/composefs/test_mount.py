@@ -21,7 +21,7 @@ from wherry.store.commit import commit_directory
 from wherry.store.composefs import mount_image, write_image
 from wherry.store.erofs import Inode, build
 from wherry.store.objects import Mode
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_service=ep
 
@@ -85,7 +85,7 @@ def make(path: Path, node: dict[str, object]) -> None:
 
 def commit(repo: Path, tree: Path) -> Checksum:
     """Commits a tree."""
-    return commit_directory(Repo.init(repo, Mode.BARE_USER), tree, timestamp_s=0)
+    return commit_directory(Repository.init(repo, Mode.BARE_USER), tree, timestamp_s=0)
 
 
 @given(trees)
@@ -94,7 +94,7 @@ def test_generated_trees(tmp_path_factory: pytest.TempPathFactory, tree: dict[st
     base = tmp_path_factory.mktemp("tree")
     make(base / "tree", tree)
     checksum = commit(base / "repo", base / "tree")
-    repo = Repo.open(base / "repo")
+    repo = Repository.open(base / "repo")
     write_image(repo, checksum, base / "image")
     run(["fsck.erofs", str(base / "image")])
     with mounted(base / "image", repo.objects_dir, base) as root:
@@ -131,7 +131,7 @@ def tree(tmp_path: Path) -> Path:
 
 def test_by_hand(tree: Path, tmp_path: Path) -> None:
     checksum = commit(tmp_path / "repo", tree)
-    repo = Repo.open(tmp_path / "repo")
+    repo = Repository.open(tmp_path / "repo")
     write_image(repo, checksum, tmp_path / "image")
     first = (tmp_path / "image").read_bytes()
     write_image(repo, checksum, tmp_path / "image")
@@ -143,7 +143,7 @@ def test_by_hand(tree: Path, tmp_path: Path) -> None:
 
 def test_a_writable_root_leaves_image_and_store_alone(tree: Path, tmp_path: Path) -> None:
     checksum = commit(tmp_path / "repo", tree)
-    repo = Repo.open(tmp_path / "repo")
+    repo = Repository.open(tmp_path / "repo")
     write_image(repo, checksum, tmp_path / "image")
     image = (tmp_path / "image").read_bytes()
     with mounted(tmp_path / "image", repo.objects_dir, tmp_path, writable=True) as root:
@@ -170,7 +170,7 @@ def test_paths_that_options_must_escape(tree: Path, tmp_path: Path) -> None:
     base = tmp_path / "a:b,c\\d e"
     base.mkdir()
     checksum = commit(base / "repo", tree / "bin")
-    repo = Repo.open(base / "repo")
+    repo = Repository.open(base / "repo")
     write_image(repo, checksum, base / "image")
     with mounted(base / "image", repo.objects_dir, base, writable=True) as root:
         compare(tree / "bin", root)
@@ -200,7 +200,7 @@ def test_a_file_beyond_4_gib(tmp_path: Path) -> None:
 
 def test_mounting_is_fast(tree: Path, tmp_path: Path) -> None:
     checksum = commit(tmp_path / "repo", tree)
-    repo = Repo.open(tmp_path / "repo")
+    repo = Repository.open(tmp_path / "repo")
     write_image(repo, checksum, tmp_path / "image")
     times = []
     for _ in range(5):
@@ -224,7 +224,7 @@ def test_other_modes_of_repositories(tmp_path: Path, mode: Mode) -> None:
     (tree / "file").write_text("content")
     (tree / "file").chmod(0o755)
     (tree / "link").symlink_to("file")
-    repo = Repo.init(tmp_path / "repo", mode)
+    repo = Repository.init(tmp_path / "repo", mode)
     write_image(repo, commit_directory(repo, tree, timestamp_s=0), tmp_path / "image")
     with mounted(tmp_path / "image", repo.objects_dir, tmp_path) as root:
         assert compare(tree, root) == 3
@@ -233,14 +233,14 @@ def test_other_modes_of_repositories(tmp_path: Path, mode: Mode) -> None:
 def test_real_ostree_made_the_commit(tree: Path, tmp_path: Path) -> None:
     run(["ostree", f"--repo={tmp_path / 'repo'}", "init", "--mode=bare-user"])
     done = run(["ostree", f"--repo={tmp_path / 'repo'}", "commit", "-b", "b", "-s", "s", f"--tree=dir={tree}"])
-    repo = Repo.open(tmp_path / "repo")
+    repo = Repository.open(tmp_path / "repo")
     write_image(repo, Checksum(done.stdout.decode().strip()), tmp_path / "image")
     with mounted(tmp_path / "image", repo.objects_dir, tmp_path) as root:
         compare(tree, root)
 
 
 def test_an_archive_cannot_be_mounted(tree: Path, tmp_path: Path) -> None:
-    repo = Repo.init(tmp_path / "repo", Mode.ARCHIVE)
+    repo = Repository.init(tmp_path / "repo", Mode.ARCHIVE)
     checksum = commit_directory(repo, tree / "bin", timestamp_s=0)
     with pytest.raises(Unsupported, match="archive"):
         write_image(repo, checksum, tmp_path / "image")
@@ -248,7 +248,7 @@ def test_an_archive_cannot_be_mounted(tree: Path, tmp_path: Path) -> None:
 
 def test_a_missing_object_is_named(tree: Path, tmp_path: Path) -> None:
     checksum = commit(tmp_path / "repo", tree / "bin")
-    repo = Repo.open(tmp_path / "repo")
+    repo = Repository.open(tmp_path / "repo")
     lost = next(repo.objects_dir.glob("*/*.file"))
     lost.unlink()
     with pytest.raises(NotFound, match=lost.parent.name + lost.stem):

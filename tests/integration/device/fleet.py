@@ -25,7 +25,7 @@ from wherry.spec.wire import DeviceInfo, UpdateState
 from wherry.store.commit import commit_tree
 from wherry.store.objects import DirMeta, FileHeader, Mode
 from wherry.store.pull_local import pull_local
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.tree import TreeBuilder
 from wherry.trust.keys import PrivateKey
 
@@ -56,7 +56,7 @@ class Maker:
     """The owner: makes images and signed revisions."""
 
     def __init__(self, folder: Path) -> None:
-        self.repo = Repo.init(folder / "repo", Mode.ARCHIVE)
+        self.repo = Repository.init(folder / "repo", Mode.ARCHIVE)
         self.key = PrivateKey.generate()
         self.public = folder / "owner.pub"
         self.key.public.save(self.public)
@@ -143,7 +143,7 @@ class HubProcess:
         self.url = ready.read_text().strip()
         self.client = HubClient(self.url)
         self.client = HubClient(self.url, self.client.login("admin", PASSWORD).token)
-        self._repo = Repo.open(folder / "repo")
+        self._repo = Repository.open(folder / "repo")
 
     def publish(self, maker: Maker, revision: Checksum) -> None:
         """Brings a revision and its components to the hub, as a push does."""

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.engine.support import Cli, make_store, nothing_left
 
 from wherry.engine.engine import Engine
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 
 @pytest.fixture(scope="session")
@@ -32,4 +32,4 @@ def cli(tmp_path: Path, store: Path) -> Iterator[Cli]:
 
 @pytest.fixture
 def engine(cli: Cli, store: Path) -> Engine:
-    return Engine(cli.root, cli.run_root, Repo.open(store))
+    return Engine(cli.root, cli.run_root, Repository.open(store))

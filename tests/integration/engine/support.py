@@ -20,7 +20,7 @@ from wherry.engine.state import Paths
 from wherry.image.importing import import_image
 from wherry.linux.netlink import RouteSocket
 from wherry.store.objects import Mode
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "test/busybox:1"
@@ -47,10 +47,10 @@ def make_tree(tree: Path) -> None:
     (tree / "bin/notaprogram").chmod(0o755)
 
 
-def make_store(path: Path, tree: Path) -> Repo:
+def make_store(path: Path, tree: Path) -> Repository:
     """Makes a store that holds the image."""
     make_tree(tree)
-    repo = Repo.init(path, Mode.BARE_USER)
+    repo = Repository.init(path, Mode.BARE_USER)
     import_image(repo, str(tree), name=IMAGE)
     return repo
 
@@ -236,7 +236,7 @@ def kill_monitor(info: dict[str, Any]) -> None:
         os.close(pidfd)
 
 
-def commit_of(repo: Repo) -> Checksum:
+def commit_of(repo: Repository) -> Checksum:
     """Returns the commit of the test image."""
     from wherry.image.catalog import Images
 

@@ -12,11 +12,11 @@ from wherry.core.errors import Conflict, NotFound, Timeout
 from wherry.engine.engine import Engine
 from wherry.engine.spec import ContainerSpec
 from wherry.spec.container import Mount, MountType
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 
 def test_life_by_commit(engine: Engine, store: Path) -> None:
-    commit = commit_of(Repo.open(store))
+    commit = commit_of(Repository.open(store))
     info = engine.create(ContainerSpec(image=commit, name="a", args=("sleep", "100"), labels={"x": "1"}))
     assert (info.status, info.commit) == ("created", commit)
     assert engine.start("a") is True
@@ -62,7 +62,7 @@ def test_layers_lie_over_the_image(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_images_are_collected(engine: Engine, store: Path) -> None:
-    commit = commit_of(Repo.open(store))
+    commit = commit_of(Repository.open(store))
     engine.create(ContainerSpec(image=IMAGE, name="a", args=("true",)))
     assert engine.gc_images() == ()
     engine.remove("a")
@@ -121,7 +121,7 @@ def test_images_own_health_check_and_volumes(engine: Engine, store: Path, tmp_pa
         'ENTRYPOINT ["sh", "-c"]',
         "CMD [\"trap 'exit 3' INT; echo $GREETING; id -u; pwd; while :; do sleep 0.05; done\"]",
     )
-    import_image(Repo.open(store), str(tmp_path / "tree"), name="test/full:1", changes=changes)
+    import_image(Repository.open(store), str(tmp_path / "tree"), name="test/full:1", changes=changes)
     engine.create(ContainerSpec(image="test/full:1", name="a"))
     engine.start("a")
     until(lambda: len(list(engine.logs("a"))) == 3)

@@ -27,7 +27,7 @@ from wherry.spec.revision import Revision, serialize_revision
 from wherry.spec.wire import PACK_TYPE, Progress, UpdateState
 from wherry.store.commit import commit_tree
 from wherry.store.objects import DirMeta, FileHeader, Mode, ObjectType, object_name
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.tree import TreeBuilder
 from wherry.store.walk import reachable
 from wherry.trust.keys import PrivateKey
@@ -226,7 +226,7 @@ ROOT = FileHeader(uid=0, gid=0, mode=0o100644)
 
 
 def make_revision(
-    repo: Repo,
+    repo: Repository,
     *,
     subject: str = "first",
     page: bytes = b"<h1>hello</h1>",
@@ -257,7 +257,7 @@ def pack_bytes(objects: Iterable[tuple[str, bytes]]) -> bytes:
     )
 
 
-def objects_of(repo: Repo, *commits: Checksum) -> list[tuple[str, bytes]]:
+def objects_of(repo: Repository, *commits: Checksum) -> list[tuple[str, bytes]]:
     """Returns name and bytes of every object of some commits, of an archive repository."""
     found: set[tuple[ObjectType, Checksum]] = set()
     for commit in commits:
@@ -269,7 +269,9 @@ def objects_of(repo: Repo, *commits: Checksum) -> list[tuple[str, bytes]]:
     ]
 
 
-def push(client: HttpClient, repo: Repo, commit: Checksum, component: Checksum, expected: str | None = None) -> None:
+def push(
+    client: HttpClient, repo: Repository, commit: Checksum, component: Checksum, expected: str | None = None
+) -> None:
     objects = objects_of(repo, commit, component)
     names = [name for name, _ in objects]
     missing = set(client.json("POST", "/api/v1/repo/missing", {"objects": names})["objects"])
@@ -291,5 +293,5 @@ def send_pack(client: HttpClient, body: bytes) -> dict[str, Any]:
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Repo:
-    return Repo.init(tmp_path / "source", Mode.ARCHIVE)
+def repo(tmp_path: Path) -> Repository:
+    return Repository.init(tmp_path / "source", Mode.ARCHIVE)

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.hub.conftest import PASSWORD, Device, HubProcess, make_revision, push
 
 from wherry.spec.wire import UpdateState
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.trust.keys import PrivateKey
 
 Fleet = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -34,7 +34,7 @@ def fleet(hub: HubProcess, tmp_path: Path) -> Fleet:
     return run
 
 
-def test_a_day_with_the_fleet(hub: HubProcess, repo: Repo, tmp_path: Path, fleet: Fleet) -> None:
+def test_a_day_with_the_fleet(hub: HubProcess, repo: Repository, tmp_path: Path, fleet: Fleet) -> None:
     nobody = fleet("devices")
     assert nobody.returncode == 2
     assert "run `wherry fleet login URL`" in nobody.stderr

@@ -10,11 +10,11 @@ from tests.integration.hub.conftest import Device, HubProcess, Listener, make_re
 
 from wherry.core.errors import HttpError
 from wherry.spec.wire import UpdateState
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.trust.keys import PrivateKey
 
 
-def test_enrol_accept_update_and_history(hub: HubProcess, repo: Repo) -> None:
+def test_enrol_accept_update_and_history(hub: HubProcess, repo: Repository) -> None:
     person = hub.login()
     commit, component = make_revision(repo)
     push(person, repo, commit, component)
@@ -53,7 +53,9 @@ def test_enrol_accept_update_and_history(hub: HubProcess, repo: Repo) -> None:
     ]
 
 
-def test_rollback_is_kept_with_its_reason(hub: HubProcess, repo: Repo, make_device: Callable[..., Device]) -> None:
+def test_rollback_is_kept_with_its_reason(
+    hub: HubProcess, repo: Repository, make_device: Callable[..., Device]
+) -> None:
     person = hub.login()
     good, component = make_revision(repo)
     push(person, repo, good, component)
@@ -73,7 +75,7 @@ def test_rollback_is_kept_with_its_reason(hub: HubProcess, repo: Repo, make_devi
     assert history[0]["revision"] == bad
 
 
-def test_doorbell_rings_at_once(hub: HubProcess, repo: Repo, make_device: Callable[..., Device]) -> None:
+def test_doorbell_rings_at_once(hub: HubProcess, repo: Repository, make_device: Callable[..., Device]) -> None:
     person = hub.login()
     commit, component = make_revision(repo)
     push(person, repo, commit, component)
@@ -153,7 +155,7 @@ def test_not_modified(hub: HubProcess, make_device: Callable[..., Device]) -> No
 
 
 def test_restart_keeps_everything_and_streams_end_cleanly(
-    hub: HubProcess, repo: Repo, make_device: Callable[..., Device]
+    hub: HubProcess, repo: Repository, make_device: Callable[..., Device]
 ) -> None:
     person = hub.login()
     commit, component = make_revision(repo)

@@ -27,7 +27,7 @@ from wherry.core.errors import HttpError
 from wherry.core.http import HttpClient
 from wherry.spec.wire import PACK_TYPE
 from wherry.store.objects import FileHeader, Mode
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.tree import TreeBuilder
 
 
@@ -41,7 +41,7 @@ def raw_status(hub: HubProcess, target: str, token: str) -> int:
 
 
 @pytest.fixture
-def pushed(hub: HubProcess, repo: Repo) -> tuple[HttpClient, str, str]:
+def pushed(hub: HubProcess, repo: Repository) -> tuple[HttpClient, str, str]:
     person = hub.login()
     commit, component = make_revision(repo, page=os.urandom(700_000))
     push(person, repo, commit, component)
@@ -163,7 +163,9 @@ def test_ostree_pulls_with_a_bearer_header(
     assert (tmp_path / "client" / "refs" / "heads" / "revision" / "kiosk").read_text().strip() == commit
 
 
-def test_sizes_and_missing(pushed: tuple[HttpClient, str, str], repo: Repo, make_device: Callable[..., Device]) -> None:
+def test_sizes_and_missing(
+    pushed: tuple[HttpClient, str, str], repo: Repository, make_device: Callable[..., Device]
+) -> None:
     person, commit, component = pushed
     objects = objects_of(repo, Checksum(commit), Checksum(component))
     names = [name for name, _ in objects]
@@ -175,7 +177,7 @@ def test_sizes_and_missing(pushed: tuple[HttpClient, str, str], repo: Repo, make
     assert found["disk_bytes"] > 700_000
 
 
-def test_ref_moves_only_onto_whole_revisions(hub: HubProcess, repo: Repo) -> None:
+def test_ref_moves_only_onto_whole_revisions(hub: HubProcess, repo: Repository) -> None:
     person = hub.login()
     commit, component = make_revision(repo)
     objects = objects_of(repo, commit, component)
@@ -204,7 +206,7 @@ def test_ref_moves_only_onto_whole_revisions(hub: HubProcess, repo: Repo) -> Non
     assert not list((hub.path / "repo" / "state").iterdir())
 
 
-def test_what_is_wrong_in_a_pack_is_named_and_what_was_good_stays(hub: HubProcess, repo: Repo) -> None:
+def test_what_is_wrong_in_a_pack_is_named_and_what_was_good_stays(hub: HubProcess, repo: Repository) -> None:
     person = hub.login()
     commit, component = make_revision(repo)
     objects = objects_of(repo, commit, component)
@@ -226,7 +228,7 @@ def test_what_is_wrong_in_a_pack_is_named_and_what_was_good_stays(hub: HubProces
     assert (answer["stored"], answer["present"]) == (1, 1)
 
 
-def test_kill_in_the_middle_of_a_pack(hub: HubProcess, repo: Repo) -> None:
+def test_kill_in_the_middle_of_a_pack(hub: HubProcess, repo: Repository) -> None:
     person = hub.login()
     commit, component = make_revision(repo, page=os.urandom(3_000_000))
     objects = objects_of(repo, commit, component)
@@ -255,7 +257,7 @@ def test_kill_in_the_middle_of_a_pack(hub: HubProcess, repo: Repo) -> None:
 
 def test_a_large_pack_needs_little_memory(hub: HubProcess, tmp_path: Path) -> None:
     person = hub.login()
-    source = Repo.init(tmp_path / "large", Mode.ARCHIVE)
+    source = Repository.init(tmp_path / "large", Mode.ARCHIVE)
     with source.transaction():
         tree = TreeBuilder(source)
         for number in range(6):

@@ -32,7 +32,7 @@ from tests.integration.hub.conftest import (
 from wherry.core.errors import HttpError
 from wherry.core.http import HttpClient
 from wherry.spec.wire import UpdateState
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.trust.keys import PrivateKey
 
 
@@ -274,7 +274,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(where)], check=True)
 
 
-def test_a_full_disk_is_said_and_harms_nothing(tiny: Path, made_hub: Path, tmp_path: Path, repo: Repo) -> None:
+def test_a_full_disk_is_said_and_harms_nothing(tiny: Path, made_hub: Path, tmp_path: Path, repo: Repository) -> None:
     subprocess.run(["cp", "-a", str(made_hub), str(tiny / "hub")], check=True)
     hub = HubProcess(path=tiny / "hub")
     log = tmp_path / "hub.log"
@@ -326,7 +326,7 @@ def test_a_full_disk_is_said_and_harms_nothing(tiny: Path, made_hub: Path, tmp_p
             hub.stop(signal.SIGKILL)
 
 
-def test_a_slow_reader_holds_nobody_up(hub: HubProcess, repo: Repo) -> None:
+def test_a_slow_reader_holds_nobody_up(hub: HubProcess, repo: Repository) -> None:
     person = hub.login()
     commit, component = make_revision(repo, page=os.urandom(8_000_000))
     push(person, repo, commit, component)

@@ -20,7 +20,7 @@ from tests.unit.store.conftest import commit_files
 from wherry.cli.store import COMMANDS, store
 from wherry.core.digest import Checksum
 from wherry.store.objects import ObjectType
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 
 def wherry(*args: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +29,7 @@ def wherry(*args: str, cwd: Path | None = None, **env: str) -> subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=whole, check=False)
 
 
-def test_the_repository_is_found(user_repo: Repo, tmp_path: Path) -> None:
+def test_the_repository_is_found(user_repo: Repository, tmp_path: Path) -> None:
     commit_files(user_repo, {"a": b"1"})
     path = str(user_repo.path)
     for done in (
@@ -67,7 +67,7 @@ def test_the_repository_is_found(user_repo: Repo, tmp_path: Path) -> None:
         ("summary --repo=R --view", 3, "no summary"),
     ],
 )
-def test_errors(user_repo: Repo, args: str, status: int, said: str) -> None:
+def test_errors(user_repo: Repository, args: str, status: int, said: str) -> None:
     commit_files(user_repo, {"a": b"1"})
     done = wherry(*args.replace("R", str(user_repo.path)).split())
     assert done.returncode == status, done.stderr
@@ -76,7 +76,7 @@ def test_errors(user_repo: Repo, args: str, status: int, said: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_json(user_repo: Repo) -> None:
+def test_json(user_repo: Repository) -> None:
     commit = commit_files(user_repo, {"a": b"123", "d/e": b""})
 
     def read(*args: str) -> Any:
@@ -118,7 +118,7 @@ def test_every_command_has_an_example() -> None:
 def test_nothing_heavy_is_imported_for_help() -> None:
     script = (
         "import sys; from wherry.cli.root import run; run(['store', '--help']); "
-        "heavy = ('isal', 'urllib3', 'wherry.store.repo', 'cryptography'); "
+        "heavy = ('isal', 'urllib3', 'wherry.store.repository', 'cryptography'); "
         "print(sorted(name for name in heavy if name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -129,7 +129,7 @@ def test_nothing_heavy_is_imported_for_help() -> None:
 
 
 class Signed:
-    def __init__(self, repo: Repo, server: ArchiveServer) -> None:
+    def __init__(self, repo: Repository, server: ArchiveServer) -> None:
         self.repo, self.server = repo, server
         self.private = Ed25519PrivateKey.generate()
 
@@ -143,13 +143,13 @@ class Signed:
 
 
 @pytest.fixture
-def signed(archive: Repo) -> Iterator[Signed]:
+def signed(archive: Repository) -> Iterator[Signed]:
     commit_files(archive, {"a": b"1"})
     with serving(archive.path) as server:
         yield Signed(archive, server)
 
 
-def test_signatures(signed: Signed, user_repo: Repo, tmp_path: Path) -> None:
+def test_signatures(signed: Signed, user_repo: Repository, tmp_path: Path) -> None:
     at = f"--repo={user_repo.path}"
     url = f"{signed.server.url}/repo"
     (tmp_path / "keys").write_text(f"# owner\n{signed.key}\n")
@@ -172,7 +172,7 @@ def test_signatures(signed: Signed, user_repo: Repo, tmp_path: Path) -> None:
     assert (done.returncode, "GPG" in done.stderr) == (7, True)
 
 
-def test_a_commit_for_another_ref_is_refused(signed: Signed, user_repo: Repo) -> None:
+def test_a_commit_for_another_ref_is_refused(signed: Signed, user_repo: Repository) -> None:
     at = f"--repo={user_repo.path}"
     signed.repo.set_ref("stolen", signed.repo.resolve("main"))  # type: ignore[arg-type]
     wherry("remote", "add", at, "--no-gpg-verify", "o", f"{signed.server.url}/repo")

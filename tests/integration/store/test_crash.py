@@ -17,7 +17,7 @@ from tests.unit.store.conftest import commit_files
 from wherry.core.digest import Ref
 from wherry.store.fsck import fsck
 from wherry.store.objects import Mode
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 COMMIT_POINTS = [
     "store.commit.written",
@@ -48,7 +48,7 @@ def points(log: Path) -> list[str]:
     return list(dict.fromkeys(log.read_text().split()))
 
 
-def check(repo: Repo) -> None:
+def check(repo: Repository) -> None:
     report = fsck(repo)
     assert report.ok, report.problems
     done = subprocess.run(["ostree", "fsck", "-q", f"--repo={repo.path}"], capture_output=True, check=False)
@@ -66,7 +66,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_every_point_of_a_commit_is_in_the_list(tmp_path: Path, tree: Path) -> None:
-    Repo.init(tmp_path / "repo", Mode.BARE_USER)
+    Repository.init(tmp_path / "repo", Mode.BARE_USER)
     log = tmp_path / "log"
     done = wherry("commit", f"--repo={tmp_path}/repo", "-b", "main", str(tree), trace=f"log:{log}")
     assert done.returncode == 0, done.stderr
@@ -75,7 +75,7 @@ def test_every_point_of_a_commit_is_in_the_list(tmp_path: Path, tree: Path) -> N
 
 @pytest.mark.parametrize("point", COMMIT_POINTS)
 def test_killed_while_committing(tmp_path: Path, tree: Path, point: str) -> None:
-    repo = Repo.init(tmp_path / "repo", Mode.BARE_USER)
+    repo = Repository.init(tmp_path / "repo", Mode.BARE_USER)
     first = commit_files(repo, {"old": b"1"}, ref="main")
     args = ("commit", f"--repo={repo.path}", "-b", "main", "--timestamp=@0", str(tree))
     killed = wherry(*args, trace=f"{point}=kill")
@@ -95,31 +95,31 @@ def test_killed_while_committing(tmp_path: Path, tree: Path, point: str) -> None
     check(repo)
 
 
-def _ref_leftovers(repo: Repo) -> list[str]:
+def _ref_leftovers(repo: Repository) -> list[str]:
     """Temporary files of refs go a day later."""
     return [name for name in os.listdir(repo.path / "tmp") if re.fullmatch(r"ref-[0-9a-f]{16}", name)]
 
 
 @pytest.fixture
 def server(tmp_path: Path, tree: Path) -> Iterator[ArchiveServer]:
-    remote = Repo.init(tmp_path / "remote", Mode.ARCHIVE)
+    remote = Repository.init(tmp_path / "remote", Mode.ARCHIVE)
     done = wherry("commit", f"--repo={remote.path}", "-b", "main", str(tree))
     assert done.returncode == 0, done.stderr
     with serving(remote.path) as found:
         yield found
 
 
-def pull(repo: Repo, server: ArchiveServer, trace: str = "") -> subprocess.CompletedProcess[bytes]:
+def pull(repo: Repository, server: ArchiveServer, trace: str = "") -> subprocess.CompletedProcess[bytes]:
     return wherry("pull", f"--repo={repo.path}", "origin", "main", trace=trace)
 
 
-def add_remote(repo: Repo, server: ArchiveServer) -> None:
+def add_remote(repo: Repository, server: ArchiveServer) -> None:
     done = wherry("remote", "add", f"--repo={repo.path}", "--no-gpg-verify", "origin", f"{server.url}/repo")
     assert done.returncode == 0, done.stderr
 
 
 def test_every_point_of_a_pull_is_in_the_list(tmp_path: Path, server: ArchiveServer) -> None:
-    repo = Repo.init(tmp_path / "repo", Mode.BARE_USER)
+    repo = Repository.init(tmp_path / "repo", Mode.BARE_USER)
     add_remote(repo, server)
     log = tmp_path / "log"
     done = pull(repo, server, trace=f"log:{log}")
@@ -129,7 +129,7 @@ def test_every_point_of_a_pull_is_in_the_list(tmp_path: Path, server: ArchiveSer
 
 @pytest.mark.parametrize("point", PULL_POINTS)
 def test_killed_while_pulling(tmp_path: Path, server: ArchiveServer, point: str) -> None:
-    repo = Repo.init(tmp_path / "repo", Mode.BARE_USER)
+    repo = Repository.init(tmp_path / "repo", Mode.BARE_USER)
     add_remote(repo, server)
     killed = pull(repo, server, trace=f"{point}=kill")
     assert killed.returncode == -signal.SIGKILL
@@ -151,7 +151,7 @@ def test_killed_while_pulling(tmp_path: Path, server: ArchiveServer, point: str)
 
 
 def test_interrupted_by_the_keyboard(tmp_path: Path, server: ArchiveServer) -> None:
-    repo = Repo.init(tmp_path / "repo", Mode.BARE_USER)
+    repo = Repository.init(tmp_path / "repo", Mode.BARE_USER)
     add_remote(repo, server)
     env = {
         **os.environ,

@@ -19,7 +19,7 @@ from wherry.store.commit import commit_directory
 from wherry.store.fsck import fsck
 from wherry.store.objects import Mode
 from wherry.store.pull import RemotePull, pull_local
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.walk import read_path
 
 SMALL, BIG = os.urandom(200_000), os.urandom(6_000_000)
@@ -36,15 +36,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(place)], check=True)
 
 
-def small_repo(place: Path, mode: Mode, *, guarded: bool) -> Repo:
-    repo = Repo.init(place / "repo", mode)
+def small_repo(place: Path, mode: Mode, *, guarded: bool) -> Repository:
+    repo = Repository.init(place / "repo", mode)
     if not guarded:
         repo.config.set("core", "min-free-space-size", "0MB")
         repo.save_config()
     return repo
 
 
-def whole(repo: Repo, commit: Checksum) -> None:
+def whole(repo: Repository, commit: Checksum) -> None:
     report = fsck(repo)
     assert report.ok, report.problems
     assert read_path(repo, commit, "a", max_bytes=len(SMALL)) == SMALL
@@ -72,7 +72,7 @@ def test_commit(small_disk: Path, tmp_path: Path, mode: Mode, guarded: bool) -> 
 
 
 @pytest.mark.parametrize("guarded", [True, False])
-def test_pull(small_disk: Path, archive: Repo, guarded: bool) -> None:
+def test_pull(small_disk: Path, archive: Repository, guarded: bool) -> None:
     repo = small_repo(small_disk, Mode.BARE_USER, guarded=guarded)
     first = commit_files(archive, {"a": SMALL})
     second = commit_files(archive, {"a": SMALL, "b": BIG}, parent=first)

@@ -26,7 +26,7 @@ from wherry.store import fetch
 from wherry.store.fsck import fsck
 from wherry.store.objects import Mode, ObjectType, object_name
 from wherry.store.pull import RemotePull
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.summary import parse_summary, update_summary
 from wherry.store.walk import lookup, read_path
 
@@ -40,37 +40,37 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def remote(archive: Repo) -> Repo:
+def remote(archive: Repository) -> Repository:
     commit = commit_files(archive, FILES)
     archive.write_detached(commit, {"ostree.sign.ed25519": [b"s" * 64]})
     return archive
 
 
 @pytest.fixture
-def server(remote: Repo) -> Iterator[ArchiveServer]:
+def server(remote: Repository) -> Iterator[ArchiveServer]:
     with serving(remote.path) as found:
         yield found
 
 
 @pytest.fixture(params=[Mode.BARE_USER, Mode.ARCHIVE])
-def dest(request: pytest.FixtureRequest, tmp_path: Path) -> Repo:
+def dest(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
     return make_repo(tmp_path / "dest", request.param)
 
 
 @pytest.fixture
-def pull(dest: Repo, server: ArchiveServer) -> Iterator[RemotePull]:
+def pull(dest: Repository, server: ArchiveServer) -> Iterator[RemotePull]:
     client = HttpClient(server.url, timeout_s=5)
     yield RemotePull(dest, client)
     client.close()
 
 
-def large_name(remote: Repo) -> str:
+def large_name(remote: Repository) -> str:
     found = lookup(remote, remote.resolve("main"), "usr/lib/large")
     assert isinstance(found, str)
     return object_name(ObjectType.FILE, found, Mode.ARCHIVE)
 
 
-def test_pull(pull: RemotePull, dest: Repo, remote: Repo, server: ArchiveServer) -> None:
+def test_pull(pull: RemotePull, dest: Repository, remote: Repository, server: ArchiveServer) -> None:
     pull.check_remote()
     commit = pull.resolve("main")
     plan = pull.plan([commit])
@@ -95,7 +95,7 @@ def test_pull(pull: RemotePull, dest: Repo, remote: Repo, server: ArchiveServer)
     assert [path for path in server.requests if not path.endswith(".commitmeta")] == []
 
 
-def test_only_what_is_missing(pull: RemotePull, dest: Repo, remote: Repo, server: ArchiveServer) -> None:
+def test_only_what_is_missing(pull: RemotePull, dest: Repository, remote: Repository, server: ArchiveServer) -> None:
     first = pull.plan([remote.resolve("main")])
     pull.fetch(first)
     server.requests.clear()
@@ -108,7 +108,9 @@ def test_only_what_is_missing(pull: RemotePull, dest: Repo, remote: Repo, server
     assert read_path(dest, second, "etc/a", max_bytes=10) == b"changed"
 
 
-def test_a_broken_transfer_is_taken_up(pull: RemotePull, dest: Repo, remote: Repo, server: ArchiveServer) -> None:
+def test_a_broken_transfer_is_taken_up(
+    pull: RemotePull, dest: Repository, remote: Repository, server: ArchiveServer
+) -> None:
     name = large_name(remote)
 
     def cut(request: Request, body: bytes) -> bytes | None:
@@ -128,7 +130,9 @@ def test_a_broken_transfer_is_taken_up(pull: RemotePull, dest: Repo, remote: Rep
     assert fsck(dest).ok
 
 
-def test_a_pull_that_failed_goes_on(pull: RemotePull, dest: Repo, remote: Repo, server: ArchiveServer) -> None:
+def test_a_pull_that_failed_goes_on(
+    pull: RemotePull, dest: Repository, remote: Repository, server: ArchiveServer
+) -> None:
     name = large_name(remote)
     server.fault = lambda request, body: body[: len(body) // 3] if name in request.path else body
     commit = remote.resolve("main")
@@ -148,7 +152,7 @@ def test_a_pull_that_failed_goes_on(pull: RemotePull, dest: Repo, remote: Repo, 
     assert not dest.is_partial(commit)
 
 
-def test_a_server_without_ranges(pull: RemotePull, dest: Repo, remote: Repo, server: ArchiveServer) -> None:
+def test_a_server_without_ranges(pull: RemotePull, dest: Repository, remote: Repository, server: ArchiveServer) -> None:
     name = large_name(remote)
     server.ranges = False
     server.fault = lambda request, body: body[:1_000_000] if name in request.path and request.number == 1 else body
@@ -156,7 +160,9 @@ def test_a_server_without_ranges(pull: RemotePull, dest: Repo, remote: Repo, ser
     assert fsck(dest).ok
 
 
-def test_a_damaged_part_is_thrown_away(pull: RemotePull, dest: Repo, remote: Repo, server: ArchiveServer) -> None:
+def test_a_damaged_part_is_thrown_away(
+    pull: RemotePull, dest: Repository, remote: Repository, server: ArchiveServer
+) -> None:
     name = large_name(remote)
     parts = dest.path / "tmp/wherry-parts"
     parts.mkdir(parents=True)
@@ -168,7 +174,7 @@ def test_a_damaged_part_is_thrown_away(pull: RemotePull, dest: Repo, remote: Rep
     assert os.listdir(parts) == []
 
 
-def test_a_part_longer_than_the_object(pull: RemotePull, dest: Repo, remote: Repo) -> None:
+def test_a_part_longer_than_the_object(pull: RemotePull, dest: Repository, remote: Repository) -> None:
     name = large_name(remote)
     parts = dest.path / "tmp/wherry-parts"
     parts.mkdir(parents=True)
@@ -180,7 +186,7 @@ def test_a_part_longer_than_the_object(pull: RemotePull, dest: Repo, remote: Rep
 
 
 def test_an_object_damaged_on_the_way_is_fetched_again(
-    pull: RemotePull, dest: Repo, remote: Repo, server: ArchiveServer
+    pull: RemotePull, dest: Repository, remote: Repository, server: ArchiveServer
 ) -> None:
     name = large_name(remote)
 
@@ -196,7 +202,9 @@ def test_an_object_damaged_on_the_way_is_fetched_again(
 
 
 @pytest.mark.parametrize("extension", ["filez", "dirtree", "dirmeta", "commit"])
-def test_a_damaged_object(pull: RemotePull, dest: Repo, remote: Repo, server: ArchiveServer, extension: str) -> None:
+def test_a_damaged_object(
+    pull: RemotePull, dest: Repository, remote: Repository, server: ArchiveServer, extension: str
+) -> None:
     def flip(request: Request, body: bytes) -> bytes | None:
         return body[:-1] + bytes([body[-1] ^ 1]) if request.path.endswith(extension) else body
 
@@ -211,7 +219,7 @@ def test_a_damaged_object(pull: RemotePull, dest: Repo, remote: Repo, server: Ar
     assert not dest.has(ObjectType.COMMIT, commit) or dest.is_partial(commit)
 
 
-def test_a_shortened_object(pull: RemotePull, dest: Repo, remote: Repo) -> None:
+def test_a_shortened_object(pull: RemotePull, dest: Repository, remote: Repository) -> None:
     path = remote.path / "objects" / large_name(remote)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(IntegrityError, match="cut short"):
@@ -219,7 +227,7 @@ def test_a_shortened_object(pull: RemotePull, dest: Repo, remote: Repo) -> None:
     assert fsck(dest).ok
 
 
-def test_a_missing_object(pull: RemotePull, dest: Repo, remote: Repo) -> None:
+def test_a_missing_object(pull: RemotePull, dest: Repository, remote: Repository) -> None:
     (remote.path / "objects" / large_name(remote)).unlink()
     plan = pull.plan([remote.resolve("main")])
     with pytest.raises(NotFound, match="does not have it"):
@@ -234,13 +242,15 @@ def test_a_missing_object(pull: RemotePull, dest: Repo, remote: Repo) -> None:
         pull.resolve("none")
 
 
-def test_a_server_that_is_overloaded(pull: RemotePull, dest: Repo, remote: Repo, server: ArchiveServer) -> None:
+def test_a_server_that_is_overloaded(
+    pull: RemotePull, dest: Repository, remote: Repository, server: ArchiveServer
+) -> None:
     server.fault = lambda request, body: None if request.number == 1 else body
     pull.fetch(pull.plan([remote.resolve("main")]))
     assert fsck(dest).ok
 
 
-def test_a_server_that_is_down(dest: Repo) -> None:
+def test_a_server_that_is_down(dest: Repository) -> None:
     client = HttpClient("http://127.0.0.1:9", timeout_s=1)
     with pytest.raises(NetworkError) as caught:
         RemotePull(dest, client).plan([Checksum("0" * 64)])
@@ -248,7 +258,7 @@ def test_a_server_that_is_down(dest: Repo) -> None:
     assert dest.list_objects() == []
 
 
-def test_no_trust_nothing_kept(dest: Repo, remote: Repo, server: ArchiveServer) -> None:
+def test_no_trust_nothing_kept(dest: Repository, remote: Repository, server: ArchiveServer) -> None:
     seen: list[object] = []
 
     def refuse(commit: Checksum, data: bytes, detached: object) -> None:
@@ -265,7 +275,7 @@ def test_no_trust_nothing_kept(dest: Repo, remote: Repo, server: ArchiveServer) 
     assert sorted(path.rpartition(".")[2] for path in server.requests) == ["commit", "commitmeta"]
 
 
-def test_what_would_not_fit_is_refused(pull: RemotePull, dest: Repo, remote: Repo) -> None:
+def test_what_would_not_fit_is_refused(pull: RemotePull, dest: Repository, remote: Repository) -> None:
     plan = pull.plan([remote.resolve("main")])
     dest.config.set("core", "min-free-space-size", "1000000TB")
     dest.save_config()
@@ -277,7 +287,7 @@ def test_what_would_not_fit_is_refused(pull: RemotePull, dest: Repo, remote: Rep
     assert fsck(dest).ok
 
 
-def test_interrupted(pull: RemotePull, dest: Repo, remote: Repo, server: ArchiveServer) -> None:
+def test_interrupted(pull: RemotePull, dest: Repository, remote: Repository, server: ArchiveServer) -> None:
     class Stop(Exception):
         pass
 
@@ -305,7 +315,7 @@ def test_interrupted(pull: RemotePull, dest: Repo, remote: Repo, server: Archive
     assert fsck(dest).ok
 
 
-def test_parents(pull: RemotePull, dest: Repo, remote: Repo) -> None:
+def test_parents(pull: RemotePull, dest: Repository, remote: Repository) -> None:
     first = remote.resolve("main")
     second = commit_files(remote, {"a": b"1"}, parent=first)
     third = commit_files(remote, {"a": b"2"}, parent=second)
@@ -323,7 +333,7 @@ def test_parents(pull: RemotePull, dest: Repo, remote: Repo) -> None:
     client.close()
 
 
-def test_summary(pull: RemotePull, remote: Repo, server: ArchiveServer) -> None:
+def test_summary(pull: RemotePull, remote: Repository, server: ArchiveServer) -> None:
     assert pull.remote_refs() == {}
     update_summary(remote, metadata={"key": "value"})
     assert pull.remote_refs() == {Ref("main"): remote.resolve("main")}
@@ -332,7 +342,7 @@ def test_summary(pull: RemotePull, remote: Repo, server: ArchiveServer) -> None:
     assert parsed.metadata["key"] == "value"
 
 
-def test_no_archive(tmp_path: Path, dest: Repo) -> None:
+def test_no_archive(tmp_path: Path, dest: Repository) -> None:
     bare = make_repo(tmp_path / "bare", Mode.BARE_USER)
     with serving(bare.path) as server:
         client = HttpClient(server.url)
@@ -346,7 +356,7 @@ def test_no_archive(tmp_path: Path, dest: Repo) -> None:
         client.close()
 
 
-def test_detached_metadata_is_fetched_anew(pull: RemotePull, dest: Repo, remote: Repo) -> None:
+def test_detached_metadata_is_fetched_anew(pull: RemotePull, dest: Repository, remote: Repository) -> None:
     commit = remote.resolve("main")
     pull.fetch(pull.plan([commit]))
     remote.write_detached(commit, {"more": "now"})

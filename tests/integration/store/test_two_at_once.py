@@ -13,7 +13,7 @@ from tests.unit.store.conftest import commit_files
 from wherry.core.digest import Ref
 from wherry.store.fsck import fsck
 from wherry.store.objects import Mode
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 WHERRY = [sys.executable, "-m", "wherry", "store"]
 
@@ -29,7 +29,7 @@ def make_source(base: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("programs", [(WHERRY, WHERRY), (WHERRY, ["ostree"])])
 def test_two_committers(tmp_path: Path, programs: tuple[list[str], list[str]]) -> None:
-    repo = Repo.init(tmp_path / "repo", Mode.BARE_USER)
+    repo = Repository.init(tmp_path / "repo", Mode.BARE_USER)
     running = []
     for turn in range(2):
         for number, program in enumerate(programs):
@@ -51,7 +51,7 @@ def test_two_committers(tmp_path: Path, programs: tuple[list[str], list[str]]) -
 @pytest.mark.parametrize("pruner", [[*WHERRY, "prune"], ["ostree", "prune"]])
 def test_prune_beside_a_commit(tmp_path: Path, pruner: list[str]) -> None:
     """The commit counts on objects that nothing refers to yet; prune must wait for it, or come before it."""
-    repo = Repo.init(tmp_path / "repo", Mode.BARE_USER)
+    repo = Repository.init(tmp_path / "repo", Mode.BARE_USER)
     source = make_source(tmp_path, "source")
     stray = subprocess.run(
         [*WHERRY, "commit", f"--repo={repo.path}", "--orphan", str(source)], check=True, capture_output=True
@@ -73,12 +73,12 @@ def test_prune_beside_a_commit(tmp_path: Path, pruner: list[str]) -> None:
 
 
 def test_a_ref_is_never_torn(tmp_path: Path) -> None:
-    repo = Repo.init(tmp_path / "repo", Mode.BARE_USER)
+    repo = Repository.init(tmp_path / "repo", Mode.BARE_USER)
     first = commit_files(repo, {"a": b"1"}, ref="main")
     second = commit_files(repo, {"a": b"2"}, ref="main")
     script = (
-        "import sys; from pathlib import Path; from wherry.store.repo import Repo\n"
-        "repo = Repo.open(Path(sys.argv[1]))\n"
+        "import sys; from pathlib import Path; from wherry.store.repository import Repository\n"
+        "repo = Repository.open(Path(sys.argv[1]))\n"
         "for turn in range(40): repo.set_ref('main', sys.argv[2 + turn % 2])\n"
     )
     writer = subprocess.Popen([sys.executable, "-c", script, str(repo.path), first, second])

@@ -18,7 +18,7 @@ from wherry.hub.pack import PackCounts, PackReader
 from wherry.store.commit import commit_tree
 from wherry.store.fsck import check_one
 from wherry.store.objects import DirMeta, FileHeader, Mode, ObjectType, object_name
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.tree import TreeBuilder
 from wherry.store.walk import reachable
 
@@ -31,7 +31,7 @@ def frame(name: bytes, data: bytes, *, size: int | None = None) -> bytes:
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[bytes, bytes]]:
-    repo = Repo.init(tmp_path_factory.mktemp("source"), Mode.ARCHIVE)
+    repo = Repository.init(tmp_path_factory.mktemp("source"), Mode.ARCHIVE)
     with repo.transaction():
         tree = TreeBuilder(repo)
         tree.mkdir("a", DirMeta())
@@ -51,7 +51,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[bytes, bytes
 def receive(body: bytes, cuts: list[int]) -> tuple[PackCounts | None, set[str]]:
     """Feeds a pack in pieces to a new repository; returns the counts and what lies there then."""
     with tempfile.TemporaryDirectory() as folder:
-        repo = Repo.init(Path(folder) / "repo", Mode.ARCHIVE)
+        repo = Repository.init(Path(folder) / "repo", Mode.ARCHIVE)
         counts = None
         edges = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
         with repo.transaction() as transaction:

@@ -14,7 +14,7 @@ from typing import Any
 
 from wherry.core.digest import Checksum
 from wherry.store.objects import DirMeta, Mode
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.walk import walk
 
 
@@ -116,11 +116,11 @@ class Layout:
         return path
 
 
-def make_repo(path: Path) -> Repo:
-    return Repo.init(path, Mode.BARE_USER)
+def make_repo(path: Path) -> Repository:
+    return Repository.init(path, Mode.BARE_USER)
 
 
-def show(repo: Repo, commit: Checksum) -> dict[str, str]:
+def show(repo: Repository, commit: Checksum) -> dict[str, str]:
     """Returns a tree in words: ``755 0:0 dir``, ``644 0:0 'content'``, ``-> target``."""
     found: dict[str, str] = {}
     for path, entry in walk(repo, commit):

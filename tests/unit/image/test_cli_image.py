@@ -13,7 +13,7 @@ from tests.unit.image.makers import file, make_tar
 
 from wherry.cli.root import run
 from wherry.store.objects import Mode
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_import_list_inspect_remove(machine, rootfs: Path) -> None:  # type: ign
     assert (shown["Id"], shown["RepoTags"], shown["Config"]) == (identifier, ["app:1"], {"Cmd": ["sh"]})
     assert machine("image", "rm", "app:1") == 0
     assert machine.out == "app:1\n"
-    assert Repo.open(machine.root / "store").list_objects() == []
+    assert Repository.open(machine.root / "store").list_objects() == []
 
 
 def test_list_filters(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
@@ -98,12 +98,12 @@ def test_standard_input(machine, rootfs: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_another_repository(machine, rootfs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     other = str(tmp_path / "other")
     assert machine("image", "ls", "--repo", other) == 3
-    Repo.init(Path(other), Mode.BARE_USER)
+    Repository.init(Path(other), Mode.BARE_USER)
     assert machine("image", "import", str(rootfs), "--name", "a:1", "--repo", other) == 0
     assert machine("image", "ls", "--repo", other, "-q") == 0
     assert machine.out
     assert machine("image", "rm", "--repo", other, "a:1") == 0
-    assert Repo.open(Path(other)).list_objects()
+    assert Repository.open(Path(other)).list_objects()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from wherry.image.catalog import ImageRecord, Images
 from wherry.image.importing import import_image
 from wherry.image.platforms import Platform, architecture_of, choose
 from wherry.image.tar import Limits
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 
 AMD64_ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\x3e\x00"
 BASE = make_tar(directory("bin"), file("bin/busybox", AMD64_ELF, mode=0o755), symlink("bin/sh", "busybox"), file("old"))
@@ -36,7 +36,7 @@ CONFIG = {"Cmd": ["/bin/sh"], "Env": ["A=b"]}
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Repo:
+def repo(tmp_path: Path) -> Repository:
     return make_repo(tmp_path / "repo")
 
 
@@ -47,7 +47,7 @@ def layout(tmp_path: Path) -> Layout:
     return made
 
 
-def check(repo: Repo, record: ImageRecord) -> None:
+def check(repo: Repository, record: ImageRecord) -> None:
     assert show(repo, record.commit) == TREE
     assert record.config.cmd == ("/bin/sh",)
     assert record.config.env == ("A=b",)
@@ -55,14 +55,14 @@ def check(repo: Repo, record: ImageRecord) -> None:
     assert Images(repo).get(str(record.reference)) == record
 
 
-def empty(repo: Repo) -> bool:
+def empty(repo: Repository) -> bool:
     return not repo.refs() and not repo.list_objects()
 
 
 # --- OCI layouts
 
 
-def test_layout(repo: Repo, layout: Layout, tmp_path: Path) -> None:
+def test_layout(repo: Repository, layout: Layout, tmp_path: Path) -> None:
     sources = [str(layout.path), f"oci:{layout.path}", f"oci:{layout.path}:1.2", str(layout.tar(tmp_path / "l.tar"))]
     packed = tmp_path / "l.tar.gz"
     packed.write_bytes(gzip.compress((tmp_path / "l.tar").read_bytes()))
@@ -80,7 +80,7 @@ def test_layout(repo: Repo, layout: Layout, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("compress", [lzma.compress, zstandard.compress])
 def test_layers_of_other_compressions(
-    repo: Repo, tmp_path: Path, compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+    repo: Repository, tmp_path: Path, compress: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gzip, "compress", lambda data, mtime: compress(data))
     made = Layout(tmp_path / "layout")
@@ -88,7 +88,7 @@ def test_layers_of_other_compressions(
     check(repo, import_image(repo, str(made.path), name="app:1"))
 
 
-def test_the_platform_is_chosen(repo: Repo, tmp_path: Path) -> None:
+def test_the_platform_is_chosen(repo: Repository, tmp_path: Path) -> None:
     made = Layout(tmp_path / "layout")
     manifests = [
         made.image([make_tar(file(f"is-{name}"))], architecture=name, variant=variant)
@@ -103,7 +103,7 @@ def test_the_platform_is_chosen(repo: Repo, tmp_path: Path) -> None:
         import_image(repo, str(made.path), name="app:1", platform="linux/s390x")
 
 
-def test_several_images_need_a_tag(repo: Repo, layout: Layout) -> None:
+def test_several_images_need_a_tag(repo: Repository, layout: Layout) -> None:
     layout.add(layout.image([TOP]), "registry.example/x:2")
     with pytest.raises(InvalidInput, match=r"several images.*1\.2, registry\.example/x:2"):
         import_image(repo, str(layout.path), name="a")
@@ -113,7 +113,7 @@ def test_several_images_need_a_tag(repo: Repo, layout: Layout) -> None:
     check(repo, import_image(repo, f"oci:{layout.path}:1.2", name="a"))
 
 
-def test_a_source_without_a_name_needs_one(repo: Repo, layout: Layout) -> None:
+def test_a_source_without_a_name_needs_one(repo: Repository, layout: Layout) -> None:
     with pytest.raises(UsageError, match="give --name"):
         import_image(repo, str(layout.path))
     assert empty(repo)
@@ -172,14 +172,16 @@ def _flip(path: Path, at: int = 40) -> None:
         ),
     ],
 )
-def test_broken_layouts(repo: Repo, layout: Layout, break_it: Breaker, error: type[WherryError], what: str) -> None:
+def test_broken_layouts(
+    repo: Repository, layout: Layout, break_it: Breaker, error: type[WherryError], what: str
+) -> None:
     break_it(layout)
     with pytest.raises(error, match=what):
         import_image(repo, str(layout.path), name="a")
     assert empty(repo)
 
 
-def test_a_layer_that_is_not_what_the_config_says(repo: Repo, tmp_path: Path) -> None:
+def test_a_layer_that_is_not_what_the_config_says(repo: Repository, tmp_path: Path) -> None:
     made = Layout(tmp_path / "layout")
     config = {"rootfs": {"type": "layers", "diff_ids": [sha256(TOP)]}, "os": "linux", "architecture": "amd64"}
     manifest = {
@@ -197,7 +199,7 @@ def test_a_layer_that_is_not_what_the_config_says(repo: Repo, tmp_path: Path) ->
     assert empty(repo)
 
 
-def test_an_artifact_is_no_image(repo: Repo, tmp_path: Path) -> None:
+def test_an_artifact_is_no_image(repo: Repository, tmp_path: Path) -> None:
     made = Layout(tmp_path / "layout")
     manifest = {"config": made.blob(b"{}", "application/vnd.oci.empty.v1+json"), "layers": []}
     made.add(made.blob(json.dumps(manifest).encode()))
@@ -235,7 +237,7 @@ def docker_archive(path: Path, *, tags: list[str] | None = None, extra: bool = F
     return path
 
 
-def test_docker_archive(repo: Repo, tmp_path: Path) -> None:
+def test_docker_archive(repo: Repository, tmp_path: Path) -> None:
     path = docker_archive(tmp_path / "saved.tar")
     record = import_image(repo, str(path))
     assert str(record.reference) == "docker.io/team/app:3"
@@ -247,7 +249,7 @@ def test_docker_archive(repo: Repo, tmp_path: Path) -> None:
         import_image(repo, f"docker-archive:{path}:team/app:4")
 
 
-def test_docker_archive_of_several(repo: Repo, tmp_path: Path) -> None:
+def test_docker_archive_of_several(repo: Repository, tmp_path: Path) -> None:
     path = docker_archive(tmp_path / "saved.tar", extra=True)
     with pytest.raises(InvalidInput, match=r"several images.*other:1, team/app:3"):
         import_image(repo, str(path), name="a")
@@ -276,7 +278,7 @@ def test_docker_archive_of_several(repo: Repo, tmp_path: Path) -> None:
     ],
 )
 def test_broken_docker_archives(
-    repo: Repo, tmp_path: Path, members: list[Any], error: type[WherryError], what: str
+    repo: Repository, tmp_path: Path, members: list[Any], error: type[WherryError], what: str
 ) -> None:
     (tmp_path / "saved.tar").write_bytes(make_tar(*members))
     with pytest.raises(error, match=what):
@@ -284,7 +286,7 @@ def test_broken_docker_archives(
     assert empty(repo)
 
 
-def test_docker_archive_of_the_old_form(repo: Repo, tmp_path: Path) -> None:
+def test_docker_archive_of_the_old_form(repo: Repository, tmp_path: Path) -> None:
     base, top = "b" * 64, "a" * 64
     document = {"id": top, "parent": base, "created": "2014-01-01T00:00:00Z", "config": CONFIG, "architecture": "amd64"}
     path = tmp_path / "old.tar"
@@ -308,7 +310,7 @@ def test_docker_archive_of_the_old_form(repo: Repo, tmp_path: Path) -> None:
 # --- root trees and root tars
 
 
-def test_root_tar(repo: Repo, tmp_path: Path) -> None:
+def test_root_tar(repo: Repository, tmp_path: Path) -> None:
     data = make_tar(
         file("./bin/busybox", AMD64_ELF, mode=0o755), symlink("./bin/sh", "/bin/busybox"), device("dev/null")
     )
@@ -330,7 +332,7 @@ def test_root_tar(repo: Repo, tmp_path: Path) -> None:
     assert import_image(other, str(tmp_path / "link"), name="debian:12").commit in commits
 
 
-def test_root_tree(repo: Repo, tmp_path: Path) -> None:
+def test_root_tree(repo: Repository, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (tree / "usr/bin").mkdir(parents=True)
     (tree / "bin").symlink_to("usr/bin")
@@ -345,7 +347,7 @@ def test_root_tree(repo: Repo, tmp_path: Path) -> None:
     assert import_image(repo, str(tree), name="tree").digest != record.digest
 
 
-def test_changes(repo: Repo, layout: Layout, tmp_path: Path) -> None:
+def test_changes(repo: Repository, layout: Layout, tmp_path: Path) -> None:
     plain = import_image(repo, str(layout.path), name="a")
     record = import_image(repo, str(layout.path), name="a", changes=["ENV C=d", 'CMD ["x"]', "EXPOSE 80"])
     assert record.config.env == ("A=b", "C=d")
@@ -371,7 +373,7 @@ def test_changes(repo: Repo, layout: Layout, tmp_path: Path) -> None:
     ],
 )
 def test_broken_root_tars(
-    repo: Repo, tmp_path: Path, make: Callable[[Path], object], error: type[WherryError], what: str
+    repo: Repository, tmp_path: Path, make: Callable[[Path], object], error: type[WherryError], what: str
 ) -> None:
     make(tmp_path / "rootfs.tar")
     with pytest.raises(error, match=what) as caught:
@@ -381,7 +383,7 @@ def test_broken_root_tars(
     assert empty(repo)
 
 
-def test_a_bomb_is_refused(repo: Repo, tmp_path: Path) -> None:
+def test_a_bomb_is_refused(repo: Repository, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as archive:
         for number in range(3):
             archive.addfile(*_stream(f"zeros{number}", 4_000_000))
@@ -397,7 +399,7 @@ def _stream(name: str, size: int) -> tuple[tarfile.TarInfo, Any]:
     return info, io.BytesIO(data)
 
 
-def test_the_limit_counts_all_layers(repo: Repo, layout: Layout) -> None:
+def test_the_limit_counts_all_layers(repo: Repository, layout: Layout) -> None:
     limits = Limits(total_bytes=len(BASE) + len(TOP) - 1)
     with pytest.raises(InvalidInput, match="longer than the limit"):
         import_image(repo, str(layout.path), name="a", limits=limits)
@@ -406,7 +408,7 @@ def test_the_limit_counts_all_layers(repo: Repo, layout: Layout) -> None:
 # --- names and platforms
 
 
-def test_a_digest_in_the_name_must_be_right(repo: Repo, layout: Layout) -> None:
+def test_a_digest_in_the_name_must_be_right(repo: Repository, layout: Layout) -> None:
     digest = layout.manifests[0]["digest"]
     record = import_image(repo, str(layout.path), name=f"app@{digest}")
     assert Images(repo).get(f"app@{digest}") == record

@@ -33,7 +33,7 @@ from wherry.revision.push import Pushed, push
 from wherry.revision.sign import verify_commit
 from wherry.store.fsck import fsck
 from wherry.store.objects import Mode, ObjectType, parse_object_name
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.walk import reachable
 from wherry.trust.keys import PrivateKey
 
@@ -253,9 +253,9 @@ def test_packs_hold_archive_objects(tmp_path: Path, project: Project, mode: Mode
     if mode is Mode.ARCHIVE:
         from wherry.store.pull import pull_local
 
-        source = Repo.init(tmp_path / "archive", Mode.ARCHIVE)
+        source = Repository.init(tmp_path / "archive", Mode.ARCHIVE)
         pull_local(source, project.repo, [commit])
-    dest = Repo.init(tmp_path / "dest", Mode.ARCHIVE)
+    dest = Repository.init(tmp_path / "dest", Mode.ARCHIVE)
     with packs(source, in_order(reachable(source, commit)), pack_bytes=500) as made:
         for pack in made:
             data = pack.file.read()

@@ -18,24 +18,24 @@ from wherry.store.fsck import fsck
 from wherry.store.objects import DirMeta, Mode, ObjectType, object_name
 from wherry.store.prune import prune
 from wherry.store.pull import pull_local
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.sizes import object_sizes
 from wherry.store.tree import TreeBuilder
 from wherry.store.walk import lookup, read_path, walk
 
 
-def paths(repo: Repo, commit: Checksum) -> list[str]:
+def paths(repo: Repository, commit: Checksum) -> list[str]:
     return sorted(path for path, _ in walk(repo, commit) if path)
 
 
-def finish(tree: TreeBuilder, repo: Repo) -> Checksum:
+def finish(tree: TreeBuilder, repo: Repository) -> Checksum:
     return commit_tree(repo, *tree.write(), timestamp_s=0)
 
 
 # --- building
 
 
-def test_build(repo: Repo) -> None:
+def test_build(repo: Repository) -> None:
     base = commit_files(repo, {"usr/bin/sh": b"sh", "usr/lib/a": b"a", "etc/x": b"x"})
     with repo.transaction():
         tree = TreeBuilder(repo)
@@ -57,7 +57,7 @@ def test_build(repo: Repo) -> None:
     assert paths(repo, base) == ["etc", "etc/x", "usr", "usr/bin", "usr/bin/sh", "usr/lib", "usr/lib/a"]
 
 
-def test_overlay_of_files_and_directories(user_repo: Repo) -> None:
+def test_overlay_of_files_and_directories(user_repo: Repository) -> None:
     lower = commit_files(user_repo, {"a/b": b"1", "c": b"2", "keep/me": b"3"}, ref=None)
     upper = commit_files(user_repo, {"a": b"file", "c/d": b"dir", "keep/too": b"4"}, ref=None)
     with user_repo.transaction():
@@ -68,7 +68,7 @@ def test_overlay_of_files_and_directories(user_repo: Repo) -> None:
     assert paths(user_repo, commit) == ["a", "c", "c/d", "keep", "keep/me", "keep/too"]
 
 
-def test_build_errors(user_repo: Repo) -> None:
+def test_build_errors(user_repo: Repository) -> None:
     with user_repo.transaction():
         tree = TreeBuilder(user_repo)
         tree.mkdir("dir")
@@ -132,7 +132,7 @@ def same_trees(left: Path, right: Path) -> None:
 
 
 @pytest.mark.parametrize("force_copy", [False, True])
-def test_directory_round_trip(repo: Repo, tmp_path: Path, force_copy: bool) -> None:
+def test_directory_round_trip(repo: Repository, tmp_path: Path, force_copy: bool) -> None:
     source = make_tree(tmp_path / "source")
     if repo.mode is Mode.BARE_USER_ONLY:
         (source / "private").chmod(0o700)
@@ -148,7 +148,7 @@ def test_directory_round_trip(repo: Repo, tmp_path: Path, force_copy: bool) -> N
         checkout(repo, commit, tmp_path / "out", user_mode=True)
 
 
-def test_what_cannot_be_committed(user_repo: Repo, tmp_path: Path) -> None:
+def test_what_cannot_be_committed(user_repo: Repository, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     os.mkfifo(source / "pipe")
@@ -171,7 +171,7 @@ def test_what_cannot_be_committed(user_repo: Repo, tmp_path: Path) -> None:
     assert user_repo.refs() == {}
 
 
-def test_a_deep_tree_is_refused_not_a_crash(user_repo: Repo, tmp_path: Path) -> None:
+def test_a_deep_tree_is_refused_not_a_crash(user_repo: Repository, tmp_path: Path) -> None:
     path = tmp_path / "deep"
     path.mkdir()
     fd = os.open(path, os.O_RDONLY)
@@ -185,7 +185,7 @@ def test_a_deep_tree_is_refused_not_a_crash(user_repo: Repo, tmp_path: Path) -> 
         commit_directory(user_repo, path, timestamp_s=0)
 
 
-def test_canonical_permissions_and_statoverride(user_repo: Repo, tmp_path: Path) -> None:
+def test_canonical_permissions_and_statoverride(user_repo: Repository, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     (source / "su").write_bytes(b"x")
@@ -203,7 +203,7 @@ def test_canonical_permissions_and_statoverride(user_repo: Repo, tmp_path: Path)
 # --- checkout
 
 
-def test_unions(repo: Repo, tmp_path: Path) -> None:
+def test_unions(repo: Repository, tmp_path: Path) -> None:
     commit = commit_files(repo, {"dir/a": b"new", "b": b"new"})
     out = tmp_path / "out"
     (out / "dir").mkdir(parents=True)
@@ -221,7 +221,7 @@ def test_unions(repo: Repo, tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["b", "dir"]
 
 
-def test_union_identical(user_repo: Repo, tmp_path: Path) -> None:
+def test_union_identical(user_repo: Repository, tmp_path: Path) -> None:
     commit = commit_files(user_repo, {"a": b"same"})
     checkout(user_repo, commit, tmp_path / "out", user_mode=True)
     checkout(user_repo, commit, tmp_path / "out", user_mode=True, union=Union.IDENTICAL)
@@ -230,7 +230,7 @@ def test_union_identical(user_repo: Repo, tmp_path: Path) -> None:
         checkout(user_repo, other, tmp_path / "out", user_mode=True, union=Union.IDENTICAL)
 
 
-def test_checkout_never_follows_a_link_in_the_destination(repo: Repo, tmp_path: Path) -> None:
+def test_checkout_never_follows_a_link_in_the_destination(repo: Repository, tmp_path: Path) -> None:
     commit = commit_files(repo, {"dir/a": b"new", "f": b"new"})
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -249,7 +249,7 @@ def test_checkout_never_follows_a_link_in_the_destination(repo: Repo, tmp_path: 
     assert not (out / "f").is_symlink()
 
 
-def test_subpath_and_missing(user_repo: Repo, tmp_path: Path) -> None:
+def test_subpath_and_missing(user_repo: Repository, tmp_path: Path) -> None:
     commit = commit_files(user_repo, {"etc/a": b"1", "etc/b": b"2", "x": b"3"})
     checkout(user_repo, commit, tmp_path / "etc", user_mode=True, subpath="/etc")
     assert sorted(os.listdir(tmp_path / "etc")) == ["a", "b"]
@@ -264,7 +264,7 @@ def test_subpath_and_missing(user_repo: Repo, tmp_path: Path) -> None:
         checkout(user_repo, commit, tmp_path / "broken", user_mode=True)
 
 
-def test_require_hardlinks(archive: Repo, tmp_path: Path) -> None:
+def test_require_hardlinks(archive: Repository, tmp_path: Path) -> None:
     commit = commit_files(archive, {"a": b"1"})
     with pytest.raises(Unsupported, match="hard-linked"):
         checkout(archive, commit, tmp_path / "out", user_mode=True, require_hardlinks=True)
@@ -273,7 +273,7 @@ def test_require_hardlinks(archive: Repo, tmp_path: Path) -> None:
 # --- diff
 
 
-def test_diff(repo: Repo) -> None:
+def test_diff(repo: Repository) -> None:
     old = commit_files(repo, {"a": b"1", "b": b"2", "d/x": b"3", "gone/y": b"4", "was-file": b"5"})
     new = commit_files(repo, {"a": b"1", "b": b"changed", "d/x": b"3", "new/z": b"6", "was-file/now": b"7"})
     found = [(change.kind, change.path) for change in diff(repo, old, new)]
@@ -290,7 +290,7 @@ def test_diff(repo: Repo) -> None:
     assert len(diff(repo, None, new)) == 8
 
 
-def test_diff_with_a_directory(user_repo: Repo, tmp_path: Path) -> None:
+def test_diff_with_a_directory(user_repo: Repository, tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source")
     commit = commit_directory(user_repo, source, timestamp_s=0)
     before = len(user_repo.list_objects())
@@ -304,7 +304,7 @@ def test_diff_with_a_directory(user_repo: Repo, tmp_path: Path) -> None:
 # --- prune and fsck
 
 
-def test_prune(repo: Repo) -> None:
+def test_prune(repo: Repository) -> None:
     first = commit_files(repo, {"a": b"1"}, time_s=100)
     second = commit_files(repo, {"a": b"2"}, parent=first, time_s=200)
     stray = commit_files(repo, {"a": b"3"}, ref=None, time_s=300)
@@ -323,7 +323,7 @@ def test_prune(repo: Repo) -> None:
     assert fsck(repo).ok
 
 
-def test_prune_by_age_and_by_name(user_repo: Repo) -> None:
+def test_prune_by_age_and_by_name(user_repo: Repository) -> None:
     old = commit_files(user_repo, {"a": b"1"}, ref=None, time_s=100)
     new = commit_files(user_repo, {"a": b"2"}, ref=None, time_s=200)
     named = commit_files(user_repo, {"a": b"3"}, time_s=50)
@@ -337,7 +337,7 @@ def test_prune_by_age_and_by_name(user_repo: Repo) -> None:
     assert user_repo.commits() == [named]
 
 
-def test_prune_of_a_partial_commit(user_repo: Repo) -> None:
+def test_prune_of_a_partial_commit(user_repo: Repository) -> None:
     commit = commit_files(user_repo, {"d/a": b"1", "b": b"2"})
     found = lookup(user_repo, commit, "d")
     assert isinstance(found, tuple)
@@ -352,7 +352,7 @@ def test_prune_of_a_partial_commit(user_repo: Repo) -> None:
     assert os.listdir(user_repo.path / "state") == []
 
 
-def test_fsck(repo: Repo) -> None:
+def test_fsck(repo: Repository) -> None:
     commit = commit_files(repo, {"a": b"1" * 5000, "b": b"2"})
     assert fsck(repo, verify_bindings=True).ok
     damaged, lost = lookup(repo, commit, "a"), lookup(repo, commit, "b")
@@ -385,7 +385,7 @@ def test_fsck(repo: Repo) -> None:
     assert fsck(repo).partial_commits == 1
 
 
-def test_a_pull_heals_what_fsck_removed(user_repo: Repo, archive: Repo) -> None:
+def test_a_pull_heals_what_fsck_removed(user_repo: Repository, archive: Repository) -> None:
     commit = commit_files(archive, {"a": b"1"})
     pull_local(user_repo, archive)
     found = lookup(user_repo, commit, "a")
@@ -401,7 +401,7 @@ def test_a_pull_heals_what_fsck_removed(user_repo: Repo, archive: Repo) -> None:
 # --- sizes and local pull
 
 
-def test_sizes(archive: Repo) -> None:
+def test_sizes(archive: Repository) -> None:
     commit = commit_files(archive, {"a": b"x" * 10_000})
     found = lookup(archive, commit, "a")
     assert isinstance(found, str)
@@ -417,7 +417,7 @@ def test_sizes(archive: Repo) -> None:
 
 @pytest.mark.parametrize("mode", [Mode.BARE_USER, Mode.ARCHIVE, Mode.BARE_USER_ONLY])
 @pytest.mark.parametrize("untrusted", [False, True])
-def test_pull_local(repo: Repo, tmp_path: Path, mode: Mode, untrusted: bool) -> None:
+def test_pull_local(repo: Repository, tmp_path: Path, mode: Mode, untrusted: bool) -> None:
     first = commit_files(repo, {"a": b"1" * 100_000, "l/b": b"2"}, ref="os/x")
     second = commit_files(repo, {"a": b"1" * 100_000, "c": b"3"}, ref="os/x", parent=first)
     repo.write_detached(second, {"k": "v"})
@@ -434,7 +434,7 @@ def test_pull_local(repo: Repo, tmp_path: Path, mode: Mode, untrusted: bool) -> 
     assert fsck(repo).ok
 
 
-def test_pull_local_of_damaged_sources(user_repo: Repo, tmp_path: Path) -> None:
+def test_pull_local_of_damaged_sources(user_repo: Repository, tmp_path: Path) -> None:
     commit = commit_files(user_repo, {"a": b"1"})
     found = lookup(user_repo, commit, "a")
     assert isinstance(found, str)

@@ -16,13 +16,13 @@ from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import Conflict, IntegrityError, InvalidInput, Locked, NoSpace, NotFound, Unsupported
 from wherry.store import content, objects
 from wherry.store.objects import DirMeta, FileHeader, Mode, ObjectType
-from wherry.store.repo import Repo
+from wherry.store.repository import Repository
 from wherry.store.walk import gaps, lookup, reachable, read_path, walk
 
 LARGE = os.urandom(64 * 1024) * 100
 
 
-def test_files_come_back(repo: Repo) -> None:
+def test_files_come_back(repo: Repository) -> None:
     for data in (b"", b"hello", LARGE):
         with repo.transaction() as transaction:
             checksum = transaction.write_file(REGULAR, io.BytesIO(data))
@@ -36,14 +36,14 @@ def test_files_come_back(repo: Repo) -> None:
             assert b"".join(content.read_pieces(file)) == data
 
 
-def test_links_come_back(repo: Repo) -> None:
+def test_links_come_back(repo: Repository) -> None:
     link = FileHeader(uid=0, gid=0, mode=0o120777, symlink_target="../ü/target")
     with repo.transaction() as transaction:
         checksum = transaction.write_file(link)
     assert repo.load_file(checksum) == (link, None)
 
 
-def test_owners_and_attributes_come_back(user_repo: Repo, archive: Repo) -> None:
+def test_owners_and_attributes_come_back(user_repo: Repository, archive: Repository) -> None:
     header = FileHeader(
         uid=1000, gid=50, mode=stat.S_IFREG | 0o4711, xattrs=((b"security.capability", b"\1\0"), (b"user.x", b""))
     )
@@ -64,7 +64,7 @@ def test_bare_user_only_refuses_what_it_cannot_keep(tmp_path: Path) -> None:
             transaction.write_file(header, b"x")
 
 
-def test_archived_objects_are_taken_in_every_mode(repo: Repo) -> None:
+def test_archived_objects_are_taken_in_every_mode(repo: Repository) -> None:
     data = b"some content" * 1000
     whole = objects.archive_head(REGULAR, len(data)) + content.deflate(data, 3)
     checksum = objects.file_checksum(REGULAR, data)
@@ -89,7 +89,7 @@ def test_archived_objects_are_taken_in_every_mode(repo: Repo) -> None:
         (lambda whole: b"", IntegrityError),
     ],
 )
-def test_damaged_archived_objects(repo: Repo, change: object, error: type[Exception]) -> None:
+def test_damaged_archived_objects(repo: Repository, change: object, error: type[Exception]) -> None:
     assert callable(change)
     data = b"some content" * 100
     whole = objects.archive_head(REGULAR, len(data)) + content.deflate(data, 3)
@@ -100,20 +100,20 @@ def test_damaged_archived_objects(repo: Repo, change: object, error: type[Except
     assert repo.list_objects() == []
 
 
-def test_inflating_more_than_declared_is_stopped(archive: Repo) -> None:
+def test_inflating_more_than_declared_is_stopped(archive: Repository) -> None:
     bomb = objects.archive_head(REGULAR, 10) + content.deflate(bytes(50_000_000), 3)
     with pytest.raises(IntegrityError, match="size"):
         archive.write_object(ObjectType.FILE, bomb, None)
 
 
-def test_wrong_name(repo: Repo) -> None:
+def test_wrong_name(repo: Repository) -> None:
     with pytest.raises(IntegrityError, match="expected"), repo.transaction() as transaction:
         transaction.write_metadata(ObjectType.DIRMETA, objects.serialize_dirmeta(DirMeta()), Checksum("0" * 64))
     with pytest.raises(IntegrityError), repo.transaction() as transaction:
         transaction.write_file(REGULAR, b"x", Checksum("0" * 64))
 
 
-def test_nothing_stays_of_a_failed_transaction(repo: Repo) -> None:
+def test_nothing_stays_of_a_failed_transaction(repo: Repository) -> None:
     def fail() -> None:
         with repo.transaction() as transaction:
             transaction.write_file(REGULAR, b"x")
@@ -127,8 +127,8 @@ def test_nothing_stays_of_a_failed_transaction(repo: Repo) -> None:
     assert os.listdir(repo.path / "tmp") == ["cache"]
 
 
-def test_objects_are_seen_by_others_only_at_the_end(repo: Repo) -> None:
-    other = Repo.open(repo.path)
+def test_objects_are_seen_by_others_only_at_the_end(repo: Repository) -> None:
+    other = Repository.open(repo.path)
     with repo.transaction() as transaction:
         checksum = transaction.write_file(REGULAR, b"x")
         assert repo.has(ObjectType.FILE, checksum)
@@ -138,7 +138,7 @@ def test_objects_are_seen_by_others_only_at_the_end(repo: Repo) -> None:
     assert os.listdir(repo.path / "tmp") == ["cache"]
 
 
-def test_transactions_nest(repo: Repo) -> None:
+def test_transactions_nest(repo: Repository) -> None:
     with repo.transaction() as outer:
         with repo.transaction() as inner:
             assert inner is outer
@@ -147,7 +147,7 @@ def test_transactions_nest(repo: Repo) -> None:
     assert repo.refs() == {Ref("a"): Checksum("0" * 64)}
 
 
-def test_threads_have_their_own_transactions(repo: Repo) -> None:
+def test_threads_have_their_own_transactions(repo: Repository) -> None:
     errors: list[BaseException] = []
 
     def work(number: int) -> None:
@@ -167,7 +167,7 @@ def test_threads_have_their_own_transactions(repo: Repo) -> None:
         assert read_path(repo, repo.resolve(f"t{number}"), "a", max_bytes=10) == b"%d 4" % number
 
 
-def test_order_of_a_commit(repo: Repo) -> None:
+def test_order_of_a_commit(repo: Repository) -> None:
     seen: list[str] = []
     trace.observe(seen.append)
     try:
@@ -185,7 +185,7 @@ def test_order_of_a_commit(repo: Repo) -> None:
     ]
 
 
-def test_a_left_staging_folder_is_taken_over_without_its_commits(repo: Repo) -> None:
+def test_a_left_staging_folder_is_taken_over_without_its_commits(repo: Repository) -> None:
     class Killed(BaseException):
         pass
 
@@ -215,18 +215,18 @@ def test_a_left_staging_folder_is_taken_over_without_its_commits(repo: Repo) -> 
     assert repo.commits() == []
 
 
-def test_prune_waits_for_transactions(repo: Repo) -> None:
+def test_prune_waits_for_transactions(repo: Repository) -> None:
     repo.config.set("core", "lock-timeout-secs", "0")
     repo.save_config()
     with repo.transaction():
-        with pytest.raises(Locked), Repo.open(repo.path).lock(shared=False):
+        with pytest.raises(Locked), Repository.open(repo.path).lock(shared=False):
             pass
     with repo.lock(shared=False):
-        with pytest.raises(Locked), Repo.open(repo.path).transaction():
+        with pytest.raises(Locked), Repository.open(repo.path).transaction():
             pass
 
 
-def test_resolve(repo: Repo) -> None:
+def test_resolve(repo: Repository) -> None:
     first = commit_files(repo, {"a": b"1"}, ref="os/main")
     second = commit_files(repo, {"a": b"2"}, ref="os/main", parent=first)
     repo.set_ref(Ref("origin:os/far"), first)
@@ -253,12 +253,12 @@ def test_resolve(repo: Repo) -> None:
 @pytest.mark.parametrize(
     "ref", ["", "/a", "a/", "a//b", "../a", "a/../b", ".a", "-a", "a b", "a:b:c", "a\n", "ü", ":a"]
 )
-def test_bad_refs(user_repo: Repo, ref: str) -> None:
+def test_bad_refs(user_repo: Repository, ref: str) -> None:
     with pytest.raises(InvalidInput):
         user_repo.set_ref(Ref(ref), Checksum("0" * 64))
 
 
-def test_refs_in_the_way_of_each_other(user_repo: Repo) -> None:
+def test_refs_in_the_way_of_each_other(user_repo: Repository) -> None:
     user_repo.set_ref(Ref("a/b"), Checksum("0" * 64))
     with pytest.raises(Conflict):
         user_repo.set_ref(Ref("a"), Checksum("0" * 64))
@@ -266,7 +266,7 @@ def test_refs_in_the_way_of_each_other(user_repo: Repo) -> None:
         user_repo.set_ref(Ref("a/b/c"), Checksum("0" * 64))
 
 
-def test_a_damaged_ref(user_repo: Repo) -> None:
+def test_a_damaged_ref(user_repo: Repository) -> None:
     (user_repo.path / "refs/heads/bad").write_text("")
     with pytest.raises(InvalidInput, match="empty ref"):
         user_repo.resolve("bad")
@@ -275,7 +275,7 @@ def test_a_damaged_ref(user_repo: Repo) -> None:
         user_repo.refs()
 
 
-def test_detached_metadata(repo: Repo) -> None:
+def test_detached_metadata(repo: Repository) -> None:
     commit = commit_files(repo, {"a": b"1"})
     assert repo.read_detached(commit) == {}
     repo.write_detached(commit, {"ostree.sign.ed25519": [b"x" * 64]})
@@ -286,7 +286,7 @@ def test_detached_metadata(repo: Repo) -> None:
     assert repo.read_detached(commit) == {}
 
 
-def test_walk_and_lookup(repo: Repo) -> None:
+def test_walk_and_lookup(repo: Repository) -> None:
     commit = commit_files(repo, {"etc/hostname": b"box", "b": b"2", "etc/a/b/c": b"3"})
     assert [path for path, _ in walk(repo, commit)] == ["", "b", "etc", "etc/hostname", "etc/a", "etc/a/b", "etc/a/b/c"]
     assert read_path(repo, commit, "/etc/hostname", max_bytes=3) == b"box"
@@ -308,28 +308,28 @@ def test_walk_and_lookup(repo: Repo) -> None:
     assert list(gaps(repo, commit)) == [objects.object_name(ObjectType.FILE, lost, repo.mode)]
 
 
-def test_the_same_inputs_give_the_same_commit(user_repo: Repo, archive: Repo) -> None:
+def test_the_same_inputs_give_the_same_commit(user_repo: Repository, archive: Repository) -> None:
     files = {"a": b"1", "b/c": b"2"}
     assert commit_files(user_repo, files) == commit_files(archive, files)
 
 
 def test_opening(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no repository"):
-        Repo.open(tmp_path)
-    repo = Repo.init(tmp_path / "r", Mode.ARCHIVE)
-    assert Repo.init(tmp_path / "r", Mode.ARCHIVE).mode is Mode.ARCHIVE
+        Repository.open(tmp_path)
+    repo = Repository.init(tmp_path / "r", Mode.ARCHIVE)
+    assert Repository.init(tmp_path / "r", Mode.ARCHIVE).mode is Mode.ARCHIVE
     with pytest.raises(Conflict):
-        Repo.init(tmp_path / "r", Mode.BARE)
+        Repository.init(tmp_path / "r", Mode.BARE)
     assert (repo.path / "config").read_text() == "[core]\nrepo_version=1\nmode=archive-z2\n"
     (repo.path / "config").write_text("[core]\nrepo_version=2\nmode=bare\n")
     with pytest.raises(Unsupported, match="version"):
-        Repo.open(repo.path)
+        Repository.open(repo.path)
     (repo.path / "config").write_text("[core]\nrepo_version=1\nmode=bare-split-xattrs\n")
     with pytest.raises(Unsupported, match="bare-split-xattrs"):
-        Repo.open(repo.path)
+        Repository.open(repo.path)
 
 
-def test_free_space_is_left_alone(user_repo: Repo) -> None:
+def test_free_space_is_left_alone(user_repo: Repository) -> None:
     user_repo.config.set("core", "min-free-space-size", "1000000TB")
     user_repo.save_config()
     with pytest.raises(NoSpace, match="less free space"):
@@ -337,7 +337,7 @@ def test_free_space_is_left_alone(user_repo: Repo) -> None:
     assert user_repo.list_objects() == []
 
 
-def test_partial_marks(user_repo: Repo) -> None:
+def test_partial_marks(user_repo: Repository) -> None:
     commit = commit_files(user_repo, {"a": b"1"})
     assert not user_repo.is_partial(commit)
     user_repo.mark_partial(commit)

@@ -9,7 +9,7 @@
     tmp/                        see transaction.py and parts.py
     extensions/, .lock          OSTree's
 
-A ``Repo`` may be used by several threads; each thread has its own transaction.
+A ``Repository`` may be used by several threads; each thread has its own transaction.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _LOCK_TIMEOUT_S = 300
 MAX_PARENT_STEPS = 10_000
 
 
-class Repo:
-    """A repository on disk; made by ``Repo.init`` and ``Repo.open``."""
+class Repository:
+    """A repository on disk; made by ``Repository.init`` and ``Repository.open``."""
 
     def __init__(self, path: Path, config: Config) -> None:
         self.path = path
@@ -76,7 +76,7 @@ class Repo:
     # --- making and opening
 
     @classmethod
-    def init(cls, path: Path, mode: Mode = Mode.BARE, *, collection_id: str = "") -> Repo:
+    def init(cls, path: Path, mode: Mode = Mode.BARE, *, collection_id: str = "") -> Repository:
         """Makes a repository, or opens it when it is there already and has this mode.
 
         Raises:
@@ -104,7 +104,7 @@ class Repo:
         return cls(path, config)
 
     @classmethod
-    def open(cls, path: Path) -> Repo:
+    def open(cls, path: Path) -> Repository:
         """Opens a repository.
 
         Raises:
