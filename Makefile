@@ -21,6 +21,8 @@ DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
 TEST_PACKAGES := busybox-static crun curl e2fsprogs erofs-utils faketime fish git hyperfine libseccomp2 openssl \
 	podman runc skopeo umoci user-mode-linux xz-utils zsh zstd
 
+OSTREE_TEST_PACKAGES := attr gnupg openssl ostree ostree-tests
+
 # $(call apt,LIST): installs what is missing of LIST.
 define apt
 @missing=$$(comm -23 <(printf '%s\n' $(1) | sort -u) \
@@ -60,6 +62,10 @@ test: $(BUILD) apt-test venv-test lint ## Everything that a change must pass (as
 .PHONY: test-deep
 test-deep: $(BUILD) apt-test venv-test ## The long suites: every crash point, fuzzing, full matrices
 	@$(PYTEST) -q tests -m deep
+
+.PHONY: test-ostree
+test-ostree: $(BUILD) apt-ostree venv-test ## Upstream's tests of ostree, with `wherry store` in its place
+	@$(BIN)/python -u tests/conformance/ostree/run.py $(if $(ORACLE),--oracle) $(FILES)
 
 .PHONY: unit
 unit: $(BUILD) venv-test ## Only the tests that need no root and no tools
@@ -103,9 +109,11 @@ clean: ## Remove what was built; keep the downloads
 $(BUILD):
 	@mkdir -p $(BUILD)/cache
 
-.PHONY: apt-demo apt-test
+.PHONY: apt-demo apt-test apt-ostree
 apt-demo:
 	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES))
+apt-ostree:
+	$(call apt,$(RUN_PACKAGES) $(OSTREE_TEST_PACKAGES))
 apt-test:
 	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES))
 

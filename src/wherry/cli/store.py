@@ -1,8 +1,13 @@
-"""``wherry store``: OSTree's words and options on a repository. Each command's module is imported when it is called."""
+"""``wherry store``: OSTree's words and options on a repository. Each command's module is imported when it is called.
+
+A script that was written for ``ostree`` runs when ``ostree`` is an alias of ``wherry store``: an error is one line
+``error: ...`` and the exit status 1 whatever it is, as ``ostree`` has it, not one of the exit codes of other commands.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from wherry.cli.context import settings
-from wherry.core.errors import UsageError
+from wherry.core.durable import map_os_error
+from wherry.core.errors import UsageError, WherryError
+from wherry.version import __version__
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
@@ -35,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pull-local": ("store_pull", "pull_local", "Copy commits from another repository."),
     "remote": ("store_pull", "remote", "Name the repositories to pull from."),
 }
+FEATURES = ("sign-ed25519",)
 _REPO_KEY = "wherry.store.repo"
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +64,26 @@ class StoreGroup(click.Group):
             raise TypeError(f"{module}.{attribute} is not a command")
         return found
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; tells an error in ostree's way."""
+        try:
+            return super().invoke(ctx)
+        except (WherryError, click.UsageError, OSError) as error:
+            if settings().debug or isinstance(error, BrokenPipeError):
+                raise
+            if isinstance(error, click.UsageError):
+                text = error.format_message()
+                if error.ctx is not None:
+                    print(error.ctx.get_usage(), file=sys.stderr)
+            else:
+                text = str(
+                    map_os_error(error, "the system says no", where=error.filename)
+                    if isinstance(error, OSError)
+                    else error
+                )
+            print(f"error: {text}", file=sys.stderr)
+            raise click.exceptions.Exit(1) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the table from its own lines of help."""
         with formatter.section("Commands"):
@@ -72,8 +100,21 @@ Examples:
 The real `ostree` reads and writes the same repositories."""
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Prints the version as ``ostree --version`` does: YAML, with the features that scripts look for."""
+    if not value or ctx.resilient_parsing:
+        return
+    print(f"wherry store:\n Version: '{__version__}'\n Features:")
+    for feature in FEATURES:
+        print(f"  - {feature}")
+    ctx.exit()
+
+
 @click.group(cls=StoreGroup, epilog=_EPILOG)
 @click.option("--repo", "repo_path", metavar="PATH", help="The repository; may stand behind the command's word too.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show version."
+)
 @click.pass_context
 def store(ctx: click.Context, repo_path: str | None) -> None:
     """The content-addressed repository (OSTree's format)."""

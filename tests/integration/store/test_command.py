@@ -40,37 +40,37 @@ def test_the_repository_is_found(user_repo: Repository, tmp_path: Path) -> None:
     ):
         assert (done.returncode, done.stdout) == (0, "main\n"), done.stderr
     done = wherry("refs", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == "wherry: no repository is named; give --repo=PATH, or set OSTREE_REPO\n"
+    assert done.returncode == 1
+    assert done.stderr == "error: no repository is named; give --repo=PATH, or set OSTREE_REPO\n"
 
 
 @pytest.mark.parametrize(
-    ("args", "status", "said"),
+    ("args", "said"),
     [
-        ("refs --repo=/none", 3, "no repository"),
-        ("ls --repo=R nothing", 3, "no such ref or commit: nothing"),
-        ("ls --repo=R main /none", 3, "no such file in the commit: /none"),
-        ("cat --repo=R main /", 5, "a directory"),
-        ("commit --repo=R /none", 2, "no branch"),
-        ("commit --repo=R -b main /none", 1, "cannot read the directory"),
-        ("commit --repo=R -b ../x /etc/apt", 5, "not a ref name"),
-        ("commit --repo=R -b x --timestamp=soon /etc/apt", 2, "no time"),
-        ("commit --repo=R -b x --tree=tar=x", 2, "wherry image import"),
-        ("checkout --repo=R main R", 4, "there already"),
-        ("refs --repo=R --create=main main", 4, "already"),
-        ("pull --repo=R nowhere main", 3, "no such remote"),
-        ("pull --repo=R --url=ftp://host/ o main", 11, "cannot pull over ftp"),
-        ("pull --repo=R --url=http://127.0.0.1:9/ o main", 7, "GPG"),
-        ("remote add --repo=R a/b http://x/", 5, "not a ref name"),
-        ("remote delete --repo=R nowhere", 3, "no such remote"),
-        ("show --repo=R --print-metadata-key=x main", 3, "no such metadata key"),
-        ("summary --repo=R --view", 3, "no summary"),
+        ("refs --repo=/none", "no repository"),
+        ("ls --repo=R nothing", "no such ref or commit: nothing"),
+        ("ls --repo=R main /none", "no such file in the commit: /none"),
+        ("cat --repo=R main /", "a directory"),
+        ("commit --repo=R /none", "no branch"),
+        ("commit --repo=R -b main /none", "cannot read the directory"),
+        ("commit --repo=R -b ../x /etc/apt", "not a ref name"),
+        ("commit --repo=R -b x --timestamp=soon /etc/apt", "no time"),
+        ("commit --repo=R -b x --tree=tar=x", "wherry image import"),
+        ("checkout --repo=R main R", "there already"),
+        ("refs --repo=R --create=main main", "already"),
+        ("pull --repo=R nowhere main", "no such remote"),
+        ("pull --repo=R --url=ftp://host/ o main", "cannot pull over ftp"),
+        ("pull --repo=R --url=http://127.0.0.1:9/ o main", "GPG"),
+        ("remote add --repo=R a/b http://x/", "not a ref name"),
+        ("remote delete --repo=R nowhere", "no such remote"),
+        ("show --repo=R --print-metadata-key=x main", "no such metadata key"),
+        ("summary --repo=R --view", "no summary"),
     ],
 )
-def test_errors(user_repo: Repository, args: str, status: int, said: str) -> None:
+def test_errors(user_repo: Repository, args: str, said: str) -> None:
     commit_files(user_repo, {"a": b"1"})
     done = wherry(*args.replace("R", str(user_repo.path)).split())
-    assert done.returncode == status, done.stderr
+    assert done.returncode == 1, done.stderr  # as with ostree, whatever the error
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
@@ -157,7 +157,7 @@ def test_signatures(signed: Signed, user_repo: Repository, tmp_path: Path) -> No
     assert wherry("remote", "add", at, f"--sign-verify=ed25519=file:{tmp_path}/keys", "f", url).returncode == 0
     assert wherry("remote", "add", at, "g", url).returncode == 0
     done = wherry("pull", at, "o", "main")
-    assert done.returncode == 7
+    assert done.returncode == 1
     assert "no good signature" in done.stderr
     assert user_repo.list_objects() == []
     signed.sign(signed.repo.resolve("main"))
@@ -167,9 +167,9 @@ def test_signatures(signed: Signed, user_repo: Repository, tmp_path: Path) -> No
         assert user_repo.resolve(f"{name}:main") == signed.repo.resolve("main")
     other = base64.b64encode(Ed25519PrivateKey.generate().public_key().public_bytes_raw()).decode()
     assert wherry("remote", "add", at, "--force", f"--sign-verify=ed25519=inline:{other}", "o", url).returncode == 0
-    assert wherry("pull", at, "o", "main").returncode == 7
+    assert wherry("pull", at, "o", "main").returncode == 1
     done = wherry("pull", at, "g", "main")
-    assert (done.returncode, "GPG" in done.stderr) == (7, True)
+    assert (done.returncode, "GPG" in done.stderr) == (1, True)
 
 
 def test_a_commit_for_another_ref_is_refused(signed: Signed, user_repo: Repository) -> None:
@@ -177,7 +177,7 @@ def test_a_commit_for_another_ref_is_refused(signed: Signed, user_repo: Reposito
     signed.repo.set_ref("stolen", signed.repo.resolve("main"))  # type: ignore[arg-type]
     wherry("remote", "add", at, "--no-gpg-verify", "o", f"{signed.server.url}/repo")
     done = wherry("pull", at, "o", "stolen")
-    assert done.returncode == 7
+    assert done.returncode == 1
     assert "made for other refs: main" in done.stderr
     assert user_repo.refs() == {}
     assert wherry("pull", at, "--disable-verify-bindings", "o", "stolen").returncode == 0
