@@ -1,9 +1,9 @@
 """Runs the tests that upstream packages for ``ostree`` with ``wherry store`` in its place.
 
 Debian's ``ostree-tests`` puts them below ``/usr/libexec/installed-tests/libostree``; each calls a bare ``ostree`` from
-PATH, in an empty directory of its own. A file counts as passed when it ends with 0 and skips nothing. ``known.toml`` beside this file
-says of every file that does not pass why that is so; an entry for a file that passes is an error too, as the table is
-what the documentation tells.
+PATH, in an empty directory of its own. A file counts as passed when it ends with 0 and skips nothing. ``known.toml``
+beside this file says of every file that does not pass why that is so; an entry for a file that passes is an error too,
+as the table is what the documentation tells.
 
 Usage: run.py [--oracle] [--jobs N] [--keep DIR] [FILE ...]        --oracle runs the real ostree instead
 """
@@ -30,6 +30,7 @@ OUTSIDE = re.compile(
 )
 """Of ``ostree admin``, or of other programs than ``ostree``: not what the store is for."""
 _KNOWN = Path(__file__).with_name("known.toml")
+_SKIP = re.compile(r"# *skip", re.IGNORECASE)
 _RESULT = re.compile(r"(not ok|ok)\b(.*)")
 
 
@@ -89,12 +90,12 @@ def run_file(name: str, work: Path, path: str) -> Outcome:
     results = [match for match in map(_RESULT.match, text.splitlines()) if match]
     if any(match[1] == "not ok" for match in results):
         status = status or 1
-    skipped = tuple(match[2].strip() for match in results if "# skip" in match[2].lower())
-    skipped += tuple(line for line in text.splitlines() if re.match(r"1\.\.0 # skip", line, re.IGNORECASE))
+    skipped = tuple(match[2].strip() for match in results if _SKIP.search(match[2]))
+    skipped += tuple(line for line in text.splitlines() if re.match(r"1\.\.0 *# *skip", line, re.IGNORECASE))
     return Outcome(
         name=name,
         status=status,
-        passed=sum(match[1] == "ok" for match in results) - sum("# skip" in match[2].lower() for match in results),
+        passed=sum(match[1] == "ok" for match in results) - sum(bool(_SKIP.search(match[2])) for match in results),
         skipped=skipped,
         seconds=time.monotonic() - began,
         tail="\n".join(text.splitlines()[-12:]),
