@@ -32,7 +32,6 @@ from wherry.image import catalog
 from wherry.image.blobs import ArchiveBlobs, DirectoryBlobs
 from wherry.image.catalog import ImageRecord
 from wherry.image.changes import apply_changes
-from wherry.image.compression import HashingReader, decompressed
 from wherry.image.config import EPOCH, ImageConfig, make_config, parse_config
 from wherry.image.dockersave import is_docker_archive, read_docker_archive
 from wherry.image.layers import Flattener
@@ -41,9 +40,10 @@ from wherry.image.packed import LayerBlob, PackedImage
 from wherry.image.platforms import ELF_HEAD_BYTES, TELLING_FILES, Platform, architecture_of
 from wherry.image.recognise import recognise
 from wherry.image.reference import Reference
-from wherry.image.tar import DEFAULT_LIMITS, Limits, TarReader
 from wherry.store.commit import Modifier, commit_tree, write_directory
+from wherry.store.compression import HashingReader, decompressed
 from wherry.store.repository import Repository
+from wherry.store.tar import DEFAULT_LIMITS, Limits, TarReader
 from wherry.store.tree import TreeBuilder
 
 

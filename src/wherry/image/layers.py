@@ -17,9 +17,9 @@ from typing import BinaryIO, cast
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
-from wherry.image.tar import EntryType, TarEntry, TarReader
 from wherry.store.objects import DirMeta, FileHeader, Xattrs
 from wherry.store.repository import Repository
+from wherry.store.tar import EntryType, TarEntry, TarReader
 from wherry.store.tree import TreeBuilder
 
 MAX_LINK_FOLLOWS = 40

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.image.blobs import DirectoryBlobs
-from wherry.image.compression import decompressed
 from wherry.image.layout import is_layout
-from wherry.image.tar import EntryType, Limits, TarReader
+from wherry.store.compression import decompressed
+from wherry.store.tar import EntryType, Limits, TarReader
 
 KINDS = ("oci", "oci-archive", "docker-archive", "dir", "tar")
 

@@ -22,8 +22,8 @@ from tests.unit.image.makers import (
 
 from wherry.core.errors import WherryError
 from wherry.image.layers import Flattener
-from wherry.image.tar import TarReader
 from wherry.store.commit import commit_tree
+from wherry.store.tar import TarReader
 from wherry.store.tree import TreeBuilder
 
 ROOT = {"": "755 0:0 dir"}

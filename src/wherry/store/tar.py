@@ -1,7 +1,7 @@
 """Tar archives, read front to back: ustar, pax with extended attributes, GNU's long names and large numbers.
 
 Written for archives from strangers: every length is bounded before it is read, nothing is guessed, and a name is
-handed on as it stands (what it may not be is for ``layers.py`` to say). Refused: sparse files, archives of several
+handed on as it stands (what it may not be is for the caller to say). Refused: sparse files, archives of several
 volumes, entries of unknown types, names that are not UTF-8.
 
 Source: POSIX.1-2024, pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual, "Basic Tar
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wherry.core.errors import IntegrityError, InvalidInput, Unsupported
-from wherry.image.compression import PIECE_BYTES, Readable
+from wherry.store.compression import PIECE_BYTES, Readable
 
 MAX_ENTRIES = 2_000_000
 MAX_PATH_BYTES = 4096
