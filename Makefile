@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What the product needs at run time, what the demo shows with, what the tests compare with.
 RUN_PACKAGES := python3-venv ca-certificates nftables iproute2
 DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
-TEST_PACKAGES := busybox-static crun curl e2fsprogs erofs-utils faketime fish git hyperfine libseccomp2 openssl \
+TEST_PACKAGES := busybox-static crun curl e2fsprogs erofs-utils faketime fish git hyperfine libseccomp2 nginx-light openssl \
 	podman runc skopeo umoci user-mode-linux xz-utils zsh zstd
 
 OSTREE_TEST_PACKAGES := attr gnupg openssl ostree ostree-tests
