@@ -1,5 +1,7 @@
 """The entry point: finds the command, imports only what it needs, and maps every error to an exit code.
 
+Called by the name ``ostree`` (a symbolic link is enough) it is ``wherry store``, for scripts that were written for it.
+
 Budget: ``wherry --version`` imports nothing beyond the interpreter; ``wherry --help`` imports click alone. The
 table below is therefore the only list of commands; each module is imported when its command is called.
 """
@@ -9,10 +11,15 @@ from __future__ import annotations
 import sys
 
 PROGRAM = "wherry"
+STORE_ALIAS = "ostree"
 
 
 def main() -> None:
     """Runs the command line of this process and exits with its status."""
+    if sys.argv[0].rpartition("/")[2] == STORE_ALIAS:
+        from wherry.cli.root import run
+
+        sys.exit(run([STORE_ALIAS, *sys.argv[1:]], program=""))
     if sys.argv[1:] in (["--version"], ["-V"]):
         from wherry.version import __version__
 

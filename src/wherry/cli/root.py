@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wherry.cli.context import Settings, arm_trace_points
-from wherry.cli.main import PROGRAM
+from wherry.cli.main import PROGRAM, STORE_ALIAS
 from wherry.core.durable import map_os_error
 from wherry.core.errors import WherryError
 from wherry.version import __version__
@@ -82,6 +82,8 @@ class RootGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Imports and returns one command; None when there is no such word."""
+        if cmd_name == STORE_ALIAS and not ctx.info_name:
+            cmd_name = "store"
         for section in COMMANDS.values():
             if cmd_name in section:
                 module, attribute, _ = section[cmd_name]
@@ -96,7 +98,8 @@ class RootGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Finds the command of `args`, with a guess in the error when there is none."""
         try:
-            return super().resolve_command(ctx, args)
+            name, command, rest = super().resolve_command(ctx, args)
+            return args[0] if name and not ctx.info_name else name, command, rest
         except click.UsageError as error:
             from difflib import get_close_matches
 
@@ -150,14 +153,15 @@ def cli(ctx: click.Context, debug: bool, quiet: bool, root: str, run_root: str) 
     ctx.obj = Settings.make(root=root, run_root=run_root, debug=debug, quiet=quiet)
 
 
-def run(args: list[str]) -> int:
+def run(args: list[str], *, program: str = PROGRAM) -> int:
     """Runs one command line and returns its exit status; prints the error when there is one.
 
     Args:
         args: the words after the program's name.
+        program: the name that usage and help show; "" when the first word is the program's name.
     """
     try:
-        return _run(args)
+        return _run(args, program)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -183,9 +187,9 @@ def run(args: list[str]) -> int:
         return known.exit_code
 
 
-def _run(args: list[str]) -> int:
+def _run(args: list[str], program: str) -> int:
     arm_trace_points(os.environ.get("WHERRY_TRACE", ""))
-    result: Any = cli.main(args=args, prog_name=PROGRAM, standalone_mode=False)
+    result: Any = cli.main(args=args, prog_name=program, standalone_mode=False)
     sys.stdout.flush()
     return result if isinstance(result, int) else 0
 

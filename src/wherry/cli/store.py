@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,30 +26,81 @@ if TYPE_CHECKING:
 
 # word: (module, attribute, one line of help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "init": ("store_write", "init", "Make a repository."),
-    "commit": ("store_write", "commit", "Commit a directory, or another commit's tree."),
-    "checkout": ("store_write", "checkout", "Lay a commit out as a directory."),
-    "ls": ("store_read", "ls", "List the files of a commit."),
     "cat": ("store_read", "cat", "Print files of a commit."),
-    "log": ("store_read", "log", "Show a commit and its parents."),
-    "show": ("store_read", "show", "Show one commit or object."),
-    "diff": ("store_read", "diff", "Compare commits and directories."),
-    "refs": ("store_refs", "refs", "List, make and delete refs."),
-    "rev-parse": ("store_refs", "rev_parse", "Print the commit that a revision names."),
+    "checkout": ("store_checkout", "checkout", "Lay a commit out as a directory."),
+    "commit": ("store_commit", "commit", "Commit directories, archives, other commits."),
+    "diff": ("store_diff", "diff", "Compare commits and directories."),
     "fsck": ("store_care", "fsck", "Check every object."),
+    "init": ("store_write", "init", "Make a repository."),
+    "log": ("store_show", "log", "Show a commit and its parents."),
+    "ls": ("store_read", "ls", "List the files of a commit."),
     "prune": ("store_care", "prune", "Remove what nothing needs any more."),
-    "summary": ("store_care", "summary", "Write or show the summary that a remote reads."),
     "pull": ("store_pull", "pull", "Fetch commits from a remote over HTTP."),
     "pull-local": ("store_pull", "pull_local", "Copy commits from another repository."),
+    "refs": ("store_refs", "refs", "List, make and delete refs."),
     "remote": ("store_pull", "remote", "Name the repositories to pull from."),
+    "reset": ("store_write", "reset", "Move a ref to another commit."),
+    "rev-parse": ("store_refs", "rev_parse", "Print the commit that a revision names."),
+    "show": ("store_show", "show", "Show one commit or object."),
+    "summary": ("store_care", "summary", "Write or show what a remote reads first."),
 }
+"""Help is one short line each: scripts read the words from ``--help``, one to a line."""
 FEATURES = ("sign-ed25519",)
 _REPO_KEY = "wherry.store.repo"
+_EXTENSIONS_DIR = "/usr/lib/ostree"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class StoreGroup(click.Group):
+class SubcommandGroup(click.Group):
+    """A group with ostree's words: ``Builtin "remote" Commands:``, and its errors for none and an unknown one.
+
+    Give it to ``click.group(cls=SubcommandGroup)`` for the groups below ``wherry store``.
+    """
+
+    def __init__(self, name: str | None = None, **attributes: Any) -> None:
+        super().__init__(name, **{"no_args_is_help": False, **attributes})
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the subcommand; without one the help goes to standard error."""
+        if not _has_command(ctx):
+            print(ctx.get_help(), file=sys.stderr)
+            raise UsageError(f"No {self._kind(ctx)} specified")
+        return super().invoke(ctx)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command of `args`."""
+        if self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
+            self.unknown(ctx, args)
+        return super().resolve_command(ctx, args)
+
+    def unknown(self, ctx: click.Context, args: list[str]) -> None:
+        """Called for a word that is no command."""
+        from difflib import get_close_matches
+
+        near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+        print(ctx.get_help(), file=sys.stderr)
+        raise UsageError(f"Unknown {self._kind(ctx)} '{args[0]}'", hint=f"did you mean {near[0]}?" if near else "")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the table of commands."""
+        with formatter.section(f'Builtin "{ctx.info_name}" Commands'):
+            formatter.write_dl(
+                [(word, command.get_short_help_str()) for word, command in sorted(self.commands.items())]
+            )
+
+    def _kind(self, ctx: click.Context) -> str:
+        return f'"{ctx.info_name}" subcommand'
+
+
+class StoreGroup(SubcommandGroup):
     """Finds its commands in the table above."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> click.Context:
+        """Parses the options before the command's word; tells an error in ostree's way."""
+        with _telling():
+            return super().make_context(info_name, args, parent, **extra)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns every word, in the table's order."""
@@ -66,28 +118,51 @@ class StoreGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; tells an error in ostree's way."""
-        try:
+        with _telling():
             return super().invoke(ctx)
-        except (WherryError, click.UsageError, OSError) as error:
-            if settings().debug or isinstance(error, BrokenPipeError):
-                raise
-            if isinstance(error, click.UsageError):
-                text = error.format_message()
-                if error.ctx is not None:
-                    print(error.ctx.get_usage(), file=sys.stderr)
-            else:
-                text = str(
-                    map_os_error(error, "the system says no", where=error.filename)
-                    if isinstance(error, OSError)
-                    else error
-                )
-            print(f"error: {text}", file=sys.stderr)
-            raise click.exceptions.Exit(1) from None
+
+    def unknown(self, ctx: click.Context, args: list[str]) -> None:
+        """Becomes the program ``ostree-WORD`` when there is one, as ostree does."""
+        import shutil
+
+        program = shutil.which(f"ostree-{args[0]}", path=f"{_EXTENSIONS_DIR}:{os.environ.get('PATH', os.defpath)}")
+        if program is not None and "/" not in args[0]:
+            sys.stdout.flush()
+            os.execv(program, [f"ostree-{args[0]}", *args[1:]])  # noqa: S606 in place of this program
+        super().unknown(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the table from its own lines of help."""
-        with formatter.section("Commands"):
+        with formatter.section("Builtin Commands"):
             formatter.write_dl([(word, text) for word, (_, _, text) in COMMANDS.items()])
+
+    def _kind(self, ctx: click.Context) -> str:
+        return "command"
+
+
+def _has_command(ctx: click.Context) -> bool:
+    return bool(ctx._protected_args or ctx.args)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Prints an error as one line ``error: ...`` and makes it the exit status 1."""
+    try:
+        yield
+    except (WherryError, click.UsageError, OSError) as error:
+        if isinstance(error, BrokenPipeError) or settings().debug:
+            raise
+        if isinstance(error, click.UsageError):
+            text = error.format_message()
+            if error.ctx is not None:
+                print(error.ctx.get_usage(), file=sys.stderr)
+        else:
+            text = str(
+                map_os_error(error, "the system says no", where=error.filename) if isinstance(error, OSError) else error
+            )
+        sys.stdout.flush()
+        print(f"error: {text}", file=sys.stderr)
+        raise click.exceptions.Exit(1) from None
 
 
 _EPILOG = """\b
@@ -110,11 +185,29 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     ctx.exit()
 
 
+def _be_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Has every trace point that is reached printed."""
+    if value and not ctx.resilient_parsing:
+        from wherry.core import trace
+
+        trace.observe(lambda point: print(f"# {point}", file=sys.stderr))
+
+
+def common_options(function: F) -> F:
+    """Adds what every command of ostree takes: ``--verbose`` (``-v`` unless the command has one) and ``--version``."""
+    taken = {name for param in getattr(function, "__click_params__", ()) for name in param.opts}
+    names = ["--verbose"] if "-v" in taken else ["-v", "--verbose"]
+    function = click.option(
+        *names, is_flag=True, expose_value=False, callback=_be_verbose, help="Print what is being done."
+    )(function)
+    return click.option(
+        "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show version."
+    )(function)
+
+
 @click.group(cls=StoreGroup, epilog=_EPILOG)
 @click.option("--repo", "repo_path", metavar="PATH", help="The repository; may stand behind the command's word too.")
-@click.option(
-    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show version."
-)
+@common_options
 @click.pass_context
 def store(ctx: click.Context, repo_path: str | None) -> None:
     """The content-addressed repository (OSTree's format)."""
@@ -122,7 +215,8 @@ def store(ctx: click.Context, repo_path: str | None) -> None:
 
 
 def repo_option(function: F) -> F:
-    """Adds ``--repo`` to a command."""
+    """Adds ``--repo`` to a command, and what all commands take."""
+    function = common_options(function)
     return click.option(
         "--repo",
         "repo_path",
@@ -173,16 +267,36 @@ def split_pair(text: str, option: str) -> tuple[str, str]:
 
 
 def parse_time(text: str, option: str) -> int:
-    """Returns seconds since 1970 for ``@SECONDS`` or ISO 8601 (local time when it names no zone).
+    """Returns seconds since 1970 for a time as ``date`` and ``ostree`` take it (see ``cli/times.py``).
 
     Raises:
-        UsageError: it is neither.
+        UsageError: it is none.
     """
-    from datetime import datetime
+    from wherry.cli.times import parse
 
-    try:
-        if text.startswith("@"):
-            return int(text[1:])
-        return int(datetime.fromisoformat(text).timestamp())
-    except (ValueError, OverflowError):
-        raise UsageError(f"{option} is no time: {text!r}", hint="write @SECONDS or 2025-01-31T12:00:00Z") from None
+    return parse(text, option)
+
+
+def refuse(option: str, reason: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Returns the callback of an option of ostree's that is not there, so that it is an error that says why."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+        if value not in (None, False, ()):
+            raise UsageError(f"{option} is not supported: {reason}")
+
+    return callback
+
+
+NO_GPG = "Wherry has no GPG; sign with Ed25519 (--sign)"
+NO_SELINUX = "Wherry does not compute SELinux labels; label the tree before it is committed"
+
+
+def refused_option(*names: str, reason: str, **attributes: Any) -> Callable[[F], F]:
+    """Adds an option that is always refused, with `reason`; it is shown in the help."""
+    return click.option(
+        *names,
+        expose_value=False,
+        callback=refuse(names[-1], reason),
+        help=f"Refused: {reason}.",
+        **attributes,
+    )

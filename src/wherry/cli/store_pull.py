@@ -16,7 +16,7 @@ import click
 
 from wherry.cli.context import settings
 from wherry.cli.output import print_json
-from wherry.cli.store import open_repo, repo_option, split_pair
+from wherry.cli.store import SubcommandGroup, open_repo, repo_option, split_pair
 from wherry.core.errors import Conflict, InvalidInput, NotFound, TrustError, Unsupported, UsageError
 
 if TYPE_CHECKING:
@@ -217,10 +217,11 @@ def pull_local(
 
 
 @click.group(
+    cls=SubcommandGroup,
     epilog="""\b
 Examples:
   wherry store remote add --repo=repo --no-gpg-verify origin https://example.com/repo
-  wherry store remote list --repo=repo -u"""
+  wherry store remote list --repo=repo -u""",
 )
 def remote() -> None:
     """Name the repositories to pull from."""

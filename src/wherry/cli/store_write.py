@@ -1,23 +1,16 @@
-"""``wherry store init``, ``commit`` and ``checkout``."""
+"""``wherry store init`` and ``reset``."""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from wherry.cli.context import settings
-from wherry.cli.store import open_repo, parse_time, repo_option, repo_place, split_pair
-from wherry.core.errors import NotFound, UsageError
+from wherry.cli.store import open_repo, repo_option, repo_place
+from wherry.core.errors import NotFound
 
 if TYPE_CHECKING:
-    from wherry.core.digest import Checksum
-    from wherry.store.commit import Modifier
-    from wherry.store.repository import Repository
+    pass
 
 _MODES = ("bare", "bare-user", "bare-user-only", "archive", "archive-z2")
 
@@ -40,241 +33,15 @@ def init(repo_path: str | None, mode: str, collection_id: str) -> None:
     )
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  wherry store commit --repo=repo -b os/main -s "first" rootfs/
-  wherry store commit --repo=repo -b os/main --tree=ref=os/base --tree=dir=overlay/
-  wherry store commit --repo=repo -b app --canonical-permissions --timestamp=@0 app/"""
-)
+@click.command(epilog="\b\nExample:\n  wherry store reset --repo=repo os/main os/main^")
 @repo_option
-@click.argument("path", required=False, type=click.Path(path_type=Path))
-@click.option("--parent", metavar="COMMIT", help='The commit before it, or "none"; else what the branch names.')
-@click.option("-s", "--subject", default="", help="One line.")
-@click.option("-m", "--body", default="", help="The rest.")
-@click.option("-F", "--body-file", type=click.Path(path_type=Path), help="A file with the rest.")
-@click.option("-b", "--branch", metavar="REF", help="The ref to move.")
-@click.option("--orphan", is_flag=True, help="Move no ref.")
-@click.option("--no-bindings", is_flag=True, help="Do not write into the commit which ref it is for.")
-@click.option("--bind-ref", multiple=True, metavar="REF", help="A further ref that the commit is for.")
-@click.option("--base", metavar="REV", help="Begin with this commit's tree, unchanged.")
-@click.option("--tree", "trees", multiple=True, metavar="dir=PATH|ref=REV", help="Lay this over what came before.")
-@click.option("--add-metadata-string", multiple=True, metavar="KEY=VALUE", help="Metadata of the commit.")
-@click.option("--keep-metadata", multiple=True, metavar="KEY", help="Metadata taken over from the parent.")
-@click.option("--add-detached-metadata-string", multiple=True, metavar="KEY=VALUE", help="Metadata beside the commit.")
-@click.option("--owner-uid", type=click.IntRange(0, 2**32 - 2), help="Owner of everything.")
-@click.option("--owner-gid", type=click.IntRange(0, 2**32 - 2), help="Group of everything.")
-@click.option("--canonical-permissions", is_flag=True, help="Owner 0:0, of the modes only 0755.")
-@click.option("--no-xattrs", is_flag=True, help="Leave extended attributes out.")
-@click.option("--statoverride", type=click.Path(path_type=Path), help="File of lines [=+]MODE PATH, MODE in decimal.")
-@click.option(
-    "--skip-list", type=click.Path(path_type=Path), help="File of paths to leave out, each with a slash first."
-)
-@click.option("--skip-if-unchanged", is_flag=True, help="Do nothing when the tree is the parent's.")
-@click.option("--table-output", is_flag=True, help="Print counts too.")
-@click.option("--timestamp", metavar="TIME", help="@SECONDS or ISO 8601; else $SOURCE_DATE_EPOCH, else now.")
-def commit(repo_path: str | None, path: Path | None, **options: Any) -> None:
-    """Commit a directory (this folder when none is named), or trees laid over each other.
-
-    Prints the checksum of the commit.
-    """
-    repo = open_repo(repo_path)
-    if not options["branch"] and not options["orphan"]:
-        raise UsageError("no branch is named", hint="give -b BRANCH, or --orphan")
-    _Commit(repo, options).run(path)
-
-
-class _Commit:
-    """One call of ``wherry store commit``."""
-
-    def __init__(self, repo: Repository, options: dict[str, Any]) -> None:
-        self._repo = repo
-        self._options = options
-
-    def run(self, path: Path | None) -> None:
-        from wherry.core.digest import Ref
-        from wherry.store.commit import commit_tree
-
-        options, repo = self._options, self._repo
-        branch = None if options["orphan"] else Ref(options["branch"])
-        parent = self._parent()
-        body = Path(options["body_file"]).read_text() if options["body_file"] else options["body"]
-        with repo.transaction() as transaction:
-            tree, meta = self._write(path)
-            if options["skip_if_unchanged"] and parent is not None:
-                before = repo.load_commit(parent)
-                if (before.tree, before.meta) == (tree, meta):
-                    self._print(parent, 0, 0)
-                    return
-            checksum = commit_tree(
-                repo,
-                tree,
-                meta,
-                timestamp_s=self._time(),
-                subject=options["subject"],
-                body=body,
-                parent=parent,
-                metadata=self._metadata(parent),
-                ref=branch,
-                bind_ref=False,
-            )
-            detached = dict(split_pair(item, "--add-detached-metadata-string")
-                            for item in options["add_detached_metadata_string"])  # fmt: skip
-            if detached:
-                repo.write_detached(checksum, detached)
-        self._print(checksum, transaction.objects_written, transaction.bytes_written)
-
-    def _print(self, checksum: Checksum, written: int, size: int) -> None:
-        if self._options["table_output"]:
-            print(f"Commit: {checksum}\nObjects Written: {written}\nContent Bytes Written: {size}")
-        else:
-            print(checksum)
-
-    def _parent(self) -> Checksum | None:
-        from wherry.core.digest import Ref
-
-        named, branch = self._options["parent"], self._options["branch"]
-        if named == "none" or (not named and self._options["orphan"]):
-            return None
-        if named:
-            return self._repo.resolve(named)
-        return self._repo.refs().get(Ref(branch))
-
-    def _time(self) -> int:
-        if self._options["timestamp"]:
-            return parse_time(self._options["timestamp"], "--timestamp")
-        epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-        return parse_time(f"@{epoch}", "SOURCE_DATE_EPOCH") if epoch else int(time.time())
-
-    def _metadata(self, parent: Checksum | None) -> dict[str, Any]:
-        from wherry.store.variant import Variant
-
-        options = self._options
-        metadata: dict[str, Any] = {}
-        if options["keep_metadata"]:
-            if parent is None:
-                raise UsageError("--keep-metadata needs a parent")
-            old = self._repo.load_commit(parent).metadata
-            for key in options["keep_metadata"]:
-                if key not in old:
-                    raise NotFound(f"the parent has no metadata {key!r}", where=parent)
-                metadata[key] = old[key]
-        metadata |= dict(split_pair(item, "--add-metadata-string") for item in options["add_metadata_string"])
-        if not options["no_bindings"]:
-            bound = [*options["bind_ref"], *([options["branch"]] if options["branch"] else [])]
-            metadata["ostree.ref-binding"] = Variant("as", sorted(bound))
-        return metadata
-
-    def _write(self, path: Path | None) -> tuple[Checksum, Checksum]:
-        from wherry.store.commit import write_directory
-        from wherry.store.tree import TreeBuilder
-
-        options, repo = self._options, self._repo
-        trees = [_tree_argument(text) for text in options["trees"]]
-        if path is not None:
-            if trees:
-                raise UsageError("give a directory or --tree, not both")
-            trees = [("dir", str(path))]
-        modifier = self._modifier()
-        progress = settings().progress()
-        if not trees and not options["base"]:
-            trees = [("dir", ".")]
-        if len(trees) == 1 and trees[0][0] == "dir" and not options["base"]:
-            return write_directory(repo, Path(trees[0][1]), modifier, progress=progress)
-        builder = TreeBuilder(repo)
-        if options["base"]:
-            builder.overlay_commit(repo.resolve(options["base"]))
-        for kind, value in trees:
-            if kind == "ref":
-                builder.overlay_commit(repo.resolve(value))
-            else:
-                builder.overlay_tree(*write_directory(repo, Path(value), modifier, progress=progress))
-        return builder.write()
-
-    def _modifier(self) -> Modifier:
-        from wherry.store.commit import Modifier
-
-        options = self._options
-        return Modifier(
-            canonical_permissions=options["canonical_permissions"],
-            owner_uid=options["owner_uid"],
-            owner_gid=options["owner_gid"],
-            no_xattrs=options["no_xattrs"],
-            skip=_skip_list(options["skip_list"]),
-            statoverride=_statoverride(options["statoverride"]),
-        )
-
-
-def _tree_argument(text: str) -> tuple[str, str]:
-    kind, value = split_pair(text, "--tree")
-    if kind == "tar":
-        raise UsageError("--tree=tar= is not there", hint="import archives with `wherry image import`")
-    if kind not in ("dir", "ref"):
-        raise UsageError(f"--tree is neither dir=PATH nor ref=REV: {text!r}")
-    return kind, value
-
-
-def _skip_list(path: Path | None) -> Callable[[str], bool] | None:
-    if path is None:
-        return None
-    return frozenset(line for line in path.read_text().splitlines() if line).__contains__
-
-
-def _statoverride(path: Path | None) -> dict[str, tuple[bool, int]] | None:
-    if path is None:
-        return None
-    found = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        bits, space, name = line.partition(" ")
-        if not line or line.startswith("#"):
-            continue
-        if not space or not bits.lstrip("=+").isdigit():
-            raise UsageError(f"not MODE PATH: {line!r}", where=f"{path}:{number}")
-        found[name] = (bits.startswith("="), int(bits.lstrip("=+")))
-    return found
-
-
-@click.command(
-    epilog="""\b
-Examples:
-  wherry store checkout --repo=repo -U os/main rootfs
-  wherry store checkout --repo=repo --subpath=/etc os/main etc"""
-)
-@repo_option
-@click.argument("rev", metavar="COMMIT")
-@click.argument("destination", required=False, type=click.Path(path_type=Path))
-@click.option("-U", "--user-mode", is_flag=True, help="Do not set owners and attributes; needs no root.")
-@click.option("--subpath", default="/", metavar="PATH", help="Only this file or directory of the commit.")
-@click.option("--union", "union", flag_value="union", help="Keep directories, overwrite files.")
-@click.option("--union-add", "union", flag_value="union-add", help="Keep what is there, only add.")
-@click.option("--union-identical", "union", flag_value="union-identical", help="A file that is there must be the same.")
-@click.option("--allow-noent", is_flag=True, help="Do nothing when the subpath is not there.")
-@click.option("-H", "--require-hardlinks", is_flag=True, help="Fail where a file cannot be hard-linked.")
-@click.option("-C", "--force-copy", is_flag=True, help="Never hard-link.")
-@click.option("--fsync", type=click.BOOL, default=False, metavar="BOOL", help="Have it on the disk at the end.")
-def checkout(
-    repo_path: str | None, rev: str, destination: Path | None, union: str | None, allow_noent: bool, **options: Any
-) -> None:
-    """Lay a commit out as a directory, by hard links where owners and modes allow."""
-    from wherry.store.checkout import Union
-    from wherry.store.checkout import checkout as lay_out
-    from wherry.store.walk import lookup
+@click.argument("ref")
+@click.argument("commit", metavar="COMMIT")
+def reset(repo_path: str | None, ref: str, commit: str) -> None:
+    """Move a ref to another commit, whether or not that is one of its parents."""
+    from wherry.core.digest import Ref
 
     repo = open_repo(repo_path)
-    found = repo.resolve(rev)
-    if allow_noent:
-        try:
-            lookup(repo, found, options["subpath"])
-        except NotFound:
-            return
-    lay_out(
-        repo,
-        found,
-        destination or Path(found),
-        user_mode=options["user_mode"],
-        subpath=options["subpath"],
-        union=Union(union or "none"),
-        force_copy=options["force_copy"],
-        require_hardlinks=options["require_hardlinks"],
-        durable=options["fsync"],
-    )
+    if ref not in repo.refs():
+        raise NotFound(f"Invalid ref '{ref}'", where=repo.path, hint="`wherry store refs` lists the refs")
+    repo.set_ref(Ref(ref), repo.resolve(commit))

@@ -52,12 +52,9 @@ class Outcome:
 
 
 def stand_in(folder: Path) -> None:
-    """Makes a directory for PATH, with Wherry's store as ``ostree`` in it."""
+    """Makes a directory for PATH, with Wherry in it by the name ``ostree``, which makes it ``wherry store``."""
     folder.mkdir()
-    wherry = Path(sys.executable).with_name("wherry")
-    program = folder / "ostree"
-    program.write_text(f'#!/bin/sh\nexec {wherry} store "$@"\n')
-    program.chmod(0o755)
+    (folder / "ostree").symlink_to(Path(sys.executable).with_name("wherry"))
 
 
 def run_file(name: str, work: Path, path: str) -> Outcome:
