@@ -110,11 +110,11 @@ $(BUILD):
 	@mkdir -p $(BUILD)/cache
 
 .PHONY: apt-demo apt-test apt-ostree
-apt-demo:
+apt-demo: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES))
-apt-ostree:
+apt-ostree: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(OSTREE_TEST_PACKAGES))
-apt-test:
+apt-test: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES))
 
 .PHONY: venv-hub venv-test
