@@ -16,7 +16,7 @@ from wherry.core.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from wherry.core.digest import Checksum
-    from wherry.store.commit import Modifier
+    from wherry.store.modifier import Modifier
     from wherry.store.repository import Repository
 
 
@@ -172,7 +172,7 @@ class _Commit:
         return builder.write()
 
     def _modifier(self) -> Modifier:
-        from wherry.store.commit import Modifier
+        from wherry.store.modifier import Modifier
 
         options = self._options
         return Modifier(

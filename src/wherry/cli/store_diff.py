@@ -12,8 +12,8 @@ from wherry.cli.store import open_repo, repo_option
 from wherry.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from wherry.store.commit import Modifier
     from wherry.store.diff import Tree
+    from wherry.store.modifier import Modifier
     from wherry.store.repository import Repository
 
 
@@ -41,8 +41,8 @@ def diff(
 
     A directory is named with a slash first or with "./". Prints M, D or A and the path.
     """
-    from wherry.store.commit import Modifier
     from wherry.store.diff import Kind, diff_trees
+    from wherry.store.modifier import Modifier
 
     if len(revs) > 2:
         raise UsageError("give one or two commits or directories")

@@ -14,7 +14,7 @@ from wherry.store.objects import DirTree, FileHeader, ObjectType
 from wherry.store.walk import check_depth
 
 if TYPE_CHECKING:
-    from wherry.store.commit import Modifier
+    from wherry.store.modifier import Modifier
     from wherry.store.repository import Repository
 
 Loader = Callable[[Checksum], DirTree]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import Conflict, InvalidInput, NotFound
@@ -22,25 +22,67 @@ if TYPE_CHECKING:
 _DEFAULT_LINK = FileHeader(uid=0, gid=0, mode=stat.S_IFLNK | 0o777)
 
 
-class _Node:
-    """One directory. While `source` is set it is that dirtree, not read yet, and both dictionaries are empty."""
+class Node:
+    """One directory in memory. While `source` is set it is that dirtree, not read yet, and holds no entries."""
 
     __slots__ = ("dirs", "files", "meta", "source")
 
-    def __init__(self, meta: DirMeta | Checksum, source: Checksum | None = None) -> None:
+    def __init__(self, meta: DirMeta | Checksum | None, source: Checksum | None = None) -> None:
         self.meta = meta
+        """None: not known; what is laid over it keeps its own."""
         self.source = source
         self.files: dict[str, Checksum] = {}
-        self.dirs: dict[str, _Node] = {}
+        self.dirs: dict[str, Node] = {}
 
-    def opened(self, repo: Repository) -> _Node:
+    def opened(self, repo: Repository) -> Node:
         """Reads the dirtree that it stands for, and returns itself."""
         if self.source is not None:
             tree = repo.load_dirtree(self.source)
             self.source = None
             self.files = dict(tree.files)
-            self.dirs = {name: _Node(meta, subtree) for name, subtree, meta in tree.dirs}
+            self.dirs = {name: Node(meta, subtree) for name, subtree, meta in tree.dirs}
         return self
+
+
+class ObjectWriter(Protocol):
+    """A transaction, or what stands in its place to compute checksums only."""
+
+    def write_file(self, header: FileHeader, source: bytes | BinaryIO | None = None, /) -> Checksum:
+        """Takes a file; returns its checksum."""
+
+    def write_metadata(self, kind: ObjectType, data: bytes, /) -> Checksum:
+        """Takes a dirtree or dirmeta; returns its checksum."""
+
+
+def write_node(
+    writer: ObjectWriter, node: Node, metas: dict[DirMeta, Checksum] | None = None
+) -> tuple[Checksum, Checksum]:
+    """Writes a directory in memory, and all below it.
+
+    Returns:
+        Dirtree and dirmeta.
+
+    Raises:
+        InvalidInput: a directory has no meta; archives may lack an entry for one.
+    """
+    metas = {} if metas is None else metas
+    if node.meta is None:
+        raise InvalidInput("Can't commit an empty tree", hint="the root directory is not in what was given")
+    if isinstance(node.meta, DirMeta):
+        meta = metas.get(node.meta)
+        if meta is None:
+            meta = writer.write_metadata(ObjectType.DIRMETA, objects.serialize_dirmeta(node.meta))
+            metas[node.meta] = meta
+    else:
+        meta = node.meta
+    if node.source is not None:
+        return node.source, meta
+    below = {name: write_node(writer, child, metas) for name, child in node.dirs.items()}
+    tree = DirTree(
+        files=tuple(sorted(node.files.items())),
+        dirs=tuple((name, *below[name]) for name in sorted(below)),
+    )
+    return writer.write_metadata(ObjectType.DIRTREE, objects.serialize_dirtree(tree)), meta
 
 
 class TreeBuilder:
@@ -51,11 +93,13 @@ class TreeBuilder:
     Args:
         repo: where its objects are written.
         root: owner and mode of the root directory.
+        strict: whether a directory laid over a file, or the other way round, is a ``Conflict``; else the upper wins.
     """
 
-    def __init__(self, repo: Repository, root: DirMeta | None = None) -> None:
+    def __init__(self, repo: Repository, root: DirMeta | None = None, *, strict: bool = False) -> None:
         self._repo = repo
-        self._root = _Node(root or DirMeta())
+        self._root = Node(root or DirMeta())
+        self._strict = strict
 
     # --- looking
 
@@ -114,7 +158,7 @@ class TreeBuilder:
             raise Conflict("a file is in the way of a directory", where=path)
         node = parent.dirs.get(name)
         if node is None:
-            parent.dirs[name] = _Node(meta or DirMeta())
+            parent.dirs[name] = Node(meta or DirMeta())
         elif meta is not None:
             node.meta = meta
 
@@ -203,29 +247,43 @@ class TreeBuilder:
         node = self._find(parts)
         if node is None:
             raise NotFound("no such directory in the tree", where=path)
-        self._overlay(node, tree, meta)
+        self._overlay(node, Node(meta, tree))
 
-    def _overlay(self, node: _Node, tree: Checksum, meta: Checksum) -> None:
-        node.meta = meta
+    def overlay_node(self, upper: Node) -> None:
+        """Lays a directory in memory over the root, and takes it over: the caller does not use it any more."""
+        self._overlay(self._root, upper)
+
+    def _overlay(self, node: Node, upper: Node) -> None:
+        if upper.meta is not None:
+            node.meta = upper.meta
         if node.source is None and not node.files and not node.dirs:
-            node.source = tree
+            node.source, node.files, node.dirs = upper.source, upper.files, upper.dirs
             return
-        if node.source == tree:
+        if node.source is not None and node.source == upper.source:
             return
         node.opened(self._repo)
-        entries = self._repo.load_dirtree(tree)
-        for name, checksum in entries.files:
-            node.dirs.pop(name, None)
+        upper.opened(self._repo)
+        for name, checksum in upper.files.items():
+            self._clear(node.dirs, name, "Can't replace directory with file")
             node.files[name] = checksum
-        for name, subtree, submeta in entries.dirs:
-            node.files.pop(name, None)
+        for name, child in upper.dirs.items():
+            self._clear(node.files, name, "Can't replace file with directory")
             below = node.dirs.get(name)
             if below is None:
-                node.dirs[name] = _Node(submeta, subtree)
+                node.dirs[name] = child
             else:
-                self._overlay(below, subtree, submeta)
+                self._overlay(below, child)
+
+    def _clear(self, entries: dict[str, Any], name: str, complaint: str) -> None:
+        if entries.pop(name, None) is not None and self._strict:
+            raise Conflict(f"{complaint}: {name}", hint="leave one of them out with --skip-list")
 
     # --- writing
+
+    @property
+    def root(self) -> Node:
+        """The root directory, for ``write_node``."""
+        return self._root
 
     def write(self) -> tuple[Checksum, Checksum]:
         """Writes all directories.
@@ -233,50 +291,33 @@ class TreeBuilder:
         Returns:
             Dirtree and dirmeta of the root.
         """
-        metas: dict[DirMeta, Checksum] = {}
-        with self._repo.transaction():
-            return self._write(self._root, metas)
-
-    def _write(self, node: _Node, metas: dict[DirMeta, Checksum]) -> tuple[Checksum, Checksum]:
-        transaction = self._repo.transaction()
-        if isinstance(node.meta, DirMeta):
-            meta = metas.get(node.meta)
-            if meta is None:
-                meta = transaction.write_metadata(ObjectType.DIRMETA, objects.serialize_dirmeta(node.meta))
-                metas[node.meta] = meta
-        else:
-            meta = node.meta
-        if node.source is not None:
-            return node.source, meta
-        below = {name: self._write(child, metas) for name, child in node.dirs.items()}
-        tree = DirTree(
-            files=tuple(sorted(node.files.items())),
-            dirs=tuple((name, *below[name]) for name in sorted(below)),
-        )
-        return transaction.write_metadata(ObjectType.DIRTREE, objects.serialize_dirtree(tree)), meta
+        with self._repo.transaction() as transaction:
+            return write_node(transaction, self._root)
 
     # --- finding
 
-    def _meta(self, node: _Node) -> DirMeta:
+    def _meta(self, node: Node) -> DirMeta:
+        if node.meta is None:
+            return DirMeta()
         if not isinstance(node.meta, DirMeta):
             node.meta = self._repo.load_dirmeta(node.meta)
         return node.meta
 
-    def _find(self, parts: tuple[str, ...]) -> _Node | None:
-        node: _Node | None = self._root
+    def _find(self, parts: tuple[str, ...]) -> Node | None:
+        node: Node | None = self._root
         for part in parts:
             if node is None:
                 return None
             node = node.opened(self._repo).dirs.get(part)
         return node
 
-    def _parent(self, parts: tuple[str, ...]) -> tuple[_Node, str]:
+    def _parent(self, parts: tuple[str, ...]) -> tuple[Node, str]:
         node = self._find(parts[:-1])
         if node is None:
             raise NotFound("no such directory in the tree", where="/".join(parts[:-1]))
         return node.opened(self._repo), objects.check_name(parts[-1])
 
-    def _place(self, path: str) -> tuple[_Node, str]:
+    def _place(self, path: str) -> tuple[Node, str]:
         parts = split_path(path)
         if not parts:
             raise Conflict("a directory is in the way of a file", where="/")
@@ -285,7 +326,7 @@ class TreeBuilder:
             raise Conflict("a directory is in the way of a file", where=path)
         return node, name
 
-    def _put(self, place: tuple[_Node, str], checksum: Checksum) -> Checksum:
+    def _put(self, place: tuple[Node, str], checksum: Checksum) -> Checksum:
         node, name = place
         node.files[name] = checksum
         return checksum

@@ -56,8 +56,8 @@ def test_escaped_bytes() -> None:
     "text",
     [
         "", "[", "[]", "nothing", "{1: 2", "'open", "uint64 -1", "byte 256", "1 2", "foo", "[1, 'a']", "@zz 1", "<>",
-        "(1 2)", "int32 'x'", "99999999999", "[" * 100 + "1" + "]" * 100, "'" + "x" * MAX_TEXT_CHARS + "'", "b'\\", "'\\ud800'",
-        "boolean 1", "0b1", "@as [1]", "1.2.3", "{}",
+        "(1 2)", "int32 'x'", "99999999999", "[" * 100 + "1" + "]" * 100, "'" + "x" * MAX_TEXT_CHARS + "'",
+        "b'\\", "'\\ud800'", "boolean 1", "0b1", "@as [1]", "1.2.3", "{}",
     ],
 )  # fmt: skip
 def test_bad_text(text: str) -> None:
