@@ -167,13 +167,13 @@ def _open_dir(path: Path, what: str) -> int:
 
 def _mount_image(paths: Paths, commit: Checksum, target: Path) -> int | None:
     """Mounts an image's metadata at `target` and returns an O_PATH descriptor of it; None where that is refused."""
-    from wherry.store.composefs import mount_image
+    from wherry.store.mounting import mount_image
 
     image = paths.images / f"{commit}.erofs"
     if not image.exists():
         return None
     try:
-        mount_image(image, target)
+        mount_image(image, target, loop=None)
     except Unsupported:
         return None
     return os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

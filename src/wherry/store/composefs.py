@@ -1,105 +1,172 @@
 """A commit's tree, ready to be mounted: an EROFS image of names, modes and owners over the repository's objects.
 
-::
-
-    mount -t erofs IMAGE E                       (the file itself: Linux 6.12 and newer need no loop device)
-    mount -t overlay -o lowerdir=E::REPO/objects,metacopy=on,redirect_dir=on ... ROOT
-
 Overlayfs takes everything about a file from the image but its bytes, which it finds by the attribute
-``trusted.overlay.redirect`` below ``objects/``. That folder is a data-only layer (two colons; Linux 6.5): nothing of
-it can be seen by name. So a tree of any size is mounted in the time of two system calls, and two containers with
-equal files share them in the page cache. An image is made from the commit alone and is the same bytes each time;
-it is no digest of the tree, and not byte for byte what ``mkcomposefs`` writes (docs/internals/composefs.md).
+``trusted.overlay.redirect`` below ``objects/``. So a tree of any size is mounted in the time of a few system calls,
+and two containers with equal files share them in the page cache; ``mounting.py`` does that, ``images.py`` keeps images.
 
-Refused: archive repositories, whose objects are compressed.
+An image is made from the commit alone and is, byte for byte, what ``mkcomposefs`` 1.0 writes for that tree. Its
+fs-verity digest names the whole tree: commits may carry it as ``ostree.composefs.digest.v0``
+(docs/internals/composefs.md).
+
+Refused: images of archive repositories, whose objects are compressed; only the digest is computed there.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error, replacing
-from wherry.core.errors import InvalidInput, NotFound, Unsupported
-from wherry.store import objects
-from wherry.store.erofs import Inode, build
+from wherry.core.errors import IntegrityError, NotFound, Unsupported
+from wherry.store import objects, overlay_tree, verity
+from wherry.store.erofs import Inode, Link, build
 from wherry.store.files import OSTREEMETA
 from wherry.store.objects import DirMeta, Mode, ObjectType, Xattrs, object_name
 from wherry.store.repository import Repository
+from wherry.store.walk import check_depth
 
-MAX_DEPTH = 1000
+DIGEST_KEY = "ostree.composefs.digest.v0"
+"""In a commit's metadata (``ay``): the fs-verity digest of the image with digests and top folders."""
+TOP_FOLDERS = (b"boot", b"etc", b"sysroot", b"usr", b"var")
+"""What OSTree adds to the root of an image where it is missing, to mount other file systems on."""
 
-_OVERLAY = b"trusted.overlay."
-_ESCAPED = b"trusted.overlay.overlay."
-_METACOPY = (b"trusted.overlay.metacopy", b"")
-_REDIRECT = b"trusted.overlay.redirect"
+_READ_BYTES = 1024 * 1024
 
 
-def write_image(repo: Repository, commit: Checksum, out: Path) -> None:
-    """Writes the metadata image of a commit, durably: `out` is whole or as it was.
+def write_image(
+    repo: Repository, commit: Checksum, out: Path, *, digests: bool = False, top_folders: bool = False
+) -> bytes:
+    """Writes the image of a commit, durably: `out` is whole or as it was.
 
     Args:
         repo: holds the commit and all its objects; any mode but archive.
         commit: the commit.
         out: the file to make or to replace.
+        digests: put the fs-verity digest of every content into the image; all of them are read for that, unless
+            the kernel knows it.
+        top_folders: add OSTree's folders to the root where they are missing.
+
+    Returns:
+        The image's own fs-verity digest.
 
     Raises:
         NotFound: an object is missing.
-        Unsupported: the repository is an archive, or EROFS has no place for an attribute.
+        Unsupported: the repository is an archive, or EROFS cannot hold the tree.
         NoSpace: the disk is full.
-    """
-    data = build(read_tree(repo, commit))
-    with replacing(out) as file:
-        file.write(data)
-
-
-def read_tree(repo: Repository, commit: Checksum) -> Inode:
-    """Returns the tree of a commit as it goes into an image: file contents are redirects into ``objects/``.
-
-    Raises:
-        NotFound: an object is missing.
-        Unsupported: the repository is an archive.
     """
     if repo.mode is Mode.ARCHIVE:
         raise Unsupported(
             "the objects of an archive repository are compressed and cannot be mounted",
             where=repo.path,
-            hint="pull the commit into a bare-user repository",
+            hint="pull the commit into a bare-user repository (`wherry store pull-local`)",
         )
     found = repo.load_commit(commit)
-    return _Trees(repo).directory(found.tree, found.meta, 0)
+    data = image_of_tree(repo, found.tree, found.meta, digests=digests, top_folders=top_folders)
+    with replacing(out) as file:
+        file.write(data)
+    return verity.digest_pieces((data,))
+
+
+def checkout_image(repo: Repository, commit: Checksum, out: Path, *, digests: bool = True) -> bytes:
+    """Writes the image that ``ostree checkout --composefs`` writes, checked against the commit's own digest.
+
+    Args:
+        repo: holds the commit and all its objects.
+        commit: the commit.
+        out: the file to make or to replace.
+        digests: else, ``--composefs-noverity``, they are left out and nothing is checked.
+
+    Returns:
+        The image's fs-verity digest.
+
+    Raises:
+        IntegrityError: the commit says another digest; `out` is as it was.
+    """
+    found = repo.load_commit(commit)
+    data = image_of_tree(repo, found.tree, found.meta, digests=digests, top_folders=True)
+    digest = verity.digest_pieces((data,))
+    expected = expected_digest(repo, commit)
+    if digests and expected is not None and digest != expected:
+        raise IntegrityError(
+            f"Generated composefs image digest ({digest.hex()}) doesn't match expected digest ({expected.hex()})",
+            where=commit,
+        )
+    with replacing(out) as file:
+        file.write(data)
+    return digest
+
+
+def digest_of_tree(repo: Repository, tree: Checksum, meta: Checksum) -> bytes:
+    """Returns what ``ostree.composefs.digest.v0`` is for a tree, in a repository of any mode.
+
+    Args:
+        repo: holds the tree and all its files; they may be of this thread's transaction.
+        tree: its dirtree.
+        meta: its dirmeta.
+    """
+    return verity.digest_pieces((image_of_tree(repo, tree, meta, digests=True, top_folders=True),))
+
+
+def expected_digest(repo: Repository, commit: Checksum) -> bytes | None:
+    """Returns the image digest that a commit carries; None when it carries none.
+
+    Raises:
+        IntegrityError: it is no SHA-256 digest.
+    """
+    value = repo.load_commit(commit).metadata.get(DIGEST_KEY)
+    raw = getattr(value, "value", value)
+    if raw is None:
+        return None
+    if not isinstance(raw, bytes) or len(raw) != verity.DIGEST_BYTES:
+        raise IntegrityError(f"the {DIGEST_KEY} of the commit has the wrong size", where=commit)
+    return raw
+
+
+def image_of_tree(
+    repo: Repository, tree: Checksum, meta: Checksum, *, digests: bool = False, top_folders: bool = False
+) -> bytearray:
+    """Returns the image of a tree that lies in a repository; see `write_image`."""
+    root = _Trees(repo, digests=digests).directory(tree, meta, 0)
+    if top_folders:
+        folder = Inode(mode=stat.S_IFDIR | 0o755)
+        children: dict[bytes, Inode | Link] = {**dict.fromkeys(TOP_FOLDERS, folder), **root.children}
+        root = Inode(mode=root.mode, uid=root.uid, gid=root.gid, xattrs=root.xattrs, children=children)
+    return build(overlay_tree.top(root))
 
 
 class _Trees:
     """Reads objects, each once."""
 
-    def __init__(self, repo: Repository) -> None:
+    def __init__(self, repo: Repository, *, digests: bool) -> None:
         self._repo = repo
+        self._digests = digests
         self._files: dict[Checksum, Inode] = {}
         self._metas: dict[Checksum, DirMeta] = {}
+        self._load: Callable[[Checksum], Inode] = self._load_any
+        if repo.mode is Mode.BARE_USER and not digests:
+            self._load = self._load_bare_user
 
     def directory(self, tree: Checksum, meta: Checksum, depth: int) -> Inode:
-        if depth > MAX_DEPTH:
-            raise InvalidInput(f"directories nested deeper than {MAX_DEPTH}", where=tree)
+        check_depth(depth, tree)
         entries = self._repo.load_dirtree(tree)
-        children = {name.encode(): self._file(checksum) for name, checksum in entries.files}
+        children: dict[bytes, Inode | Link] = {name.encode(): self._file(checksum) for name, checksum in entries.files}
         for name, subtree, submeta in entries.dirs:
             children[name.encode()] = self.directory(subtree, submeta, depth + 1)
         found = self._metas.get(meta)
         if found is None:
             found = self._metas[meta] = self._repo.load_dirmeta(meta)
-        xattrs = _escape(found.xattrs)
+        xattrs = overlay_tree.escape(found.xattrs)
         return Inode(mode=found.mode, uid=found.uid, gid=found.gid, xattrs=xattrs, children=children)
 
     def _file(self, checksum: Checksum) -> Inode:
         inode = self._files.get(checksum)
         if inode is None:
-            load = self._load_bare_user if self._repo.mode is Mode.BARE_USER else self._load_any
             try:
-                inode = load(checksum)
+                inode = self._load(checksum)
             except FileNotFoundError:
                 raise NotFound("a file of the commit is not in the repository", where=checksum) from None
             self._files[checksum] = inode
@@ -116,7 +183,7 @@ class _Trees:
         uid, gid, mode, xattrs = objects.parse_file_meta(raw, where=path)
         if not stat.S_ISREG(mode):
             return self._load_any(checksum)
-        return _regular(checksum, mode, uid, gid, size, xattrs)
+        return _regular(checksum, mode, uid, gid, size, xattrs, b"")
 
     def _load_any(self, checksum: Checksum) -> Inode:
         header, content = self._repo.load_file(checksum)
@@ -126,67 +193,35 @@ class _Trees:
                 uid=header.uid,
                 gid=header.gid,
                 target=header.symlink_target.encode(),
-                xattrs=_escape(header.xattrs),
+                xattrs=overlay_tree.escape(header.xattrs),
             )
         with content:
-            size = os.fstat(content.fileno()).st_size
-        return _regular(checksum, header.mode, header.uid, header.gid, size, header.xattrs)
+            size, digest = self._measure(content)
+        return _regular(checksum, header.mode, header.uid, header.gid, size, header.xattrs, digest)
+
+    def _measure(self, content: BinaryIO) -> tuple[int, bytes]:
+        """Returns size and, when wanted, digest of a file's content; by the kernel's word where it checks it."""
+        from wherry.linux import fsverity
+
+        if self._repo.mode is Mode.ARCHIVE:
+            digester = verity.Digester()
+            size = 0
+            while piece := content.read(_READ_BYTES):
+                size += len(piece)
+                if self._digests:
+                    digester.update(piece)
+            return size, digester.digest() if self._digests else b""
+        fd = content.fileno()
+        size = os.fstat(fd).st_size
+        if not size or not self._digests:
+            return size, b""
+        return size, fsverity.measure(fd) or verity.digest_file(content)
 
 
-def _regular(checksum: Checksum, mode: int, uid: int, gid: int, size: int, xattrs: Xattrs) -> Inode:
+def _regular(checksum: Checksum, mode: int, uid: int, gid: int, size: int, xattrs: Xattrs, digest: bytes) -> Inode:
     if size:
         name = object_name(ObjectType.FILE, checksum, Mode.BARE_USER)
-        xattrs = (*_escape(xattrs), _METACOPY, (_REDIRECT, b"/" + name.encode()))
+        xattrs = overlay_tree.with_redirect(xattrs, name.encode(), digest)
     else:
-        xattrs = _escape(xattrs)
+        xattrs = overlay_tree.escape(xattrs)
     return Inode(mode=mode, uid=uid, gid=gid, size=size, xattrs=xattrs)
-
-
-def _escape(xattrs: Xattrs) -> Xattrs:
-    """Returns attributes so that overlayfs shows them rather than obeys them (Linux 6.7, "nesting of overlays")."""
-    if not any(name.startswith(_OVERLAY) for name, _ in xattrs):
-        return xattrs
-    return tuple(
-        (_ESCAPED + name.removeprefix(_OVERLAY) if name.startswith(_OVERLAY) else name, value) for name, value in xattrs
-    )
-
-
-def mount_image(image: Path, target: Path) -> None:
-    """Mounts an image file at `target`, read-only and without a loop device.
-
-    Raises:
-        Unsupported: this kernel has no EROFS, or cannot mount a file.
-        NotPermitted: root is needed.
-        InvalidInput: it is no image.
-    """
-    from wherry.linux.mount import MS_NODEV, MS_RDONLY, mount
-
-    try:
-        mount(image, target, "erofs", MS_RDONLY | MS_NODEV)
-    except OSError as error:
-        if error.errno in (errno.ENODEV, errno.ENOTBLK):
-            raise Unsupported(
-                "this kernel cannot mount an EROFS image from a file",
-                where=image,
-                hint="Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE can; a checkout works everywhere",
-            ) from error
-        if error.errno == errno.EINVAL:
-            raise InvalidInput("not an EROFS image", where=image) from error
-        raise map_os_error(error, "cannot mount the image", where=image) from error
-
-
-def lowerdir_options(image_mount: Path, objects: Path) -> str:
-    """Returns the options of overlayfs for a mounted image over its repository's objects.
-
-    With ``upperdir=`` and ``workdir=`` added the mount can be written to. Add ``ro`` as a flag, not as an option.
-
-    Args:
-        image_mount: where the image is mounted.
-        objects: the repository's ``objects`` folder.
-    """
-    return f"lowerdir={escape_path(image_mount)}::{escape_path(objects)},metacopy=on,redirect_dir=on"
-
-
-def escape_path(path: Path) -> str:
-    """Returns a path as it stands in overlayfs' options, where colon, comma and backslash mean something."""
-    return "".join("\\" + char if char in ":,\\" else char for char in str(path))

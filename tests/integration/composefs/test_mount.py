@@ -18,8 +18,9 @@ from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
 from wherry.core.proc import run
 from wherry.store.commit import commit_directory
-from wherry.store.composefs import mount_image, write_image
+from wherry.store.composefs import write_image
 from wherry.store.erofs import Inode, build
+from wherry.store.mounting import mount_image
 from wherry.store.objects import Mode
 from wherry.store.repository import Repository
 

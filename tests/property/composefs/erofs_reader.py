@@ -5,10 +5,15 @@ from __future__ import annotations
 import stat
 import struct
 from collections.abc import Iterator
+from typing import Any
 
-from wherry.store.erofs import BLOCK_BYTES, Inode, xxh32
+from wherry.store.erofs import BLOCK_BYTES, Inode, Link
+from wherry.store.erofs_xattrs import xxh32
 
+KINDS = {1: stat.S_IFREG, 2: stat.S_IFDIR, 3: stat.S_IFCHR, 4: stat.S_IFBLK, 5: stat.S_IFIFO, 6: stat.S_IFSOCK}
+KINDS[7] = stat.S_IFLNK
 PREFIXES = {
+    0: b"",
     1: b"user.",
     2: b"system.posix_acl_access",
     3: b"system.posix_acl_default",
@@ -25,10 +30,11 @@ class Image:
         assert struct.unpack_from("<I", data, 1024)[0] == 0xE0F5E1E2
         self.root_nid = struct.unpack_from("<H", data, 1024 + 14)[0]
         self.inode_count = struct.unpack_from("<Q", data, 1024 + 16)[0]
+        self.epoch = struct.unpack_from("<QI", data, 1024 + 24)
         self.block_count, meta_block, self.xattr_block = struct.unpack_from("<III", data, 1024 + 36)
         assert meta_block == 0
         assert self.block_count * BLOCK_BYTES == len(data)
-        self.seen: set[int] = set()
+        self.seen: dict[int, Inode] = {}
 
     def read_tree(self) -> Inode:
         tree = self._inode(self.root_nid, self.root_nid)
@@ -37,12 +43,11 @@ class Image:
 
     def _inode(self, nid: int, parent: int) -> Inode:
         assert nid not in self.seen
-        self.seen.add(nid)
         data, pos = self.data, nid * 32
         fmt, icount, mode = struct.unpack_from("<HHH", data, pos)
+        mtime: list[int] = list(self.epoch)
         if fmt & 1:
-            size, union, _, uid, gid, mtime, mtime_ns, nlink = struct.unpack_from("<QIIIIQII", data, pos + 8)
-            assert (mtime, mtime_ns) == (0, 0)
+            size, union, _, uid, gid, *mtime, nlink = struct.unpack_from("<QIIIIQII", data, pos + 8)
             head = 64
         else:
             nlink, size, delta, union, _, uid, gid = struct.unpack_from("<HIIIIHH", data, pos + 6)
@@ -51,27 +56,39 @@ class Image:
         layout = fmt >> 1 & 7
         xattrs = self._xattrs(pos + head, icount)
         head += 12 + 4 * (icount - 1) if icount else 0
-        kwargs = {"mode": mode, "uid": uid, "gid": gid}
+        kwargs = {"mode": mode, "uid": uid, "gid": gid, "xattrs": xattrs, "mtime_s": mtime[0], "mtime_ns": mtime[1]}
+        if stat.S_ISDIR(mode):
+            return self._directory(kwargs, nid, parent, nlink, self._content(layout, union, size, pos + head))
+        kwargs["links"] = nlink
         if stat.S_ISREG(mode):
-            assert nlink == 1
-            assert layout == (4 if size else 0)
-            if size:
+            kwargs["size"] = size
+            if layout == 4:
                 assert union & ~0x1F == 0
                 chunks = -(-size // (BLOCK_BYTES << union))
                 assert data[pos + head : pos + head + 4 * chunks] == b"\xff\xff\xff\xff" * chunks
-            return Inode(**kwargs, size=size, xattrs=xattrs)
-        content = self._content(layout, union, size, pos + head)
-        if stat.S_ISLNK(mode):
-            return Inode(**kwargs, target=content, xattrs=xattrs)
+            else:
+                kwargs["content"] = self._content(layout, union, size, pos + head)
+        elif stat.S_ISLNK(mode):
+            kwargs["target"] = self._content(layout, union, size, pos + head)
+        else:
+            assert (layout, size) == (0, 0)
+            kwargs["rdev"] = union
+        self.seen[nid] = Inode(**kwargs)
+        return self.seen[nid]
+
+    def _directory(self, kwargs: dict[str, Any], nid: int, parent: int, nlink: int, content: bytes) -> Inode:
         entries = dict(self._entries(content))
         assert entries.pop(b".") == (nid, 2)
         assert entries.pop(b"..") == (parent, 2)
-        children = {}
+        children: dict[bytes, Inode | Link] = {}
         for name, (child, kind) in entries.items():
-            children[name] = self._inode(child, nid)
-            assert kind == {stat.S_IFREG: 1, stat.S_IFDIR: 2, stat.S_IFLNK: 7}[stat.S_IFMT(children[name].mode)]
-        assert nlink == 2 + sum(stat.S_ISDIR(child.mode) for child in children.values())
-        return Inode(**kwargs, xattrs=xattrs, children=children)
+            known = self.seen.get(child)
+            children[name] = Link(known) if known else self._inode(child, nid)
+            assert KINDS[kind] == stat.S_IFMT(self.seen[child].mode)
+        found = Inode(**kwargs, children=children)
+        assert nlink == 2 + sum(type(child) is Inode and stat.S_ISDIR(child.mode) for child in children.values())
+        self.seen[nid] = found
+        return found
 
     def _content(self, layout: int, first_block: int, size: int, tail_pos: int) -> bytes:
         if layout == 0:
@@ -114,7 +131,8 @@ class Image:
         assert pos == end
         wanted = 0xFFFFFFFF
         for name, _ in found:
-            index, prefix = next((index, prefix) for index, prefix in PREFIXES.items() if name.startswith(prefix))
+            named = ((index, prefix) for index, prefix in PREFIXES.items() if prefix and name.startswith(prefix))
+            index, prefix = next(named, (0, b""))
             wanted &= ~(1 << (xxh32(name[len(prefix) :], 0x25BBE08F + index) % 32))
         assert name_filter == wanted
         return tuple(sorted(found))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.property.composefs.erofs_reader import Image
-from tests.property.composefs.trees import trees
+from tests.property.composefs.trees import linked_trees, trees
 
 from wherry.store.erofs import Inode, build
 
@@ -26,6 +26,12 @@ def test_round_trip(tree: Inode) -> None:
     image = build(tree)
     assert Image(bytes(image)).read_tree() == tree
     assert build(tree) == image
+
+
+@given(linked_trees())
+@settings(max_examples=60, deadline=None)
+def test_hard_links(tree: Inode) -> None:
+    assert Image(bytes(build(tree))).read_tree() == tree
 
 
 @given(st.integers(0, 5000), st.integers(1, 255))
