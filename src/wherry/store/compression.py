@@ -13,9 +13,10 @@ from gzip import BadGzipFile
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wherry.core.digest import Digest
-from wherry.core.errors import IntegrityError, InvalidInput, Unsupported
+from wherry.core.errors import IntegrityError, InvalidInput
 
 if TYPE_CHECKING:
+    from bz2 import BZ2Decompressor
     from lzma import LZMADecompressor
 
     from zstandard import ZstdDecompressionObj
@@ -120,7 +121,7 @@ class _Peeked:
 
 
 def decompressed(stream: Readable, *, where: object = None) -> Readable:
-    """Returns the plain bytes of a stream that is gzip, zstd or xz, or plain already.
+    """Returns the plain bytes of a stream that is gzip, zstd, xz or bzip2, or plain already.
 
     Args:
         stream: read from its beginning.
@@ -128,16 +129,15 @@ def decompressed(stream: Readable, *, where: object = None) -> Readable:
 
     Raises:
         IntegrityError: (on reading) it is damaged or cut short.
-        Unsupported: another compression.
     """
     head = b""
     while len(head) < MAGIC_BYTES and (data := stream.read(MAGIC_BYTES - len(head))):
         head += data
     peeked = _Peeked(head, stream)
     kind = compression_of(head)
-    if kind == "bzip2":
-        raise Unsupported("bzip2 is not read", where=where, hint="compress it with gzip, zstd or xz")
-    readers: dict[str, Callable[[Readable, object], Readable]] = {"gzip": _Gzip, "zstd": _Zstd, "xz": _Xz}
+    readers: dict[str, Callable[[Readable, object], Readable]] = {
+        "gzip": _Gzip, "zstd": _Zstd, "xz": _Xz, "bzip2": _Bzip2,
+    }  # fmt: skip
     return readers[kind](peeked, where) if kind else peeked
 
 
@@ -190,6 +190,38 @@ class _Xz:
             try:
                 plain = self._decoder.decompress(data, size)
             except LZMAError as error:
+                raise IntegrityError(f"damaged: {error}", where=self._where) from error
+            if self._decoder.eof:
+                self._rest, self._decoder = self._decoder.unused_data, None
+            if plain:
+                return plain
+
+
+class _Bzip2:
+    """Several bzip2 streams in a row."""
+
+    def __init__(self, inner: Readable, where: object) -> None:
+        self._inner, self._where = inner, where
+        self._decoder: BZ2Decompressor | None = None
+        self._rest = b""
+
+    def read(self, size: int, /) -> bytes:
+        from bz2 import BZ2Decompressor
+
+        while True:
+            if self._decoder is None:
+                self._rest = self._rest or self._inner.read(PIECE_BYTES)
+                if not self._rest:
+                    return b""
+                self._decoder = BZ2Decompressor()
+            data = b""
+            if self._decoder.needs_input:
+                data, self._rest = self._rest or self._inner.read(PIECE_BYTES), b""
+                if not data:
+                    raise IntegrityError("cut short: the bzip2 stream has no end", where=self._where)
+            try:
+                plain = self._decoder.decompress(data, size)
+            except (OSError, ValueError) as error:
                 raise IntegrityError(f"damaged: {error}", where=self._where) from error
             if self._decoder.eof:
                 self._rest, self._decoder = self._decoder.unused_data, None

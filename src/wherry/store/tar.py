@@ -1,11 +1,12 @@
 """Tar archives, read front to back: ustar, pax with extended attributes, GNU's long names and large numbers.
 
 Written for archives from strangers: every length is bounded before it is read, nothing is guessed, and a name is
-handed on as it stands (what it may not be is for the caller to say). Refused: sparse files, archives of several
-volumes, entries of unknown types, names that are not UTF-8.
+handed on as it stands (what it may not be is for the caller to say). Refused: archives of several volumes, entries of
+unknown types, names that are not UTF-8, and sparse files unless they are asked for (a few bytes of them become a
+terabyte of zeros).
 
 Source: POSIX.1-2024, pax, "ustar Interchange Format" and "pax Interchange Format"; GNU tar manual, "Basic Tar
-Format"; ``SCHILY.xattr.`` from star(5).
+Format" and "Storing Sparse Files"; ``SCHILY.xattr.`` from star(5), ``LIBARCHIVE.xattr.`` from libarchive's tar(5).
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ MAX_XATTR_BYTES = 64 * 1024
 
 _BLOCK_BYTES = 512
 _XATTR_PREFIX = "SCHILY.xattr."
+_LIBARCHIVE_PREFIX = "LIBARCHIVE.xattr."
+"""The name percent-encoded, the value in base64; written beside the other by bsdtar, alone by some."""
+_SPARSE_MAP = "GNU.sparse.map"
+_SPARSE_PIECES = {"GNU.sparse.offset", "GNU.sparse.numbytes"}
+MAX_SPARSE_NUMBERS = 200_000
 _END = bytes(_BLOCK_BYTES)
 _CHECKSUM_BLANK = sum(b" " * 8)
 
@@ -99,12 +105,21 @@ class TarReader:
         limits: how much to take.
         needs_end: whether an archive that stops without its end marker is refused as cut short. Where a digest
             says that all is there, that need not be.
+        sparse: whether sparse files are read, holes as zeros.
     """
 
     def __init__(
-        self, stream: Readable, *, where: object = None, limits: Limits = DEFAULT_LIMITS, needs_end: bool = True
+        self,
+        stream: Readable,
+        *,
+        where: object = None,
+        limits: Limits = DEFAULT_LIMITS,
+        needs_end: bool = True,
+        sparse: bool = False,
     ) -> None:
         self._stream, self._where, self._limits, self._needs_end = stream, where, limits, needs_end
+        self._reads_sparse = sparse
+        self._sparse: _Sparse | None = None
         self._buffer = b""
         self._at = 0
         self._before = 0  # bytes of the stream before the buffer
@@ -141,6 +156,10 @@ class TarReader:
         Raises:
             IntegrityError: the archive is cut short.
         """
+        if self._sparse is not None:
+            size, hole = self._sparse.next(size)
+            if hole:
+                return bytes(size)
         size = min(size, self._left)
         if not size:
             return b""
@@ -151,10 +170,14 @@ class TarReader:
             raise self._cut_short()
         self._at += len(data)
         self._left -= len(data)
+        if self._sparse is not None:
+            self._sparse.position += len(data)
         return data
 
     def read_all(self) -> bytes:
         """Returns the rest of the current entry's content; for files that are known to be small."""
+        if self._sparse is not None:
+            return b"".join(iter(lambda: self.read(PIECE_BYTES), b""))
         data = self._take(self._left)
         self._left = 0
         return data
@@ -224,7 +247,11 @@ class TarReader:
             equals = data.find(b"=", space, end)
             if not length or end > len(data) or equals < 0 or data[end - 1 : end] != b"\n":
                 raise InvalidInput("malformed pax header", where=self._where)
-            found[self._text(data[space + 1 : equals])] = data[equals + 1 : end - 1]
+            key, value = self._text(data[space + 1 : equals]), data[equals + 1 : end - 1]
+            if key in _SPARSE_PIECES:  # version 0.0 has the map in pieces, under two keys in turn
+                value = found[_SPARSE_MAP] + b"," + value if _SPARSE_MAP in found else value
+                key = _SPARSE_MAP
+            found[key] = value
             at = end
         return found
 
@@ -236,7 +263,7 @@ class TarReader:
 
     def _parse(self, header: bytes, pax: dict[str, bytes]) -> TarEntry | None:
         code = header[156:157]
-        raw_name = pax.get("path") or _field(header[0:100])
+        raw_name = pax.get("GNU.sparse.name") or pax.get("path") or _field(header[0:100])
         if "path" not in pax and header[257:263] == b"ustar\0" and header[345]:
             raw_name = _field(header[345:500]) + b"/" + raw_name
         name = self._name = self._text(raw_name)
@@ -249,10 +276,13 @@ class TarReader:
             raise InvalidInput(f"a path holds a NUL: {name[:80]!r}", where=self._where)
         size = self._pax_number(pax, "size") if "size" in pax else self._number(header[124:136])
         kind = EntryType.DIRECTORY if code in (b"\0", b"0") and name.endswith("/") else _TYPES.get(code)
-        if code == b"S" or any(key.startswith("GNU.sparse.") for key in pax):
+        sparse = code == b"S" or any(key.startswith("GNU.sparse.") for key in pax)
+        if sparse and not self._reads_sparse:
             raise Unsupported(
                 f"a sparse file in a tar archive: {name!r}", where=self._where, hint="make it without --sparse"
             )
+        if code == b"S":
+            kind = EntryType.FILE
         if code == b"V":  # the label of a volume
             return None
         if kind is None:
@@ -261,13 +291,14 @@ class TarReader:
             raise InvalidInput(f"a file of {size} bytes: {name!r}", where=self._where)
         self._left = size if kind is EntryType.FILE else 0
         self._padding = -self._left % _BLOCK_BYTES
+        self._sparse = self._read_map(header, pax) if sparse else None
         return TarEntry(
             type=kind,
             name=name,
             mode=self._number(header[100:108]) & 0o7777,
             uid=self._owner(pax, "uid", header[108:116]),
             gid=self._owner(pax, "gid", header[116:124]),
-            size=self._left,
+            size=self._left if self._sparse is None else self._sparse.size,
             target=self._text(raw_target) if kind in (EntryType.HARD_LINK, EntryType.SYMLINK) else "",
             xattrs=self._xattrs(pax) if pax else (),
             offset=self._before + self._at,
@@ -285,16 +316,91 @@ class TarReader:
         return int(pax[key])
 
     def _xattrs(self, pax: dict[str, bytes]) -> tuple[tuple[bytes, bytes], ...]:
-        found = []
+        found: dict[bytes, bytes] = {}
         for key, value in pax.items():
-            if key.startswith(_XATTR_PREFIX):
+            if key.startswith(_LIBARCHIVE_PREFIX):
+                from base64 import b64decode
+                from urllib.parse import unquote_to_bytes
+
+                name = unquote_to_bytes(key.removeprefix(_LIBARCHIVE_PREFIX))
+                if name in found:
+                    continue
+                try:
+                    value = b64decode(value + b"=" * (-len(value) % 4))
+                except ValueError:
+                    raise InvalidInput(
+                        f"not an extended attribute: {name[:80]!r} of {self._name!r}", where=self._where
+                    ) from None
+            elif key.startswith(_XATTR_PREFIX):
                 name = key.removeprefix(_XATTR_PREFIX).encode()
-                if not 0 < len(name) <= 255 or b"\0" in name or len(value) > MAX_XATTR_BYTES:
-                    raise InvalidInput(f"not an extended attribute: {name[:80]!r} of {self._name!r}", where=self._where)
-                found.append((name, value))
+            else:
+                continue
+            if not 0 < len(name) <= 255 or b"\0" in name or len(value) > MAX_XATTR_BYTES:
+                raise InvalidInput(f"not an extended attribute: {name[:80]!r} of {self._name!r}", where=self._where)
+            found[name] = value
         if len(found) > MAX_XATTRS:
             raise InvalidInput(f"more than {MAX_XATTRS} extended attributes: {self._name!r}", where=self._where)
-        return tuple(sorted(found))
+        return tuple(sorted(found.items()))
+
+    # --- sparse files
+
+    def _read_map(self, header: bytes, pax: dict[str, bytes]) -> _Sparse:
+        """Reads where the content of a sparse file belongs; the reader is left at the content."""
+        if header[156:157] == b"S":
+            numbers, size = self._gnu_map(header), self._number(header[483:495])
+        elif "GNU.sparse.major" in pax:
+            numbers, size = self._map_before_content(), self._pax_number(pax, "GNU.sparse.realsize")
+        else:
+            numbers = [self._decimal(item) for item in pax.get(_SPARSE_MAP, b"").split(b",") if item]
+            size = self._pax_number(pax, "GNU.sparse.size")
+        pieces = list(zip(numbers[::2], numbers[1::2], strict=False))
+        position = 0
+        for offset, length in pieces:
+            if offset < position or length < 0:
+                raise self._bad_map()
+            position = offset + length
+        if len(numbers) % 2 or position > size or size > self._limits.file_bytes:
+            raise self._bad_map()
+        if sum(length for _, length in pieces) != self._left:
+            raise self._bad_map()
+        return _Sparse(size, [piece for piece in pieces if piece[1]])
+
+    def _gnu_map(self, header: bytes) -> list[int]:
+        numbers: list[int] = []
+        block, at, count, more = header, 386, 4, 482
+        while True:
+            for index in range(count):
+                raw = block[at + 24 * index : at + 24 * index + 24]
+                if raw[0]:
+                    numbers += [self._number(raw[:12]), self._number(raw[12:])]
+            if not block[more]:
+                return numbers
+            if len(numbers) > MAX_SPARSE_NUMBERS:
+                raise self._bad_map()
+            block, at, count, more = self._take(_BLOCK_BYTES), 0, 21, 504
+
+    def _map_before_content(self) -> list[int]:
+        """Reads version 1.0's map: decimal numbers, one to a line, the first says how many pairs follow."""
+        lines: list[bytes] = []
+        rest = b""
+        wanted = 1
+        while len(lines) < wanted:
+            if self._left < _BLOCK_BYTES or wanted > MAX_SPARSE_NUMBERS:
+                raise self._bad_map()
+            *more, rest = (rest + self._take(_BLOCK_BYTES)).split(b"\n")
+            self._left -= _BLOCK_BYTES
+            lines += more
+            if lines:
+                wanted = 1 + 2 * self._decimal(lines[0])
+        return [self._decimal(line) for line in lines[1:wanted]]
+
+    def _decimal(self, raw: bytes) -> int:
+        if not raw.isdigit() or len(raw) > 20:
+            raise self._bad_map()
+        return int(raw)
+
+    def _bad_map(self) -> InvalidInput:
+        return InvalidInput(f"malformed map of a sparse file: {self._name!r}", where=self._where)
 
     # --- bytes
 
@@ -336,6 +442,26 @@ class TarReader:
         return IntegrityError(
             f"cut short: the archive ends in or after {self._name!r}" if self._name else "cut short", where=self._where
         )
+
+
+class _Sparse:
+    """How far a sparse file has been read."""
+
+    def __init__(self, size: int, pieces: list[tuple[int, int]]) -> None:
+        self.size = size
+        self.position = 0
+        self._pieces = pieces[::-1]
+
+    def next(self, size: int) -> tuple[int, bool]:
+        """Returns how much to read next, and whether that is a hole; a hole is taken for read."""
+        while self._pieces and self.position >= sum(self._pieces[-1]):
+            self._pieces.pop()
+        begin = self._pieces[-1][0] if self._pieces else self.size
+        if self.position < begin:
+            size = min(size, begin - self.position, PIECE_BYTES)
+            self.position += size
+            return size, True
+        return (min(size, sum(self._pieces[-1]) - self.position) if self._pieces else 0), False
 
 
 def _field(raw: bytes) -> bytes:
