@@ -18,7 +18,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -325,10 +325,7 @@ class Downloads:
         if isinstance(error, NoRange) or (isinstance(error, HttpError) and error.status == 416 and stream is not None):
             self._restart(download)
             return
-        missing = isinstance(error, NotFound) or (isinstance(error, HttpError) and error.status in _MISSING_STATUS)
-        passing = isinstance(error, NetworkError) and not isinstance(error, TlsError)
-        if isinstance(error, HttpError) and error.status not in _PASSING_STATUS:
-            passing = False
+        missing, passing = is_missing(error), is_passing(error)
         if passing and download.tries < self._limits.retries:
             download.tries += 1
             pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (download.tries - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 jitter
@@ -390,7 +387,13 @@ class _Taker:
             self._transfer.pieces.append(data)
 
 
-def mirrors(urls: Sequence[str], content: Sequence[str] = ()) -> Mirrors:
-    """Returns mirrors, with content from the same ones when no others are given."""
-    clean = tuple(url.rstrip("/") for url in urls)
-    return Mirrors(metadata=clean, content=tuple(url.rstrip("/") for url in content) or clean)
+def is_missing(error: WherryError) -> bool:
+    """Tells whether a server says that it does not have a file."""
+    return isinstance(error, NotFound) or (isinstance(error, HttpError) and error.status in _MISSING_STATUS)
+
+
+def is_passing(error: WherryError) -> bool:
+    """Tells whether the same request may succeed a little later."""
+    if isinstance(error, HttpError):
+        return error.status in _PASSING_STATUS
+    return isinstance(error, NetworkError) and not isinstance(error, TlsError)
