@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from wherry.cli.context import settings
-from wherry.cli.store import open_repo, parse_time, repo_option, split_pair
-from wherry.core.errors import NotFound, UsageError
+from wherry.cli.store import NO_GPG, NO_SELINUX, open_repo, parse_time, refused_option, repo_option
+from wherry.core.errors import InvalidInput, NotFound, UsageError
 
 if TYPE_CHECKING:
     from wherry.core.digest import Checksum
+    from wherry.store.directory import Consumed
     from wherry.store.modifier import Modifier
     from wherry.store.repository import Repository
+    from wherry.store.transaction import Transaction
+    from wherry.store.tree import TreeBuilder
+
+_MAX_LIST_BYTES = 64 * 1024 * 1024
+_MAX_TIME_S = 2**63 - 1
+_ID = click.IntRange(-1, 2**32 - 2)
+_TEMPLATE = """
+# Please enter the commit message for your changes. The first line will
+# become the subject, and the remainder the body. Lines starting
+# with '#' will be ignored, and an empty message aborts the commit."""
 
 
 @click.command(
@@ -25,42 +36,79 @@ if TYPE_CHECKING:
 Examples:
   wherry store commit --repo=repo -b os/main -s "first" rootfs/
   wherry store commit --repo=repo -b os/main --tree=ref=os/base --tree=dir=overlay/
-  wherry store commit --repo=repo -b app --canonical-permissions --timestamp=@0 app/"""
+  wherry store commit --repo=repo -b app --tree=prefix=opt/app --tree=tar=app.tar.gz
+  wherry store commit --repo=repo -b app --canonical-permissions --timestamp=@0 app/
+
+A statoverride file has lines of MODE PATH, MODE in decimal: "2048 /usr/bin/su" adds
+bits, "=384 /etc/shadow" sets them. A skip list has lines of /PATH."""
 )
 @repo_option
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("path", required=False)
 @click.option("--parent", metavar="COMMIT", help='The commit before it, or "none"; else what the branch names.')
-@click.option("-s", "--subject", default="", help="One line.")
-@click.option("-m", "--body", default="", help="The rest.")
-@click.option("-F", "--body-file", type=click.Path(path_type=Path), help="A file with the rest.")
-@click.option("-b", "--branch", metavar="REF", help="The ref to move.")
+@click.option("-s", "--subject", default="", metavar="SUBJECT", help="One line.")
+@click.option("-m", "--body", default="", metavar="BODY", help="The rest.")
+@click.option("-F", "--body-file", type=click.Path(path_type=Path), metavar="FILE", help="A file with the rest.")
+@click.option("-e", "--editor", is_flag=True, help="Write subject and body in an editor ($VISUAL, $EDITOR).")
+@click.option("-b", "--branch", metavar="BRANCH", help="The ref to move.")
 @click.option("--orphan", is_flag=True, help="Move no ref.")
 @click.option("--no-bindings", is_flag=True, help="Do not write into the commit which ref it is for.")
-@click.option("--bind-ref", multiple=True, metavar="REF", help="A further ref that the commit is for.")
+@click.option("--bind-ref", multiple=True, metavar="BRANCH", help="A further ref that the commit is for.")
 @click.option("--base", metavar="REV", help="Begin with this commit's tree, unchanged.")
-@click.option("--tree", "trees", multiple=True, metavar="dir=PATH|ref=REV", help="Lay this over what came before.")
+@click.option(
+    "--tree",
+    "trees",
+    multiple=True,
+    metavar="dir=PATH|tar=FILE|ref=REV|prefix=DIR",
+    help="Lay a directory, an archive (tar, cpio; - for standard input) or a commit over what came before; after "
+    "prefix=DIR below that directory.",
+)
 @click.option("--add-metadata-string", multiple=True, metavar="KEY=VALUE", help="Metadata of the commit.")
+@click.option("--add-metadata", multiple=True, metavar="KEY=VALUE", help="The same in GVariant's text format.")
 @click.option("--keep-metadata", multiple=True, metavar="KEY", help="Metadata taken over from the parent.")
 @click.option("--add-detached-metadata-string", multiple=True, metavar="KEY=VALUE", help="Metadata beside the commit.")
-@click.option("--owner-uid", type=click.IntRange(0, 2**32 - 2), help="Owner of everything.")
-@click.option("--owner-gid", type=click.IntRange(0, 2**32 - 2), help="Group of everything.")
-@click.option("--canonical-permissions", is_flag=True, help="Owner 0:0, of the modes only 0755.")
+@click.option("--owner-uid", type=_ID, metavar="UID", help="Owner of everything.")
+@click.option("--owner-gid", type=_ID, metavar="GID", help="Group of everything.")
+@click.option("--canonical-permissions", is_flag=True, help="Owner 0:0, of the modes only 0755, no attributes.")
+@click.option("--bootable", is_flag=True, help="Note the kernel's version (usr/lib/modules/VERSION/vmlinuz).")
+@click.option("--mode-ro-executables", is_flag=True, help="Executable files are written by nobody.")
 @click.option("--no-xattrs", is_flag=True, help="Leave extended attributes out.")
-@click.option("--statoverride", type=click.Path(path_type=Path), help="File of lines [=+]MODE PATH, MODE in decimal.")
-@click.option(
-    "--skip-list", type=click.Path(path_type=Path), help="File of paths to leave out, each with a slash first."
-)
+@refused_option("--selinux-policy", reason=NO_SELINUX, metavar="PATH")
+@refused_option("-P", "--selinux-policy-from-base", reason=NO_SELINUX, is_flag=True)
+@refused_option("--selinux-labeling-epoch", reason=NO_SELINUX, metavar="EPOCH")
+@click.option("--link-checkout-speedup", is_flag=True, help="Do not read files that are hard links to objects.")
+@click.option("-I", "--devino-canonical", is_flag=True, help="And take those for unmodified, whatever else is asked.")
+@click.option("--tar-autocreate-parents", is_flag=True, help="Make directories that an archive lacks.")
+@click.option("--tar-pathname-filter", metavar="REGEX,REPLACEMENT", help="Change the paths in archives.")
 @click.option("--skip-if-unchanged", is_flag=True, help="Do nothing when the tree is the parent's.")
+@click.option("--statoverride", type=click.Path(path_type=Path), metavar="FILE", help="Modes by path.")
+@click.option("--skip-list", type=click.Path(path_type=Path), metavar="FILE", help="Paths to leave out.")
+@click.option("--consume", is_flag=True, help="Remove the directories once the commit is on the disk.")
 @click.option("--table-output", is_flag=True, help="Print counts too.")
-@click.option("--timestamp", metavar="TIME", help="@SECONDS or ISO 8601; else $SOURCE_DATE_EPOCH, else now.")
-def commit(repo_path: str | None, path: Path | None, **options: Any) -> None:
+@refused_option("--gpg-sign", reason=NO_GPG, metavar="KEY-ID", multiple=True)
+@refused_option("--gpg-homedir", reason=NO_GPG, metavar="HOMEDIR")
+@click.option(
+    "--sign", "sign_keys", multiple=True, metavar="KEY", help="Sign with this secret key (seen by all in ps)."
+)
+@click.option(
+    "--sign-from-file", "sign_files", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+    help="Sign with the secret keys in a file.",
+)  # fmt: skip
+@click.option("--sign-type", default="ed25519", metavar="NAME", help="How to sign (ed25519).")
+@click.option("--generate-composefs-metadata", is_flag=True, help="Note the digest of the composefs image.")
+@click.option("--disable-fsync", is_flag=True, hidden=True)
+@click.option("--fsync", type=click.BOOL, default=True, metavar="BOOL", help="Wait until all is on the disk (true).")
+@click.option("--timestamp", metavar="TIME", help="@SECONDS or a date; else $SOURCE_DATE_EPOCH, else now.")
+@click.option("--json", "as_json", is_flag=True, help="Print the commit and the counts as JSON.")
+def commit(repo_path: str | None, path: str | None, **options: Any) -> None:
     """Commit a directory (this folder when none is named), or trees laid over each other.
 
     Prints the checksum of the commit.
     """
-    repo = open_repo(repo_path)
     if not options["branch"] and not options["orphan"]:
-        raise UsageError("no branch is named", hint="give -b BRANCH, or --orphan")
+        raise UsageError("A branch must be specified with --branch, or use --orphan")
+    repo = open_repo(repo_path)
+    if options["disable_fsync"] or not options["fsync"]:
+        repo.fsync = False
     _Commit(repo, options).run(path)
 
 
@@ -70,50 +118,168 @@ class _Commit:
     def __init__(self, repo: Repository, options: dict[str, Any]) -> None:
         self._repo = repo
         self._options = options
+        self._consumed: list[Consumed] = []
+        self._skips = _read_skip_list(options["skip_list"])
+        self._overrides = _read_statoverride(options["statoverride"])
+        self._hits = 0
 
-    def run(self, path: Path | None) -> None:
+    def run(self, path: str | None) -> None:
         from wherry.core.digest import Ref
+        from wherry.core.trace import reach
         from wherry.store.commit import commit_tree
+        from wherry.store.counting import CountingWriter
+        from wherry.store.tree import write_node
 
         options, repo = self._options, self._repo
-        branch = None if options["orphan"] else Ref(options["branch"])
+        time_s = self._time()
         parent = self._parent()
-        body = Path(options["body_file"]).read_text() if options["body_file"] else options["body"]
+        metadata = self._metadata(parent)
+        detached = _strings(options["add_detached_metadata_string"])
+        modifier = self._modifier()
+        subject, body = self._message()
         with repo.transaction() as transaction:
-            tree, meta = self._write(path)
-            if options["skip_if_unchanged"] and parent is not None:
-                before = repo.load_commit(parent)
-                if (before.tree, before.meta) == (tree, meta):
-                    self._print(parent, 0, 0)
-                    return
-            checksum = commit_tree(
-                repo,
-                tree,
-                meta,
-                timestamp_s=self._time(),
-                subject=options["subject"],
-                body=body,
-                parent=parent,
-                metadata=self._metadata(parent),
-                ref=branch,
-                bind_ref=False,
-            )
-            detached = dict(split_pair(item, "--add-detached-metadata-string")
-                            for item in options["add_detached_metadata_string"])  # fmt: skip
-            if detached:
-                repo.write_detached(checksum, detached)
-        self._print(checksum, transaction.objects_written, transaction.bytes_written)
+            writer = CountingWriter(transaction) if options["table_output"] or options["as_json"] else transaction
+            builder = self._builder(path, writer, transaction, modifier)
+            self._check_unmatched()
+            tree, meta = write_node(writer, builder.root)
+            checksum = self._unchanged(parent, tree, meta)
+            if checksum is None:
+                self._add_computed(metadata, builder, tree, meta)
+                checksum = commit_tree(
+                    repo,
+                    tree,
+                    meta,
+                    timestamp_s=time_s,
+                    subject=subject,
+                    body=body,
+                    parent=parent,
+                    metadata=metadata,
+                    ref=Ref(options["branch"]) if options["branch"] and not options["orphan"] else None,
+                    bind_ref=False,
+                )
+                if detached:
+                    repo.write_detached(checksum, detached)
+                self._sign(checksum)
+        for consumed in self._consumed:
+            reach("store.commit.consuming")
+            consumed.remove()
+        self._print(checksum, writer)
 
-    def _print(self, checksum: Checksum, written: int, size: int) -> None:
-        if self._options["table_output"]:
-            print(f"Commit: {checksum}\nObjects Written: {written}\nContent Bytes Written: {size}")
-        else:
-            print(checksum)
+    # --- what it is made of
+
+    def _builder(self, path: str | None, writer: Any, transaction: Transaction, modifier: Modifier) -> TreeBuilder:
+        from wherry.store.commit import read_commit
+        from wherry.store.directory import Consumed, read_directory
+        from wherry.store.shortcuts import shortcuts
+        from wherry.store.tree import TreeBuilder
+
+        options, repo = self._options, self._repo
+        trees = [_tree_argument(text) for text in options["trees"]]
+        if path is not None and trees:
+            raise UsageError("give a directory or --tree, not both")
+        if not trees:
+            trees = [("dir", path if path is not None else ".")]
+        builder = TreeBuilder(repo, strict=True, writer=writer)
+        builder.root.meta = None
+        if options["base"]:
+            builder.overlay_commit(repo.resolve(options["base"]))
+        spared = shortcuts(
+            repo,
+            transaction,
+            link_speedup=options["link_checkout_speedup"],
+            trust_links=options["devino_canonical"],
+            adopt=options["consume"],
+        )
+        prefix = ""
+        for kind, value in trees:
+            if kind == "prefix":
+                prefix = value
+                builder.mkdir(prefix, parents=True)
+            elif kind == "ref":
+                builder.overlay_node(read_commit(repo, repo.resolve(value), modifier), prefix)
+            elif kind == "tar":
+                self._archive(builder, prefix, value, modifier, writer)
+            else:
+                consumed = Consumed(Path(value)) if options["consume"] else None
+                if consumed is not None:
+                    self._consumed.append(consumed)
+                node = read_directory(
+                    writer,
+                    Path(value),
+                    modifier,
+                    shortcuts=spared,
+                    consumed=consumed,
+                    progress=settings().progress(),
+                )
+                builder.overlay_node(node, prefix)
+        self._hits = spared.hits
+        return builder
+
+    def _archive(self, builder: TreeBuilder, prefix: str, name: str, modifier: Modifier, writer: Any) -> None:
+        from wherry.core.durable import map_os_error
+        from wherry.store.archive import import_archive
+        from wherry.store.tree import TreeBuilder
+
+        target = builder
+        if prefix:
+            target = TreeBuilder(self._repo, strict=True, writer=writer)
+            target.root.meta = None
+        try:
+            with sys.stdin.buffer if name == "-" else open(name, "rb") as stream:
+                import_archive(
+                    self._repo,
+                    target,
+                    stream,
+                    modifier=modifier,
+                    where="standard input" if name == "-" else name,
+                    autocreate_parents=self._options["tar_autocreate_parents"],
+                    rename=_pathname_filter(self._options["tar_pathname_filter"]),
+                    progress=settings().progress(),
+                )
+        except OSError as error:
+            raise map_os_error(error, "cannot read the archive", where=name) from error
+        if prefix:
+            builder.overlay_node(target.root, prefix)
+
+    def _modifier(self) -> Modifier:
+        from wherry.store.modifier import Modifier, for_repo
+
+        options = self._options
+        owners = {}
+        for word in ("uid", "gid"):
+            number = options[f"owner_{word}"]
+            owners[word] = None if number is None or number < 0 else number
+            if options["canonical_permissions"] and owners[word]:
+                raise UsageError(f"Cannot specify both --canonical-permissions and non-zero --owner-{word}")
+        modifier = Modifier(
+            canonical_permissions=options["canonical_permissions"],
+            owner_uid=owners["uid"],
+            owner_gid=owners["gid"],
+            ro_executables=options["mode_ro_executables"],
+            no_xattrs=options["no_xattrs"],
+            skip=self._skips.__contains__ if self._skips is not None else None,
+            statoverride=self._overrides,
+        )
+        return for_repo(modifier, self._repo)
+
+    def _check_unmatched(self) -> None:
+        """Refuses entries of the two lists that met nothing: a path misspelled is a file without its mode."""
+        for found, what in ((self._overrides, "statoverride"), (self._skips, "skip-list")):
+            missed = found.missed() if found is not None else []
+            for path in missed:
+                print(f"Unmatched {what} path: {path}", file=sys.stderr)
+            if missed:
+                raise NotFound(f"Unmatched {what} paths")
+
+    # --- what it says
 
     def _parent(self) -> Checksum | None:
         from wherry.core.digest import Ref
+        from wherry.store.refs import parse_ref
 
         named, branch = self._options["parent"], self._options["branch"]
+        if branch:
+            parse_ref(branch)
         if named == "none" or (not named and self._options["orphan"]):
             return None
         if named:
@@ -123,92 +289,212 @@ class _Commit:
     def _time(self) -> int:
         if self._options["timestamp"]:
             return parse_time(self._options["timestamp"], "--timestamp")
-        epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
-        return parse_time(f"@{epoch}", "SOURCE_DATE_EPOCH") if epoch else int(time.time())
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        if epoch is None:
+            return int(time.time())
+        try:
+            found = int(epoch)
+        except ValueError:
+            raise UsageError("Failed to convert SOURCE_DATE_EPOCH: not a number of seconds", where=epoch) from None
+        if not 0 <= found <= _MAX_TIME_S:
+            raise UsageError("Parsing SOURCE_DATE_EPOCH: Numerical result out of range", where=epoch)
+        return found
+
+    def _message(self) -> tuple[str, str]:
+        options = self._options
+        if options["editor"]:
+            return _edit(options)
+        if options["body_file"]:
+            return options["subject"], _read_text(options["body_file"])
+        return options["subject"], options["body"]
 
     def _metadata(self, parent: Checksum | None) -> dict[str, Any]:
+        from wherry.store.bindings import COLLECTION_BINDING, REF_BINDING
         from wherry.store.variant import Variant
+        from wherry.store.vparse import parse_text
 
         options = self._options
-        metadata: dict[str, Any] = {}
+        metadata: dict[str, Any] = dict(_strings(options["add_metadata_string"]))
+        for item in options["add_metadata"]:
+            key, value = _pair(item)
+            metadata[key] = parse_text(value, where=f"Parsing {item}")
         if options["keep_metadata"]:
             if parent is None:
-                raise UsageError("--keep-metadata needs a parent")
+                raise UsageError("Either --branch or --parent must be specified when using --keep-metadata")
             old = self._repo.load_commit(parent).metadata
             for key in options["keep_metadata"]:
                 if key not in old:
-                    raise NotFound(f"the parent has no metadata {key!r}", where=parent)
+                    raise NotFound(f"Missing metadata key '{key}' from commit '{parent}'")
                 metadata[key] = old[key]
-        metadata |= dict(split_pair(item, "--add-metadata-string") for item in options["add_metadata_string"])
         if not options["no_bindings"]:
             bound = [*options["bind_ref"], *([options["branch"]] if options["branch"] else [])]
-            metadata["ostree.ref-binding"] = Variant("as", sorted(bound))
+            metadata[REF_BINDING] = Variant("as", sorted(bound, key=str.encode))
+            if self._repo.collection_id:
+                metadata.setdefault(COLLECTION_BINDING, self._repo.collection_id)
         return metadata
 
-    def _write(self, path: Path | None) -> tuple[Checksum, Checksum]:
-        from wherry.store.commit import write_directory
-        from wherry.store.tree import TreeBuilder
+    def _add_computed(self, metadata: dict[str, Any], builder: TreeBuilder, tree: Checksum, meta: Checksum) -> None:
+        if self._options["bootable"]:
+            from wherry.store.bootable import bootable_metadata
 
-        options, repo = self._options, self._repo
-        trees = [_tree_argument(text) for text in options["trees"]]
-        if path is not None:
-            if trees:
-                raise UsageError("give a directory or --tree, not both")
-            trees = [("dir", str(path))]
-        modifier = self._modifier()
-        progress = settings().progress()
-        if not trees and not options["base"]:
-            trees = [("dir", ".")]
-        if len(trees) == 1 and trees[0][0] == "dir" and not options["base"]:
-            return write_directory(repo, Path(trees[0][1]), modifier, progress=progress)
-        builder = TreeBuilder(repo)
-        if options["base"]:
-            builder.overlay_commit(repo.resolve(options["base"]))
-        for kind, value in trees:
-            if kind == "ref":
-                builder.overlay_commit(repo.resolve(value))
-            else:
-                builder.overlay_tree(*write_directory(repo, Path(value), modifier, progress=progress))
-        return builder.write()
+            metadata.update(bootable_metadata(builder))
+        if self._options["generate_composefs_metadata"]:
+            from wherry.store.composefs import DIGEST_KEY, digest_of_tree
+            from wherry.store.variant import Variant
 
-    def _modifier(self) -> Modifier:
-        from wherry.store.modifier import Modifier
+            metadata[DIGEST_KEY] = Variant("ay", digest_of_tree(self._repo, tree, meta))
 
-        options = self._options
-        return Modifier(
-            canonical_permissions=options["canonical_permissions"],
-            owner_uid=options["owner_uid"],
-            owner_gid=options["owner_gid"],
-            no_xattrs=options["no_xattrs"],
-            skip=_skip_list(options["skip_list"]),
-            statoverride=_statoverride(options["statoverride"]),
-        )
+    def _unchanged(self, parent: Checksum | None, tree: Checksum, meta: Checksum) -> Checksum | None:
+        if not self._options["skip_if_unchanged"] or parent is None:
+            return None
+        before = self._repo.load_commit(parent)
+        return parent if (before.tree, before.meta) == (tree, meta) else None
+
+    def _sign(self, checksum: Checksum) -> None:
+        keys = list(self._options["sign_keys"])
+        if not keys and not self._options["sign_files"]:
+            return
+        from wherry.store.sign import engine, read_secrets, sign_commit
+
+        for path in self._options["sign_files"]:
+            keys += read_secrets(path)
+        found = engine(self._options["sign_type"], allow_dummy="OSTREE_DUMMY_SIGN_ENABLED" in os.environ)
+        for key in keys:
+            sign_commit(self._repo, checksum, found, key)
+
+    def _print(self, checksum: Checksum, writer: Any) -> None:
+        if self._options["as_json"] or self._options["table_output"]:
+            counts = {**writer.counts(), "Content Cache Hits": self._hits}
+            if self._options["as_json"]:
+                from wherry.cli.output import print_json
+
+                print_json({"commit": checksum, **{key.lower().replace(" ", "_"): n for key, n in counts.items()}})
+                return
+            print(f"Commit: {checksum}")
+            for key in _TABLE:
+                print(f"{key}: {counts[key]}")
+        else:
+            print(checksum)
+
+
+_TABLE = ("Metadata Total", "Metadata Written", "Content Total", "Content Written", "Content Cache Hits",
+          "Content Bytes Written")  # fmt: skip
 
 
 def _tree_argument(text: str) -> tuple[str, str]:
-    kind, value = split_pair(text, "--tree")
-    if kind == "tar":
-        raise UsageError("--tree=tar= is not there", hint="import archives with `wherry image import`")
-    if kind not in ("dir", "ref"):
-        raise UsageError(f"--tree is neither dir=PATH nor ref=REV: {text!r}")
+    kind, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"Missing type in tree specification '{text}'", hint="write dir=PATH, tar=FILE or ref=REV")
+    if kind not in ("dir", "tar", "ref", "prefix"):
+        raise UsageError(f"Invalid tree type specification '{kind}'", hint="there are dir, tar, ref and prefix")
     return kind, value
 
 
-def _skip_list(path: Path | None) -> Callable[[str], bool] | None:
-    if path is None:
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"Missing '=' in KEY=VALUE metadata '{text}'")
+    if not key:
+        raise UsageError(f"Empty metadata key in '{text}'")
+    return key, value
+
+
+def _strings(items: tuple[str, ...]) -> dict[str, str]:
+    return dict(_pair(item) for item in items)
+
+
+def _pathname_filter(text: str | None) -> Any:
+    """Returns what changes the paths of an archive, as ``--tar-pathname-filter`` says."""
+    if text is None:
         return None
-    return frozenset(line for line in path.read_text().splitlines() if line).__contains__
+    import re
+
+    pattern, comma, replacement = text.partition(",")
+    if not comma:
+        raise UsageError("Missing ',' in --tar-pathname-filter", hint="write REGEX,REPLACEMENT")
+    try:
+        compiled = re.compile(pattern)
+        compiled.sub(replacement, "")
+    except (re.error, IndexError) as error:
+        raise UsageError(f"--tar-pathname-filter: {error}") from None
+    return lambda path: compiled.sub(replacement, path)
 
 
-def _statoverride(path: Path | None) -> dict[str, tuple[bool, int]] | None:
+class _SkipList(set[str]):
+    """Paths, and which of them were met."""
+
+    def __init__(self, paths: list[str]) -> None:
+        super().__init__(paths)
+        self._met: set[str] = set()
+
+    def __contains__(self, path: object) -> bool:
+        found = super().__contains__(path)
+        if found:
+            self._met.add(str(path))
+        return found
+
+    def missed(self) -> list[str]:
+        return sorted(set(iter(self)) - self._met)
+
+
+class _Overrides(dict[str, tuple[bool, int]]):
+    """Modes by path, and which of them were met; those with ``=`` may meet nothing, as with ostree."""
+
+    def __init__(self, items: dict[str, tuple[bool, int]]) -> None:
+        super().__init__(items)
+        self._met: set[str] = set()
+
+    def __getitem__(self, path: str) -> tuple[bool, int]:
+        found = super().__getitem__(path)
+        self._met.add(path)
+        return found
+
+    def missed(self) -> list[str]:
+        return sorted(path for path, (replaces, _) in self.items() if not replaces and path not in self._met)
+
+
+def _read_text(path: Path) -> str:
+    from wherry.core.durable import map_os_error
+
+    try:
+        data = path.read_bytes()
+        if len(data) > _MAX_LIST_BYTES:
+            raise InvalidInput(f"longer than {_MAX_LIST_BYTES} bytes", where=path)
+        return data.decode()
+    except UnicodeDecodeError:
+        raise InvalidInput("not UTF-8 text", where=path) from None
+    except OSError as error:
+        raise map_os_error(error, "cannot read a file", where=path) from error
+
+
+def _read_skip_list(path: Path | None) -> _SkipList | None:
+    return None if path is None else _SkipList([line for line in _read_text(path).splitlines() if line])
+
+
+def _read_statoverride(path: Path | None) -> _Overrides | None:
     if path is None:
         return None
     found = {}
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(_read_text(path).splitlines(), 1):
         bits, space, name = line.partition(" ")
         if not line or line.startswith("#"):
             continue
-        if not space or not bits.lstrip("=+").isdigit():
-            raise UsageError(f"not MODE PATH: {line!r}", where=f"{path}:{number}")
+        if not space or not bits.lstrip("=+").isdigit() or int(bits.lstrip("=+")) > 0o7777:
+            raise UsageError(f"Malformed statoverride file: not MODE PATH: {line!r}", where=f"{path}:{number}")
         found[name] = (bits.startswith("="), int(bits.lstrip("=+")))
-    return found
+    return _Overrides(found)
+
+
+def _edit(options: dict[str, Any]) -> tuple[str, str]:
+    """Has the person write subject and body."""
+    text = _TEMPLATE
+    if options["branch"]:
+        text += f"\n#\n# Branch: {options['branch']}"
+    for part in (options["subject"], options["body"]):
+        text += f"\n{part}" if part else ""
+    edited = click.edit(text + "\n", require_save=False) or ""
+    lines = [line.rstrip() for line in edited.splitlines() if not line.startswith("#")]
+    subject, _, body = "\n".join(lines).strip().partition("\n")
+    if not subject:
+        raise UsageError("Aborting commit due to empty commit subject.")
+    return subject, body.strip()

@@ -76,9 +76,10 @@ def open_archive(stream: BinaryIO, *, where: object) -> TarReader | CpioReader:
         InvalidInput: it is none.
     """
     plain = _Peeking(decompressed(stream, where=where))
-    if plain.first(len(MAGICS[0])) in MAGICS:
+    first = plain.first(len(MAGICS[0]))
+    if first in MAGICS:
         return CpioReader(plain, where=where)
-    return TarReader(plain, where=where, sparse=True)
+    return TarReader(plain, where=where, sparse=True, needs_end=bool(first))
 
 
 class _Peeking:

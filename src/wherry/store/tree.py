@@ -94,10 +94,19 @@ class TreeBuilder:
         repo: where its objects are written.
         root: owner and mode of the root directory.
         strict: whether a directory laid over a file, or the other way round, is a ``Conflict``; else the upper wins.
+        writer: takes the files; None: the repository's transaction.
     """
 
-    def __init__(self, repo: Repository, root: DirMeta | None = None, *, strict: bool = False) -> None:
+    def __init__(
+        self,
+        repo: Repository,
+        root: DirMeta | None = None,
+        *,
+        strict: bool = False,
+        writer: ObjectWriter | None = None,
+    ) -> None:
         self._repo = repo
+        self._writer = writer
         self._root = Node(root or DirMeta())
         self._strict = strict
 
@@ -180,9 +189,11 @@ class TreeBuilder:
         place = self._place(path)
         if header.is_symlink:
             check_target(header.symlink_target, path)
+        data = b"" if content is None else content
+        if self._writer is not None:
+            return self._put(place, self._writer.write_file(header, data))
         with self._repo.transaction() as transaction:
-            checksum = transaction.write_file(header, b"" if content is None else content)
-        return self._put(place, checksum)
+            return self._put(place, transaction.write_file(header, data))
 
     def symlink(self, path: str, target: str, header: FileHeader | None = None) -> Checksum:
         """Puts a symbolic link at `path`; owner and attributes are those of `header`, or root's.
@@ -249,9 +260,17 @@ class TreeBuilder:
             raise NotFound("no such directory in the tree", where=path)
         self._overlay(node, Node(meta, tree))
 
-    def overlay_node(self, upper: Node) -> None:
-        """Lays a directory in memory over the root, and takes it over: the caller does not use it any more."""
-        self._overlay(self._root, upper)
+    def overlay_node(self, upper: Node, path: str = "") -> None:
+        """Lays a directory in memory over the one at `path`, which must be there, and takes it over.
+
+        Raises:
+            NotFound: there is no such directory.
+            Conflict: a file and a directory are in each other's way, and the builder is strict.
+        """
+        node = self._find(split_path(path))
+        if node is None:
+            raise NotFound("no such directory in the tree", where=path)
+        self._overlay(node, upper)
 
     def _overlay(self, node: Node, upper: Node) -> None:
         if upper.meta is not None:
