@@ -74,6 +74,8 @@ class Plan:
     """What is tried, in this order."""
     loop: bool | None = None
     """Use a loop device; None: where the kernel does not mount a file."""
+    checked_out: Path | None = None
+    """The tree as files, instead of an image over objects; beside it lies a folder ``empty``."""
 
     @property
     def read_only(self) -> bool:
@@ -108,8 +110,10 @@ def mount(plan: Plan) -> Mounted:
         raise NotFound("no such folder to mount on", where=plan.target, hint="make it first")
     with ExitStack() as stack:
         below = Path(stack.enter_context(_temporary_folder()))
-        loop = mount_image(plan.image, below, loop=plan.loop)
-        stack.callback(umount, below, MNT_DETACH)
+        loop = False
+        if plan.checked_out is None:
+            loop = mount_image(plan.image, below, loop=plan.loop)
+            stack.callback(umount, below, MNT_DETACH)
         upper, work = plan.upper, plan.work
         if plan.in_memory:
             upper, work = stack.enter_context(_memory())
@@ -197,7 +201,11 @@ def _mount_overlay(plan: Plan, below: Path, upper: Path | None, work: Path | Non
 
     last: OSError | None = None
     for layer in plan.data_layers:
-        options = lowerdir_options(below, plan.objects, layer=layer)
+        if plan.checked_out is None:
+            options = lowerdir_options(below, plan.objects, layer=layer)
+        else:  # an empty folder makes two layers, without which overlayfs wants a place to write
+            empty = plan.checked_out.with_name("empty")
+            options = f"lowerdir={escape_path(plan.checked_out)}:{escape_path(empty)}"
         if upper is not None and work is not None:
             options += f",upperdir={escape_path(upper)},workdir={escape_path(work)}"
         if plan.verity:
@@ -300,6 +308,11 @@ def mounts() -> list[Seen]:
                 )
             )
     return found
+
+
+def mounted_commits() -> dict[Checksum, Path]:
+    """Returns the commits that can be seen mounted here, each with one of its places."""
+    return {seen.commit: seen.target for seen in mounts()}
 
 
 def unmount(target: Path, *, lazy: bool = False) -> Checksum:
