@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "init": ("store_write", "init", "Make a repository."),
     "log": ("store_show", "log", "Show a commit and its parents."),
     "ls": ("store_read", "ls", "List the files of a commit."),
+    "mount": ("store_mount", "mount", "Mount a commit as a folder."),
     "prune": ("store_care", "prune", "Remove what nothing needs any more."),
     "pull": ("store_pull", "pull", "Fetch commits from a remote over HTTP."),
     "pull-local": ("store_pull", "pull_local", "Copy commits from another repository."),
@@ -43,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "rev-parse": ("store_refs", "rev_parse", "Print the commit that a revision names."),
     "show": ("store_show", "show", "Show one commit or object."),
     "summary": ("store_care", "summary", "Write or show what a remote reads first."),
+    "unmount": ("store_mount", "unmount", "End a mount of a commit."),
 }
 """Help is one short line each: scripts read the words from ``--help``, one to a line."""
 FEATURES = ("sign-ed25519",)
