@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cat": ("store_read", "cat", "Print files of a commit."),
     "checkout": ("store_checkout", "checkout", "Lay a commit out as a directory."),
     "commit": ("store_commit", "commit", "Commit directories, archives, other commits."),
+    "config": ("store_config", "config", "Get, set or unset a key of the config."),
     "diff": ("store_diff", "diff", "Compare commits and directories."),
     "fsck": ("store_care", "fsck", "Check every object."),
     "init": ("store_write", "init", "Make a repository."),

@@ -14,6 +14,10 @@ from wherry.core.errors import InvalidInput
 MAX_CONFIG_BYTES = 1024 * 1024
 _SECTION = re.compile(r"\[([^\[\]]+)\]\s*\Z")
 _SIZE = re.compile(r"(\d+)([MGT])B\Z")
+_ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
+_ESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+_ESCAPED = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
+_BAD_KEY = re.compile(r"[=\n\r\[\]]|\A[\s#]|\s\Z")
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -68,6 +72,32 @@ class Config:
             if its_section == section and its_key == key:
                 found = line.partition("=")[2].strip()
         return found
+
+    def get_string(self, section: str, key: str, default: str = "") -> str:
+        """Returns a value with what is escaped in it (``\\s \\n \\t \\r \\\\``) as it is meant.
+
+        Raises:
+            InvalidInput: it ends in the middle of such a thing, or it is another one.
+        """
+        text = self.get(section, key, default)
+        if "\\" not in text:
+            return text
+        found = _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], ""), text)
+        if any(match[1] not in _ESCAPES for match in _ESCAPE.finditer(text)):
+            raise InvalidInput(f"an unknown escape in {text!r}", where=f"{section}.{key} in the repository's config")
+        return found
+
+    def set_string(self, section: str, key: str, value: str) -> None:
+        """Sets a value, whatever is in it, so that ``get_string`` returns it again.
+
+        Raises:
+            InvalidInput: the section or the key cannot be written down.
+        """
+        if _SECTION.match(f"[{section}]") is None or not key or _BAD_KEY.search(key):
+            raise InvalidInput(f"neither a section nor a key of a key file: {section!r}, {key!r}")
+        text = "".join(_ESCAPED.get(char, char) for char in value)
+        blank = len(text) - len(text.lstrip(" "))
+        self.set(section, key, "\\s" * blank + text[blank:])
 
     def keys(self, section: str) -> list[str]:
         """Returns the keys of a section."""

@@ -6,10 +6,14 @@ mode            regular file                               symbolic link
 bare            owner, mode, xattrs on the inode           a symbolic link
 bare-user       mode & 0775 | 0400, user.ostreemeta        a file: target, NUL; user.ostreemeta
 bare-user-only  mode & 0775; owner 0:0, no xattrs          a symbolic link
+bare-split-...  owner and mode on the inode; attributes    a symbolic link; the same
+                in .file-xattrs-link beside it
 archive         .filez: header, raw deflate                .filez: header alone
 ==============  =========================================  ===================================
 
-The modification time of bare files is 0. Objects are never changed once they lie there.
+A bare-split-xattrs repository is read, not written: OSTree itself does not write it yet. The link is a hard link to a
+``.file-xattrs`` object, ``a(ayay)`` named by its SHA-256. The modification time of bare files is 0. Objects are never
+changed once they lie there.
 """
 
 from __future__ import annotations
@@ -17,11 +21,14 @@ from __future__ import annotations
 import io
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
-from wherry.store import content, objects
+from wherry.store import content as archived
+from wherry.store import objects
 from wherry.store.objects import FileHeader, Mode, Xattrs
 
 OSTREEMETA = "user.ostreemeta"
@@ -67,12 +74,26 @@ def apply_content_mode(fd: int, header: FileHeader, mode: Mode) -> None:
     os.utime(fd, ns=(0, 0))
 
 
+def check_written(mode: Mode) -> None:
+    """Refuses to write objects to a repository of a mode that is only read.
+
+    Raises:
+        Unsupported: it is such a mode.
+    """
+    if mode is Mode.BARE_SPLIT_XATTRS:
+        raise Unsupported(
+            "a bare-split-xattrs repository can be read, not written",
+            hint="pull from it into one of mode bare, bare-user or archive",
+        )
+
+
 def check_header_fits(header: FileHeader, mode: Mode) -> None:
     """Refuses files that a repository of this mode cannot keep.
 
     Raises:
         Unsupported: a bare-user-only repository, and a file with an owner, attributes or special mode bits.
     """
+    check_written(mode)
     if mode is Mode.BARE_USER_ONLY and (
         header.uid or header.gid or header.xattrs or (not header.is_symlink and header.mode & 0o7777 & ~0o775)
     ):
@@ -98,19 +119,23 @@ def open_object(path: Path, mode: Mode) -> tuple[FileHeader, BinaryIO | None]:
             return _open_archived(path)
         if mode is Mode.BARE_USER:
             return _open_bare_user(path)
+        if mode is Mode.BARE_SPLIT_XATTRS:
+            return _open_split(path)
         return _open_bare(path, plain=mode is Mode.BARE_USER_ONLY)
     except FileNotFoundError:
         raise NotFound("no such object in the repository", where=path, hint="run `wherry store fsck`") from None
+    except OSError as error:
+        raise map_os_error(error, "cannot read an object", where=path) from error
 
 
 def _open_archived(path: Path) -> tuple[FileHeader, BinaryIO | None]:
     file: BinaryIO = open(path, "rb")  # noqa: SIM115 handed to the caller
     try:
-        header, size = content.read_archive_head(file, where=path)
+        header, size = archived.read_archive_head(file, where=path)
         if header.is_symlink:
             file.close()
             return header, None
-        return header, io.BufferedReader(content.InflatingFile(file, size, where=path), content.CHUNK_BYTES)
+        return header, io.BufferedReader(archived.InflatingFile(file, size, where=path), archived.CHUNK_BYTES)
     except BaseException:
         file.close()
         raise
@@ -134,6 +159,22 @@ def _open_bare_user(path: Path) -> tuple[FileHeader, BinaryIO | None]:
     except BaseException:
         file.close()
         raise
+
+
+def _open_split(path: Path) -> tuple[FileHeader, BinaryIO | None]:
+    header, content = _open_bare(path, plain=True)
+    try:
+        status = os.lstat(path)
+        with open(path.with_suffix(".file-xattrs-link"), "rb") as file:
+            raw = file.read(archived.MAX_HEAD_BYTES + 1)
+        if len(raw) > archived.MAX_HEAD_BYTES:
+            raise InvalidInput("more extended attributes than any file may have", where=path)
+        xattrs = objects.parse_xattrs(raw, where=path)
+    except BaseException:
+        if content is not None:
+            content.close()
+        raise
+    return replace(header, uid=status.st_uid, gid=status.st_gid, xattrs=xattrs), content
 
 
 def _open_bare(path: Path, *, plain: bool) -> tuple[FileHeader, BinaryIO | None]:

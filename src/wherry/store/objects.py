@@ -8,6 +8,9 @@
                             .file       content                  owner, mode, xattrs as the mode of the repository says
                             .filez      be32 length, 4 NUL, (tuuuusa(ayay)), raw deflate of the content
                             .commitmeta a{sv}                    detached metadata, named by its commit
+                            .tombstone-commit   a{sv}            this commit was deleted on purpose; named by it
+                            .payload-link       link      named by the SHA-256 of a content, to a file that has it
+                            .file-xattrs(-link) a(ayay)          bare-split-xattrs: attributes; the same by file
 
 A metadata object is named by the SHA-256 of its bytes; a file by that of ``be32 length, 4 NUL, (uuuusa(ayay)),
 content``. Integers are big-endian, framing little-endian. Refused: names that are not UTF-8, empty, ``.``, ``..``
@@ -52,6 +55,9 @@ class ObjectType(enum.Enum):
     COMMIT = 4
     TOMBSTONE = 5
     COMMITMETA = 6
+    PAYLOAD_LINK = 7
+    FILE_XATTRS = 8
+    FILE_XATTRS_LINK = 9
 
     @property
     def extension(self) -> str:
@@ -64,8 +70,11 @@ _EXTENSIONS = {
     ObjectType.DIRTREE: "dirtree",
     ObjectType.DIRMETA: "dirmeta",
     ObjectType.COMMIT: "commit",
-    ObjectType.TOMBSTONE: "commit-tombstone",
+    ObjectType.TOMBSTONE: "tombstone-commit",
     ObjectType.COMMITMETA: "commitmeta",
+    ObjectType.PAYLOAD_LINK: "payload-link",
+    ObjectType.FILE_XATTRS: "file-xattrs",
+    ObjectType.FILE_XATTRS_LINK: "file-xattrs-link",
 }
 _TYPES = {**{text: kind for kind, text in _EXTENSIONS.items()}, "filez": ObjectType.FILE}
 _OBJECT_NAME = re.compile(r"([0-9a-f]{2})/([0-9a-f]{62})\.([a-z-]+)\Z")
@@ -77,6 +86,8 @@ class Mode(enum.StrEnum):
     BARE = "bare"
     BARE_USER = "bare-user"
     BARE_USER_ONLY = "bare-user-only"
+    BARE_SPLIT_XATTRS = "bare-split-xattrs"
+    """Read, never written."""
     ARCHIVE = "archive"
 
 
@@ -155,7 +166,9 @@ def check_name(name: str, *, where: object = None) -> str:
     Raises:
         InvalidInput: it is empty, ``.``, ``..``, too long, not UTF-8, or has a slash or a NUL in it.
     """
-    if name in ("", ".", "..") or "/" in name or "\0" in name:
+    if "/" in name:
+        raise InvalidInput(f"Invalid / in filename {name}", where=where, hint="a name is one part of a path")
+    if name in ("", ".", "..") or "\0" in name:
         raise InvalidInput(f"not a file name: {name!r}", where=where)
     try:
         encoded = name.encode()
@@ -409,6 +422,14 @@ def _swap64(value: int) -> int:
     return int.from_bytes(value.to_bytes(8, "big"), "little")
 
 
+def corrupted(
+    kind: ObjectType, expected: Checksum, found: Checksum, *, where: object = None, hint: str | None = None
+) -> IntegrityError:
+    """Returns the error for an object that is not what its name says, in the words that scripts look for."""
+    what = f"Corrupted {kind.extension} object; checksum expected='{expected}' actual='{found}'"
+    return IntegrityError(what, where=where, hint=hint)
+
+
 def check_object(kind: ObjectType, data: bytes, checksum: Checksum | None, *, where: object = None) -> Checksum:
     """Parses a metadata object that comes from outside, and checks its name.
 
@@ -421,19 +442,16 @@ def check_object(kind: ObjectType, data: bytes, checksum: Checksum | None, *, wh
     """
     if len(data) > MAX_METADATA_BYTES:
         raise InvalidInput(f"a {kind.extension} object is longer than {MAX_METADATA_BYTES} bytes", where=where)
-    if kind is ObjectType.COMMITMETA:
+    if kind in (ObjectType.COMMITMETA, ObjectType.TOMBSTONE):  # named by their commit, not by their bytes
         parse_dict(data, where=where)
         if checksum is None or not is_checksum(checksum):
-            raise InvalidInput("detached metadata needs the name of its commit", where=where)
+            raise InvalidInput(f"a {kind.extension} object needs the name of its commit", where=where)
         return checksum
     found = metadata_checksum(data)
     if checksum is not None and found != checksum:
-        raise IntegrityError(
-            f"a {kind.extension} object is not what its name says: expected {checksum}, got {found}", where=where
-        )
+        raise corrupted(kind, checksum, found, where=where)
     parser = {ObjectType.COMMIT: parse_commit, ObjectType.DIRTREE: parse_dirtree, ObjectType.DIRMETA: parse_dirmeta}
-    if kind in parser:
-        parser[kind](data, where=where or found)
-    elif kind is ObjectType.TOMBSTONE:
-        parse_dict(data, where=where or found)
+    if kind not in parser:
+        raise InvalidInput(f"not a metadata object: {kind.extension}", where=where)
+    parser[kind](data, where=where or found)
     return found

@@ -2,12 +2,13 @@
 
 ::
 
-    refs/heads/<ref>                   written NAME
+    refs/heads/<ref>                   written NAME; in a repository with a collection also (COLLECTION, NAME)
     refs/remotes/<remote>/<ref>        written REMOTE:NAME
-    refs/mirrors/<collection>/<ref>    read only
+    refs/mirrors/<collection>/<ref>    written (COLLECTION, NAME)
 
 Each is replaced durably by itself, from a temporary file in ``tmp/``, so that no reader takes that for a ref; two
-refs never change in one step. A ref that is a symbolic link is an alias.
+refs never change in one step. A ref below ``heads`` that is a symbolic link is an alias: it names what its target
+names. Files whose names cannot be refs, such as ``.rsync``, are not looked at.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from wherry.core.digest import Checksum, Ref, parse_checksum
 from wherry.core.durable import fsync_dir, map_os_error, remove_file
@@ -23,8 +26,23 @@ from wherry.core.errors import Conflict, InvalidInput, NotFound
 from wherry.core.trace import reach
 
 MAX_REF_CHARS = 1024
-_PART = r"[A-Za-z0-9_][-._A-Za-z0-9]*"
+MAX_COLLECTION_CHARS = 255
+MAX_FOLDERS = 64
+"""Folders within folders that are looked into; a ref of `MAX_REF_CHARS` could have more, and nobody makes one."""
+_PART = r"\w[-.\w]*"
+_FRAGMENT = re.compile(rf"{_PART}\Z")
 _REF = re.compile(rf"(?:({_PART}):)?({_PART}(?:/{_PART})*)\Z")
+_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+\Z")
+
+
+class CollectionRef(NamedTuple):
+    """A ref that is known by the collection that it comes from, whatever repository it was got from."""
+
+    collection: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"({self.collection}, {self.name})"
 
 
 def parse_ref(text: str) -> Ref:
@@ -35,10 +53,34 @@ def parse_ref(text: str) -> Ref:
     """
     if len(text) > MAX_REF_CHARS or _REF.match(text) is None:
         raise InvalidInput(
-            f"not a ref name: {text[:80]!r}",
+            f"Invalid ref name {text[:80]!r}",
             hint="use letters, digits, '-', '_', '.' and '/'; no part begins with '-' or '.'",
         )
     return Ref(text)
+
+
+def parse_collection(text: str) -> str:
+    """Returns `text` as a collection ID, a reverse DNS name such as ``org.example.Os``.
+
+    Raises:
+        InvalidInput: it is not such a name.
+    """
+    if len(text) > MAX_COLLECTION_CHARS or _COLLECTION.match(text) is None:
+        raise InvalidInput(
+            f"Invalid collection ID {text[:80]!r}", hint="write it as a reverse DNS name, like org.example.Os"
+        )
+    return text
+
+
+def parse_collection_ref(collection: str, name: str) -> CollectionRef:
+    """Returns a collection's ref; the name may have no remote.
+
+    Raises:
+        InvalidInput: one of them is malformed.
+    """
+    if ":" in name:
+        raise InvalidInput(f"Invalid ref name {name[:80]!r}", hint="a collection's ref has no remote")
+    return CollectionRef(parse_collection(collection), parse_ref(name))
 
 
 def split_ref(ref: Ref) -> tuple[str | None, str]:
@@ -53,9 +95,7 @@ def ref_path(repo: Path, ref: Ref) -> Path:
     return repo / "refs" / "remotes" / remote / name if remote else repo / "refs" / "heads" / name
 
 
-def read_ref(repo: Path, ref: Ref) -> Checksum | None:
-    """Returns the commit of a ref, None when there is no such ref."""
-    return _read(ref_path(repo, ref))
+# --- writing
 
 
 def write_ref(repo: Path, ref: Ref, checksum: Checksum | None) -> None:
@@ -65,18 +105,56 @@ def write_ref(repo: Path, ref: Ref, checksum: Checksum | None) -> None:
         Conflict: another ref's name is a folder of this one's, or the other way round.
         NoSpace: the disk is full; the ref is as it was.
     """
-    path = ref_path(repo, ref)
+    _write(repo, ref_path(repo, ref), str(ref), checksum)
+
+
+def write_collection_ref(repo: Path, own: str, ref: CollectionRef, checksum: Checksum | None) -> None:
+    """Sets or removes a collection's ref; one of the repository's own collection lies below ``heads``.
+
+    Args:
+        repo: the repository's folder.
+        own: its own collection, "" when it has none.
+        ref: which.
+        checksum: the commit, None to remove it.
+
+    Raises:
+        Conflict: see ``write_ref``.
+    """
+    parse_collection_ref(*ref)
+    base = repo / "refs" / "heads" if ref.collection == own else repo / "refs" / "mirrors" / ref.collection
+    _write(repo, base / ref.name, str(ref), checksum)
+
+
+def write_alias(repo: Path, ref: Ref, target: Ref) -> None:
+    """Makes a local ref another name of a local ref, durably.
+
+    Raises:
+        InvalidInput: one of them is a remote's.
+        NotFound: there is no such target.
+        Conflict: see ``write_ref``.
+    """
+    remote, name = split_ref(parse_ref(ref))
+    if remote is not None:
+        raise InvalidInput(f"Cannot create alias to remote ref: {remote}", hint="an alias and its target are local")
+    if split_ref(parse_ref(target))[0] is not None or read_ref(repo, target) is None:
+        raise NotFound(f"Cannot create alias to non-existent ref: {target}", hint="`wherry store refs` lists the refs")
+    path = _place(repo, ref_path(repo, ref), str(ref))
+    temporary = repo / "tmp" / f"ref-{secrets.token_hex(8)}"
+    try:
+        temporary.symlink_to("../" * name.count("/") + target)
+        reach("store.ref.written")
+        os.replace(temporary, path)
+        fsync_dir(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise map_os_error(error, "cannot write ref", where=path) from error
+
+
+def _write(repo: Path, path: Path, name: str, checksum: Checksum | None) -> None:
     if checksum is None:
         remove_file(path)
         return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise Conflict(f"a ref with a shorter name is in the way of {ref}", where=path.parent) from None
-    except OSError as error:
-        raise map_os_error(error, "cannot write ref", where=path) from error
-    if path.is_dir():
-        raise Conflict(f"refs with a longer name are in the way of {ref}", where=path)
+    _place(repo, path, name)
     temporary = repo / "tmp" / f"ref-{secrets.token_hex(8)}"
     try:
         with open(temporary, "xb") as file:
@@ -92,52 +170,94 @@ def write_ref(repo: Path, ref: Ref, checksum: Checksum | None) -> None:
         raise map_os_error(error, "cannot write ref", where=path) from error
 
 
+def _place(repo: Path, path: Path, name: str) -> Path:
+    """Makes the folders of a ref, and takes empty ones of its own name away."""
+    try:
+        missing = [folder for folder in path.parents if len(folder.parts) > len(repo.parts) and not folder.is_dir()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            fsync_dir(folder.parent)
+    except (FileExistsError, NotADirectoryError):
+        raise Conflict(f"a ref with a shorter name is in the way of {name}", where=path.parent) from None
+    except OSError as error:
+        raise map_os_error(error, "cannot write ref", where=path) from error
+    if path.is_dir() and not path.is_symlink():
+        try:
+            for below, _, _ in os.walk(path, topdown=False):
+                os.rmdir(below)
+        except OSError:
+            raise Conflict(f"refs with a longer name are in the way of {name}", where=path) from None
+    return path
+
+
+# --- reading
+
+
+def read_ref(repo: Path, ref: Ref) -> Checksum | None:
+    """Returns the commit of a ref, None when there is no such ref."""
+    return _read(ref_path(repo, ref))
+
+
+def scan_refs(repo: Path) -> Iterator[tuple[Ref, Path]]:
+    """Gives every ref of ``heads`` and ``remotes`` with its file, whose content may be anything."""
+    for name, path in _files(repo / "refs" / "heads"):
+        yield Ref(name), path
+    for remote in _folders(repo / "refs" / "remotes"):
+        for name, path in _files(remote):
+            yield Ref(f"{remote.name}:{name}"), path
+
+
+def scan_mirrors(repo: Path) -> Iterator[tuple[CollectionRef, Path]]:
+    """Gives every ref of ``mirrors`` with its file, whose content may be anything."""
+    for folder in _folders(repo / "refs" / "mirrors"):
+        for name, path in _files(folder):
+            yield CollectionRef(folder.name, name), path
+
+
 def list_refs(repo: Path) -> dict[Ref, Checksum]:
-    """Returns every ref of ``heads`` and ``remotes``, sorted."""
-    found: dict[Ref, Checksum] = {}
-    heads = repo / "refs" / "heads"
-    for name, path in _files(heads):
-        commit = _read(path)
-        if commit and _REF.match(name):
-            found[Ref(name)] = commit
-    remotes = repo / "refs" / "remotes"
-    for name, path in _files(remotes):
-        remote, slash, rest = name.partition("/")
-        commit = _read(path) if slash else None
-        if commit and _REF.match(f"{remote}:{rest}"):
-            found[Ref(f"{remote}:{rest}")] = commit
-    return dict(sorted(found.items()))
+    """Returns every ref of ``heads`` and ``remotes``, sorted.
+
+    Raises:
+        InvalidInput: one of them is damaged.
+    """
+    return dict(sorted((ref, commit) for ref, path in scan_refs(repo) if (commit := _read(path))))
+
+
+def list_mirrors(repo: Path) -> dict[CollectionRef, Checksum]:
+    """Returns every ref of ``mirrors``, sorted.
+
+    Raises:
+        InvalidInput: one of them is damaged.
+    """
+    return dict(sorted((ref, commit) for ref, path in scan_mirrors(repo) if (commit := _read(path))))
 
 
 def list_aliases(repo: Path) -> dict[Ref, Ref]:
     """Returns the refs below ``heads`` that are symbolic links, with what they point at."""
-    heads = repo / "refs" / "heads"
     found = {}
-    for name, path in _files(heads):
+    for name, path in _files(repo / "refs" / "heads"):
         if path.is_symlink():
             target = os.path.normpath(os.path.join(os.path.dirname(name), os.readlink(path)))
             found[Ref(name)] = Ref(target)
     return dict(sorted(found.items()))
 
 
-def mirrored_commits(repo: Path) -> set[Checksum]:
-    """Returns the commits that refs below ``mirrors`` name; they count when pruning."""
-    return {commit for _, path in _files(repo / "refs" / "mirrors") if (commit := _read(path))}
-
-
 def find_ref(repo: Path, text: str) -> Checksum | None:
-    """Returns the commit of a ref as a person names it: a local one, else one of exactly one remote.
+    """Returns the commit of a ref as a person names it: a local one, ``REMOTE/REF``, else one of exactly one remote.
 
     Raises:
         Conflict: several remotes have it.
     """
-    if _REF.match(text) is None:
+    if len(text) > MAX_REF_CHARS or _REF.match(text) is None:
         return None
     commit = read_ref(repo, Ref(text))
     if commit or ":" in text:
         return commit
     remotes = repo / "refs" / "remotes"
-    found = {path.name: commit for path in sorted(_dirs(remotes)) if (commit := _read(path / text))}
+    commit = _read(remotes / text)
+    if commit:
+        return commit
+    found = {path.name: commit for path in _folders(remotes) if (commit := _read(path / text))}
     if len(found) > 1:
         raise Conflict(f"several remotes have a ref {text}", where=", ".join(found), hint="name it REMOTE:REF")
     return next(iter(found.values()), None)
@@ -145,7 +265,16 @@ def find_ref(repo: Path, text: str) -> Checksum | None:
 
 def missing_ref(text: str) -> NotFound:
     """Returns the error for a revision that is not there."""
-    return NotFound(f"no such ref or commit: {text}", hint="`wherry store refs` lists the refs")
+    return NotFound(f"Refspec '{text}' not found", hint="`wherry store refs` lists the refs")
+
+
+def read_ref_file(path: Path) -> Checksum | None:
+    """Returns the commit in the file of a ref, None when there is no such file.
+
+    Raises:
+        InvalidInput: it holds anything else.
+    """
+    return _read(path)
 
 
 def _read(path: Path) -> Checksum | None:
@@ -162,19 +291,25 @@ def _read(path: Path) -> Checksum | None:
     return parse_checksum(text, where=path)
 
 
-def _files(base: Path) -> list[tuple[str, Path]]:
-    found = []
-    for directory, _, names in os.walk(base):
-        relative = os.path.relpath(directory, base)
-        for name in names:
-            if not name.startswith("."):
-                full = name if relative == "." else f"{relative}/{name}"
-                found.append((full, Path(directory) / name))
-    return found
-
-
-def _dirs(base: Path) -> list[Path]:
+def _files(base: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Path]]:
+    """Gives the refs below a folder, by the name that they have there."""
     try:
-        return [path for path in base.iterdir() if path.is_dir()]
+        entries = sorted(os.scandir(base), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise map_os_error(error, "cannot list refs", where=base) from error
+    for entry in entries:
+        if _FRAGMENT.match(entry.name) is None:
+            continue
+        if not entry.is_dir(follow_symlinks=False):
+            yield prefix + entry.name, Path(entry.path)
+        elif depth < MAX_FOLDERS:
+            yield from _files(Path(entry.path), f"{prefix}{entry.name}/", depth + 1)
+
+
+def _folders(base: Path) -> list[Path]:
+    try:
+        return sorted(path for path in base.iterdir() if path.is_dir() and _FRAGMENT.match(path.name))
     except FileNotFoundError:
         return []

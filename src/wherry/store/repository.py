@@ -1,9 +1,9 @@
-"""A repository: opening, reading, and the way to write to it.
+"""A repository: opening it, its refs and commits, and the ways into all that can be done with it.
 
 ::
 
     config                      key file; [core] repo_version=1, mode=...
-    objects/<2>/<62>.<ext>      see objects.py and files.py; never changed once there
+    objects/<2>/<62>.<ext>      see objects.py, files.py and loose.py; never changed once there
     refs/{heads,remotes,...}    see refs.py
     state/<commit>.commitpartial    this commit's tree is not all here; "f" in it: fsck found that
     tmp/                        see transaction.py and parts.py
@@ -16,62 +16,26 @@ from __future__ import annotations
 
 import os
 import re
-import threading
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from wherry.core.digest import Checksum, Ref, is_checksum
-from wherry.core.durable import fsync_dir, map_os_error, remove_file, write_file
+from wherry.core.durable import fsync_dir, map_os_error
 from wherry.core.errors import Conflict, InvalidInput, NotFound, Unsupported
-from wherry.store import files, objects, ofd, refs
+from wherry.store import refs
 from wherry.store.config import Config
-from wherry.store.content import deflate_level
-from wherry.store.objects import (
-    MAX_METADATA_BYTES,
-    Commit,
-    DirMeta,
-    DirTree,
-    FileHeader,
-    Mode,
-    ObjectType,
-    object_name,
-)
-from wherry.store.space import Space
-from wherry.store.transaction import Transaction
+from wherry.store.loose import LooseObjects
+from wherry.store.objects import Commit, Mode
+from wherry.store.refs import CollectionRef
 
 _CONFIG_MODES = {Mode.ARCHIVE: "archive-z2"}
 _PARTIAL_CHECKSUM = re.compile(r"[0-9a-f]{2,63}\Z")
 _FOLDERS = ("objects", "tmp/cache", "extensions", "state", "refs/heads", "refs/mirrors", "refs/remotes")
-_LOCK_TIMEOUT_S = 300
 MAX_PARENT_STEPS = 10_000
 
 
-class Repository:
+class Repository(LooseObjects):
     """A repository on disk; made by ``Repository.init`` and ``Repository.open``."""
-
-    def __init__(self, path: Path, config: Config) -> None:
-        self.path = path
-        self.objects_dir = path / "objects"
-        self._local = threading.local()
-        self._load(config)
-
-    def _load(self, config: Config) -> None:
-        text = config.get("core", "mode", "bare")
-        try:
-            self.mode = Mode("archive" if text == "archive-z2" else text)
-        except ValueError:
-            raise Unsupported(
-                f"a repository of mode {text!r}", where=self.path, hint=f"modes are {', '.join(Mode)}"
-            ) from None
-        self.config = config
-        self.space = Space(self.path, config)
-        self.fsync = config.get_bool("core", "fsync", True)
-        self.disable_xattrs = config.get_bool("core", "disable-xattrs", False)
-        self.deflate_level = deflate_level(config.get_int("archive", "zlib-level", 6))
-        self._lock_timeout_s = config.get_int("core", "lock-timeout-secs", _LOCK_TIMEOUT_S)
-        self._locking = config.get_bool("core", "locking", True)
 
     # --- making and opening
 
@@ -93,6 +57,8 @@ class Repository:
                 (path / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise map_os_error(error, "cannot make the repository", where=path) from error
+        if collection_id:
+            refs.parse_collection(collection_id)
         config = Config()
         config.set("core", "repo_version", "1")
         config.set("core", "mode", _CONFIG_MODES.get(mode, str(mode)))
@@ -127,164 +93,55 @@ class Repository:
         self.config.save(self.path / "config")
         self._load(self.config)
 
-    # --- looking at objects
-
-    def has(self, kind: ObjectType, checksum: Checksum) -> bool:
-        """Tells whether an object is there."""
-        name = object_name(kind, checksum, self.mode)
-        if os.path.lexists(f"{self.objects_dir}/{name}"):
-            return True
-        transaction = self._active()
-        return transaction is not None and transaction.staged(name) is not None
-
-    def object_path(self, kind: ObjectType, checksum: Checksum) -> Path:
-        """Returns where an object lies, or would lie."""
-        name = object_name(kind, checksum, self.mode)
-        transaction = self._active()
-        if transaction is not None:
-            staged = transaction.staged(name)
-            if staged is not None:
-                return staged
-        return self.objects_dir / name
-
-    def metadata_bytes(self, kind: ObjectType, checksum: Checksum) -> bytes:
-        """Returns the bytes of a commit, dirtree, dirmeta or detached metadata, unchecked.
-
-        Raises:
-            NotFound: it is not there.
-            InvalidInput: it is longer than any such object may be.
-        """
-        path = self.object_path(kind, checksum)
-        try:
-            with open(path, "rb") as file:
-                data = file.read(MAX_METADATA_BYTES + 1)
-        except FileNotFoundError:
-            raise NotFound(f"no such {kind.extension} object in the repository", where=checksum) from None
-        except OSError as error:
-            raise map_os_error(error, "cannot read an object", where=path) from error
-        if len(data) > MAX_METADATA_BYTES:
-            raise InvalidInput(f"longer than {MAX_METADATA_BYTES} bytes", where=path)
-        return data
-
-    def load_commit(self, checksum: Checksum) -> Commit:
-        """Returns a commit.
-
-        Raises:
-            NotFound: it is not there.
-            InvalidInput: it is damaged.
-        """
-        return objects.parse_commit(self.metadata_bytes(ObjectType.COMMIT, checksum), where=checksum)
-
-    def load_dirtree(self, checksum: Checksum) -> DirTree:
-        """Returns the entries of a directory.
-
-        Raises:
-            NotFound: it is not there.
-            InvalidInput: it is damaged.
-        """
-        return objects.parse_dirtree(self.metadata_bytes(ObjectType.DIRTREE, checksum), where=checksum)
-
-    def load_dirmeta(self, checksum: Checksum) -> DirMeta:
-        """Returns owner, mode and attributes of a directory.
-
-        Raises:
-            NotFound: it is not there.
-            InvalidInput: it is damaged.
-        """
-        return objects.parse_dirmeta(self.metadata_bytes(ObjectType.DIRMETA, checksum), where=checksum)
-
-    def load_file(self, checksum: Checksum) -> tuple[FileHeader, BinaryIO | None]:
-        """Opens a file object.
-
-        Returns:
-            Its header, and its content to read (the caller closes it); None for a symbolic link.
-
-        Raises:
-            NotFound: it is not there.
-            InvalidInput: it is damaged.
-        """
-        return files.open_object(self.object_path(ObjectType.FILE, checksum), self.mode)
-
-    def load_file_header(self, checksum: Checksum) -> FileHeader:
-        """Returns the header of a file object."""
-        header, content = self.load_file(checksum)
-        if content is not None:
-            content.close()
-        return header
-
-    # --- writing
-
-    def transaction(self) -> Transaction:
-        """Returns this thread's transaction, to be used with ``with``; blocks may be nested, the outermost counts.
-
-        Objects written inside are seen by this thread at once and by others at the end; they are durable before
-        any ref moves. When the block ends in an exception nothing of it stays.
-        """
-        found = self._active()
-        if found is None:
-            found = Transaction(self)
-            self._local.transaction = found
-        return found
-
-    def join(self, transaction: Transaction) -> None:
-        """Makes a transaction of another thread this thread's too, for looking at its objects."""
-        self._local.transaction = transaction
-
-    def forget(self, transaction: Transaction) -> None:
-        """Ends what ``transaction`` and ``join`` began, in this thread."""
-        if self._active() is transaction:
-            self._local.transaction = None
-
-    def write_object(self, kind: ObjectType, source: bytes | BinaryIO, expected: Checksum | None = None) -> Checksum:
-        """Writes one object and checks it, in this thread's transaction or in one of its own.
-
-        Args:
-            kind: what it is.
-            source: its bytes, or a file to read them from; a file object as ``.filez``.
-            expected: its checksum; detached metadata must have one.
-
-        Returns:
-            Its checksum.
-
-        Raises:
-            IntegrityError: it has not the checksum `expected`; nothing was written.
-            InvalidInput: it is malformed.
-            NoSpace: the disk is full, or would be.
-        """
-        with self.transaction() as transaction:
-            if kind is ObjectType.FILE:
-                return transaction.write_archived(source, expected)
-            data = source if isinstance(source, bytes) else source.read(MAX_METADATA_BYTES + 1)
-            return transaction.write_metadata(kind, data, expected)
-
-    def sync(self) -> None:
-        """Makes durable all that was written, unless the config has ``core.fsync=false``."""
-        if self.fsync:
-            from wherry.linux.syncfs import syncfs
-
-            syncfs(self.path)
-
-    def lock(self, *, shared: bool) -> AbstractContextManager[None]:
-        """Returns the repository's lock: shared for those who write objects, alone for who removes them."""
-        from contextlib import nullcontext
-
-        if not self._locking:
-            return nullcontext()
-        return ofd.held(self.path / ".lock", shared=shared, timeout_s=self._lock_timeout_s, what="the repository")
-
-    def _active(self) -> Transaction | None:
-        found: Transaction | None = getattr(self._local, "transaction", None)
-        return found
+    def enable_tombstones(self) -> None:
+        """Has a tombstone left for each commit that is deleted from now on (``core.tombstone-commits``)."""
+        if not self.tombstones:
+            self.config.set("core", "tombstone-commits", "true")
+            self.save_config()
 
     # --- refs
 
+    @property
+    def collection_id(self) -> str:
+        """The collection that its refs are in, "" when they are in none (``core.collection-id``)."""
+        return self.config.get("core", "collection-id")
+
     def refs(self, prefix: str = "") -> dict[Ref, Checksum]:
-        """Returns the refs, sorted: all, or `prefix` itself and those below it."""
+        """Returns the refs, sorted: all, or `prefix` itself and those below it; ``REMOTE:`` for all of a remote."""
         found = refs.list_refs(self.path)
         if not prefix:
             return found
+        if prefix.endswith((":", ":.")):
+            start = prefix.rstrip(".")
+            return {ref: commit for ref, commit in found.items() if ref.startswith(start)}
         below = prefix.rstrip("/") + "/"
         return {ref: commit for ref, commit in found.items() if ref == prefix or ref.startswith(below)}
+
+    def aliases(self) -> dict[Ref, Ref]:
+        """Returns the refs that are other names of refs, sorted."""
+        return refs.list_aliases(self.path)
+
+    def collection_refs(
+        self, collection: str = "", *, mirrors: bool = True, remotes: bool = True
+    ) -> dict[CollectionRef, Checksum]:
+        """Returns the refs that are in a collection, sorted.
+
+        Args:
+            collection: only those of this one.
+            mirrors: those below ``refs/mirrors`` too, not only those of the repository's own collection.
+            remotes: those of remotes that have a ``collection-id`` in the config too.
+        """
+        found: dict[CollectionRef, Checksum] = {}
+        if remotes or self.collection_id:
+            for ref, commit in refs.list_refs(self.path).items():
+                remote, name = refs.split_ref(ref)
+                section = f'remote "{remote}"'
+                its = self.collection_id if remote is None else self.config.get(section, "collection-id")
+                if its and (remote is None or remotes):
+                    found[CollectionRef(its, name)] = commit
+        if mirrors:
+            found.update(refs.list_mirrors(self.path))
+        return dict(sorted(item for item in found.items() if collection in ("", item[0].collection)))
 
     def set_ref(self, ref: Ref, checksum: Checksum | None) -> None:
         """Sets a ref, or removes it, durably; within a transaction when that ends.
@@ -295,6 +152,31 @@ class Repository:
         """
         with self.transaction() as transaction:
             transaction.set_ref(ref, checksum)
+
+    def set_collection_ref(self, ref: CollectionRef, checksum: Checksum | None) -> None:
+        """Sets a collection's ref, or removes it, durably; within a transaction when that ends."""
+        with self.transaction() as transaction:
+            transaction.set_collection_ref(ref, checksum)
+
+    def set_alias(self, ref: Ref, target: Ref) -> None:
+        """Makes a local ref another name of another local ref, durably.
+
+        Raises:
+            InvalidInput: one of them is a remote's.
+            NotFound: there is no ref `target`.
+        """
+        refs.write_alias(self.path, ref, target)
+        os.utime(self.path)
+        self.refs_changed()
+
+    def refs_changed(self) -> None:
+        """Called when refs have moved and no lock is held; writes the summary if the config wants that."""
+        if self.config.get_bool("core", "auto-update-summary", False) or self.config.get_bool(
+            "core", "commit-update-summary", False
+        ):
+            from wherry.store.summary import update_summary
+
+            update_summary(self)
 
     def resolve(self, rev: str) -> Checksum:
         """Returns the commit that `rev` names: a ref, ``REMOTE:REF``, a checksum or its beginning, each with ``^``s.
@@ -307,35 +189,22 @@ class Repository:
         steps = len(rev) - len(name)
         if steps > MAX_PARENT_STEPS:
             raise InvalidInput(f"more than {MAX_PARENT_STEPS} steps back", where=name)
-        if is_checksum(name):
-            commit = Checksum(name)
-        else:
-            found = refs.find_ref(self.path, name) or self._resolve_prefix(name)
-            if found is None:
-                raise refs.missing_ref(name)
-            commit = found
+        commit = Checksum(name) if is_checksum(name) else self._find(name)
+        if commit is None:
+            raise refs.missing_ref(name)
         for _ in range(steps):
             parent = self.load_commit(commit).parent
             if parent is None:
-                raise NotFound("the commit has no parent", where=commit)
+                raise NotFound(f"Commit {commit} has no parent")
             commit = parent
         return commit
 
-    def commits(self) -> list[Checksum]:
-        """Returns every commit object, sorted."""
-        return sorted(checksum for kind, checksum in self.list_objects() if kind is ObjectType.COMMIT)
-
-    def list_objects(self) -> list[tuple[ObjectType, Checksum]]:
-        """Returns every object that lies in ``objects/``; files that are no objects are left out."""
-        found = []
-        for folder in os.scandir(self.objects_dir):
-            if len(folder.name) != 2 or not folder.is_dir(follow_symlinks=False):
-                continue
-            for name in os.listdir(folder.path):
-                try:
-                    found.append(objects.parse_object_name(f"{folder.name}/{name}"))
-                except InvalidInput:
-                    continue
+    def _find(self, name: str) -> Checksum | None:
+        transaction = self._active()
+        pending = transaction.pending_ref(name) if transaction is not None else None
+        found = pending or refs.find_ref(self.path, name) or self._resolve_prefix(name)
+        if found is None and isinstance(self.parent, Repository):
+            return self.parent._find(name)
         return found
 
     def _resolve_prefix(self, text: str) -> Checksum | None:
@@ -346,55 +215,26 @@ class Repository:
         names = os.listdir(folder) if folder.is_dir() else []
         found = sorted(text[:2] + name[:62] for name in names if name.endswith(".commit") and name.startswith(rest))
         if len(found) > 1:
-            raise Conflict(f"several commits begin with {text}", where=", ".join(item[:16] for item in found))
+            raise Conflict(f"Refspec {text} not unique", where=", ".join(item[:16] for item in found))
         return Checksum(found[0]) if found else None
 
-    # --- what stands beside a commit
+    # --- commits
 
-    def read_detached(self, checksum: Checksum) -> dict[str, Any]:
-        """Returns the detached metadata of a commit; empty when there is none.
+    def log(self, rev: str) -> Iterator[tuple[Checksum, Commit]]:
+        """Gives a commit and its parents, the newest first, as far as they are here.
 
         Raises:
-            InvalidInput: it is damaged.
+            NotFound: there is no such revision.
         """
-        try:
-            data = self.metadata_bytes(ObjectType.COMMITMETA, checksum)
-        except NotFound:
-            return {}
-        return objects.parse_dict(data, where=f"detached metadata of {checksum}")
-
-    def write_detached(self, checksum: Checksum, metadata: Mapping[str, Any]) -> None:
-        """Replaces the detached metadata of a commit durably; removes it when `metadata` is empty.
-
-        Args:
-            checksum: the commit.
-            metadata: plain values or Variants (``variant.from_plain``); signatures are
-                ``{"ostree.sign.ed25519": [64 bytes, ...]}``.
-        """
-        if not metadata and self._active() is None:
-            remove_file(self.object_path(ObjectType.COMMITMETA, checksum))
-            return
-        self.write_object(ObjectType.COMMITMETA, objects.serialize_dict(metadata), checksum)
-
-    def is_partial(self, checksum: Checksum) -> bool:
-        """Tells whether a commit is known to lack objects."""
-        return self._partial_path(checksum).exists()
-
-    def is_broken(self, checksum: Checksum) -> bool:
-        """Tells whether a commit lacks objects because fsck found them damaged."""
-        try:
-            return self._partial_path(checksum).read_bytes() == b"f"
-        except FileNotFoundError:
-            return False
-
-    def mark_partial(self, checksum: Checksum, *, by_fsck: bool = False) -> None:
-        """Notes durably that a commit may lack objects."""
-        (self.path / "state").mkdir(exist_ok=True)
-        write_file(self._partial_path(checksum), b"f" if by_fsck else b"")
-
-    def mark_complete(self, checksum: Checksum) -> None:
-        """Notes durably that a commit lacks nothing."""
-        remove_file(self._partial_path(checksum))
-
-    def _partial_path(self, checksum: Checksum) -> Path:
-        return self.path / "state" / f"{checksum}.commitpartial"
+        current: Checksum | None = self.resolve(rev)
+        first = True
+        while current is not None:
+            try:
+                commit = self.load_commit(current)
+            except NotFound:
+                if first:
+                    raise
+                return
+            yield current, commit
+            first = False
+            current = commit.parent

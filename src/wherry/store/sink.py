@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
-from wherry.core.errors import IntegrityError, NotPermitted, WherryError
+from wherry.core.errors import NotPermitted, WherryError
 from wherry.store import content, files, objects
-from wherry.store.objects import FileHeader, Mode
+from wherry.store.objects import FileHeader, Mode, ObjectType, parse_object_name
 
 if TYPE_CHECKING:
     from wherry.store.transaction import Transaction
@@ -37,6 +37,7 @@ class FileSink:
             self._fd, self._temporary = transaction.open_nameless()
         except OSError as error:
             raise self._failed(error) from error
+        self._payload = None if header is None or archived else transaction.payloads.hasher(header)
         self._deflates = header is not None and self._mode is Mode.ARCHIVE and not archived
 
     def write(self, data: bytes) -> None:
@@ -47,6 +48,8 @@ class FileSink:
         """
         self._size += len(data)
         if not self._deflates:
+            if self._payload is not None:
+                self._payload.update(data)
             self._put(data)
             return
         if self._deflater is None:
@@ -64,6 +67,8 @@ class FileSink:
         elif header is not None and header.is_symlink:
             self._put(header.symlink_target.encode() + b"\0")
         else:
+            if self._payload is not None:
+                self._payload.update(data)
             self._put(data)
 
     def link_metadata(self, name: str) -> None:
@@ -85,9 +90,14 @@ class FileSink:
             if self._deflater is not None:
                 self._put(self._deflater.flush())
                 os.pwrite(self._fd, self._archive_head(self._size), 0)
+            payload = self._payload.hexdigest() if self._payload is not None else ""
+            if payload:
+                self._transaction.payloads.share(self._fd, self._size, payload)
             if self._header is not None:
                 files.apply_content_mode(self._fd, self._header, self._mode)
             self._link(name, replace=False)
+            if payload:
+                self._transaction.payloads.link(parse_object_name(name)[1], self._size, payload)
         except OSError as error:
             raise self._failed(error, name) from error
 
@@ -136,4 +146,4 @@ def check_expected(checksum: Checksum, expected: Checksum | None) -> None:
         IntegrityError: they differ.
     """
     if expected is not None and checksum != expected:
-        raise IntegrityError(f"an object is not what its name says: got {checksum}", where=expected)
+        raise objects.corrupted(ObjectType.FILE, expected, checksum)

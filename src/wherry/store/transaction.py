@@ -35,17 +35,19 @@ from wherry.core.trace import reach
 from wherry.core.units import format_size
 from wherry.store import content, files, objects, ofd, refs
 from wherry.store.objects import FileHeader, Mode, ObjectType, object_name
+from wherry.store.payload import PayloadLinks
+from wherry.store.refs import CollectionRef
 from wherry.store.sink import FileSink, check_expected, object_error
 
 if TYPE_CHECKING:
+    from wherry.store.loose import LooseObjects
     from wherry.store.receive import Receiver
-    from wherry.store.repository import Repository
 
 _STAGING = "staging-"
 _SMALL_BYTES = 4 * 1024 * 1024
 """Content up to this is held in memory, hashed first, and not written when the object is there."""
 _OBJECT_OVERHEAD_BYTES = 4096
-_LAST = {".commitmeta": 1, ".commit": 2, ".commit-tombstone": 2}
+_LAST = {".payload-link": 1, ".commitmeta": 1, ".commit": 2, ".tombstone-commit": 2}
 
 
 def boot_id() -> str:
@@ -56,12 +58,13 @@ def boot_id() -> str:
 class Transaction:
     """One transaction of one thread, from ``Repository.transaction``. Other threads may call its write methods."""
 
-    def __init__(self, repo: Repository) -> None:
+    def __init__(self, repo: LooseObjects) -> None:
         self.repo = repo
         self.depth = 0
         self.objects_written = 0
         self.bytes_written = 0
         self._refs: dict[Ref, Checksum | None] = {}
+        self._collection_refs: dict[CollectionRef, Checksum | None] = {}
         self._stack = ExitStack()
         self._stage = Path()
         self._lock_fd = -1
@@ -75,6 +78,7 @@ class Transaction:
             self._stack.enter_context(self.repo.lock(shared=True))
             try:
                 self._open_stage()
+                self.payloads = PayloadLinks(self.repo, self._stage)
             except OSError as error:
                 self._stack.close()
                 raise map_os_error(error, "cannot begin writing to the repository", where=self.repo.path) from error
@@ -94,10 +98,20 @@ class Transaction:
             self.repo.forget(self)
             self._close_stage()
             self._stack.close()
+        if kind is None and (self._refs or self._collection_refs):
+            self.repo.refs_changed()  # with no lock held any more
 
     def set_ref(self, ref: Ref, checksum: Checksum | None) -> None:
         """Has a ref set, or removed, when the transaction ends well."""
         self._refs[refs.parse_ref(ref)] = checksum
+
+    def set_collection_ref(self, ref: CollectionRef, checksum: Checksum | None) -> None:
+        """Has a collection's ref set, or removed, when the transaction ends well."""
+        self._collection_refs[refs.parse_collection_ref(*ref)] = checksum
+
+    def pending_ref(self, ref: str) -> Checksum | None:
+        """Returns what a ref is going to be set to, None when nothing is."""
+        return self._refs.get(Ref(ref))
 
     def checkpoint(self) -> None:
         """Makes all that was written so far durable and visible to others; refs do not move yet.
@@ -108,7 +122,7 @@ class Transaction:
         try:
             names = self._list_staged()  # before the sync: other threads may go on writing
             reach("store.transaction.staged")
-            if names or self._refs:
+            if names or self._refs or self._collection_refs:
                 self.repo.sync()
                 reach("store.transaction.synced")
             if names:
@@ -123,7 +137,11 @@ class Transaction:
         for ref, checksum in self._refs.items():
             reach("store.transaction.ref")
             refs.write_ref(self.repo.path, ref, checksum)
-        if self._refs:
+        own = self.repo.config.get("core", "collection-id")
+        for collection_ref, checksum in self._collection_refs.items():
+            reach("store.transaction.ref")
+            refs.write_collection_ref(self.repo.path, own, collection_ref, checksum)
+        if self._refs or self._collection_refs:
             os.utime(self.repo.path)
         reach("store.transaction.done")
 
@@ -228,6 +246,8 @@ class Transaction:
 
     def link_object(self, source: Path, kind: ObjectType, checksum: Checksum) -> bool:
         """Takes over an object of another repository of the same mode by a hard link; False when that cannot be."""
+        if self.repo.mode is Mode.BARE_SPLIT_XATTRS:
+            return False
         name = object_name(kind, checksum, self.repo.mode)
         try:
             self._make_folder(name)
@@ -264,7 +284,12 @@ class Transaction:
             size: about how long it will be, in bytes.
             header: of a file; None for a metadata object.
             archived: the bytes are written as they are, even in an archive repository.
+
+        Raises:
+            NoSpace: less free space would be left than must stay.
+            Unsupported: the repository is of a mode that is only read.
         """
+        files.check_written(self.repo.mode)
         self.reserve(size)
         return FileSink(self, header, archived=archived)
 
@@ -406,8 +431,18 @@ class Transaction:
                         pass
                     reach("store.transaction.publishing")
                 os.rename(name, name, src_dir_fd=stage_fd, dst_dir_fd=objects_fd)
+                if name.endswith(".commit"):
+                    _remove_tombstone(name, objects_fd)
         finally:
             os.close(objects_fd)
+
+
+def _remove_tombstone(name: str, objects_fd: int) -> None:
+    """A commit that comes back is not a deleted one any more."""
+    try:
+        os.unlink(f"{name.removesuffix('.commit')}.{ObjectType.TOMBSTONE.extension}", dir_fd=objects_fd)
+    except FileNotFoundError:
+        pass
 
 
 def _read_up_to(source: BinaryIO, size: int) -> bytes:

@@ -95,11 +95,26 @@ def quote(text: str) -> str:
     return mark + "".join(out) + mark
 
 
+def _byte_string(value: bytes) -> str:
+    """Returns bytes as g_variant_print writes those that end in their only NUL: g_strescape, in octal."""
+    mark = '"' if b"'" in value else "'"
+    out = []
+    for byte in value:
+        char = chr(byte)
+        if char != "\a" and char in _ESCAPES:
+            out.append(_ESCAPES[char])
+        elif char == '"':
+            out.append('\\"')
+        else:
+            out.append(char if 32 <= byte < 127 else f"\\{byte:03o}")
+    return f"b{mark}{''.join(out)}{mark}"
+
+
 def _array(type_: str, value: Any, *, annotate: bool) -> str:
     item = type_[1:]
     if item == "y":
         if value.endswith(b"\0") and b"\0" not in value[:-1]:
-            return "b" + quote(value[:-1].decode("ascii", errors="backslashreplace"))
+            return _byte_string(value[:-1])
         parts = [f"0x{byte:02x}" for byte in value]
         if parts and annotate:
             parts[0] = "byte " + parts[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.store.objects import DirMeta, FileHeader, ObjectType, object_name
+from wherry.store.objectset import ObjectName, ObjectSet
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
@@ -65,7 +66,7 @@ def check_depth(depth: int, where: object) -> None:
         raise InvalidInput(f"directories nested deeper than {MAX_TREE_DEPTH}", where=str(where)[:80])
 
 
-def reachable(repo: Repository, commit: Checksum, *, parents: int = 0) -> set[tuple[ObjectType, Checksum]]:
+def reachable(repo: Repository, commit: Checksum, *, parents: int = 0) -> ObjectSet:
     """Returns every object that a commit is made of, itself and its detached metadata included.
 
     Args:
@@ -76,11 +77,10 @@ def reachable(repo: Repository, commit: Checksum, *, parents: int = 0) -> set[tu
     Raises:
         NotFound: a commit, dirtree or dirmeta is not there (files are not looked for).
     """
-    found: set[tuple[ObjectType, Checksum]] = set()
+    found = ObjectSet()
     current: Checksum | None = commit
-    while current is not None and (ObjectType.COMMIT, current) not in found:
+    while current is not None and found.add_new(ObjectType.COMMIT, current):
         loaded = repo.load_commit(current)
-        found.add((ObjectType.COMMIT, current))
         if repo.has(ObjectType.COMMITMETA, current):
             found.add((ObjectType.COMMITMETA, current))
         add_tree(repo, loaded.tree, loaded.meta, found)
@@ -91,9 +91,7 @@ def reachable(repo: Repository, commit: Checksum, *, parents: int = 0) -> set[tu
     return found
 
 
-def add_tree(
-    repo: Repository, tree: Checksum, meta: Checksum, found: set[tuple[ObjectType, Checksum]], *, partial: bool = False
-) -> None:
+def add_tree(repo: Repository, tree: Checksum, meta: Checksum, found: ObjectSet, *, partial: bool = False) -> None:
     """Adds all that a directory is made of to `found`; what is in `found` already is not gone through again.
 
     Raises:
@@ -103,13 +101,12 @@ def add_tree(
     pending = [tree]
     while pending:
         current = pending.pop()
-        if (ObjectType.DIRTREE, current) in found:
-            continue
-        if partial and not repo.has(ObjectType.DIRTREE, current):
+        if (ObjectType.DIRTREE, current) in found or (partial and not repo.has(ObjectType.DIRTREE, current)):
             continue
         found.add((ObjectType.DIRTREE, current))
         entries = repo.load_dirtree(current)
-        found.update((ObjectType.FILE, checksum) for _, checksum in entries.files)
+        for _, checksum in entries.files:
+            found.add((ObjectType.FILE, checksum))
         for _, subtree, submeta in entries.dirs:
             found.add((ObjectType.DIRMETA, submeta))
             pending.append(subtree)
@@ -117,23 +114,41 @@ def add_tree(
 
 def gaps(repo: Repository, commit: Checksum) -> Iterator[str]:
     """Gives the name of every object that a commit is made of and that is not there."""
-    pending = [(ObjectType.COMMIT, commit)]
-    seen: set[tuple[ObjectType, Checksum]] = set()
+    for kind, checksum in missing_objects(repo, commit):
+        yield object_name(kind, checksum, repo.mode)
+
+
+def missing_objects(repo: Repository, commit: Checksum, seen: ObjectSet | None = None) -> Iterator[ObjectName]:
+    """Gives every object that a commit is made of and that is not there.
+
+    Args:
+        repo: where it should lie.
+        commit: its checksum.
+        seen: what need not be looked at; what was looked at is added. For several commits in a row.
+    """
+    seen = ObjectSet() if seen is None else seen
+    if not repo.has(ObjectType.COMMIT, commit):
+        yield ObjectType.COMMIT, commit
+        return
+    loaded = repo.load_commit(commit)
+    if seen.add_new(ObjectType.DIRMETA, loaded.meta) and not repo.has(ObjectType.DIRMETA, loaded.meta):
+        yield ObjectType.DIRMETA, loaded.meta
+    pending = [loaded.tree]
     while pending:
-        kind, checksum = item = pending.pop()
-        if item in seen:
+        current = pending.pop()
+        if not seen.add_new(ObjectType.DIRTREE, current):
             continue
-        seen.add(item)
-        if not repo.has(kind, checksum):
-            yield object_name(kind, checksum, repo.mode)
-        elif kind is ObjectType.COMMIT:
-            loaded = repo.load_commit(checksum)
-            pending += [(ObjectType.DIRMETA, loaded.meta), (ObjectType.DIRTREE, loaded.tree)]
-        elif kind is ObjectType.DIRTREE:
-            entries = repo.load_dirtree(checksum)
-            pending += [(ObjectType.FILE, file) for _, file in entries.files]
-            for _, subtree, meta in entries.dirs:
-                pending += [(ObjectType.DIRMETA, meta), (ObjectType.DIRTREE, subtree)]
+        if not repo.has(ObjectType.DIRTREE, current):
+            yield ObjectType.DIRTREE, current
+            continue
+        entries = repo.load_dirtree(current)
+        for _, file in entries.files:
+            if seen.add_new(ObjectType.FILE, file) and not repo.has(ObjectType.FILE, file):
+                yield ObjectType.FILE, file
+        for _, subtree, meta in entries.dirs:
+            if seen.add_new(ObjectType.DIRMETA, meta) and not repo.has(ObjectType.DIRMETA, meta):
+                yield ObjectType.DIRMETA, meta
+            pending.append(subtree)
 
 
 def lookup(repo: Repository, commit: Checksum, path: str) -> Checksum | tuple[Checksum, Checksum]:

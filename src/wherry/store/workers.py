@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Generic, TypeVar
 
 from wherry.core.errors import WherryError
@@ -15,6 +16,8 @@ from wherry.core.errors import WherryError
 Job = TypeVar("Job")
 _TICK_S = 0.1
 _JOIN_S = 3.0
+_AHEAD = 16
+"""Jobs that are taken from the caller at once."""
 
 
 class Stopped(WherryError):
@@ -33,6 +36,7 @@ class Workers(Generic[Job]):
         self._handle = handle
         self.parallel = parallel
         self._jobs: deque[Job] = deque()
+        self._coming: Iterator[Job] = iter(())
         self._busy = 0
         self._changed = threading.Condition()
         self._error: BaseException | None = None
@@ -50,11 +54,15 @@ class Workers(Generic[Job]):
     def run(self, jobs: Iterable[Job], *, tick: Callable[[], None]) -> None:
         """Works everything off, and calls `tick` in the calling thread now and then.
 
+        Args:
+            jobs: taken a few at a time, when there is somebody to do them, by any thread: may be a long stream.
+            tick: called every tenth of a second.
+
         Raises:
             Exception: the first one that a job raised; all others are stopped then.
         """
-        self._jobs.extend(jobs)
-        if not self._jobs:
+        self._coming = iter(jobs)
+        if not self._more():
             return
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(max(1, self.parallel))]
         try:
@@ -62,7 +70,7 @@ class Workers(Generic[Job]):
                 thread.start()
             while True:
                 with self._changed:
-                    if self._error is not None or (not self._jobs and not self._busy):
+                    if self._error is not None or (not self._busy and not self._more()):
                         break
                     self._changed.wait(_TICK_S)
                 tick()
@@ -76,10 +84,25 @@ class Workers(Generic[Job]):
         if self._error is not None:
             raise self._error
 
+    def _more(self) -> bool:
+        """Sees to it that there is a job to take, if there are any left."""
+        if not self._jobs:
+            self._jobs.extend(islice(self._coming, _AHEAD))
+        return bool(self._jobs)
+
     def _work(self) -> None:
+        try:
+            self._work_off()
+        except BaseException as caught:  # noqa: BLE001 of the iterator: handed to the caller of run
+            with self._changed:
+                self._error = self._error or caught
+                self._stop.set()
+                self._changed.notify_all()
+
+    def _work_off(self) -> None:
         while True:
             with self._changed:
-                while not self._jobs:
+                while not self._more():
                     if self._stop.is_set() or not self._busy:
                         self._changed.notify_all()
                         return

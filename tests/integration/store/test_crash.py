@@ -147,7 +147,7 @@ def test_killed_while_pulling(tmp_path: Path, server: ArchiveServer, point: str)
         transaction.set_ref(Ref("origin:main"), None)
     done = wherry("prune", f"--repo={repo.path}", "--refs-only")
     assert done.returncode == 0, done.stderr
-    assert repo.list_objects() == []
+    assert list(repo.list_objects()) == []
 
 
 def test_interrupted_by_the_keyboard(tmp_path: Path, server: ArchiveServer) -> None:

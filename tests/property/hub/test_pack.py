@@ -135,7 +135,7 @@ NAME = b"ab/" + b"c" * 62
         frame(NAME + b".commitmeta", b"", size=2 * 1024 * 1024),
         frame(NAME + b".commitmeta", b"not a variant"),
         frame(NAME + b".file", b"x"),
-        frame(NAME + b".commit-tombstone", b"x"),
+        frame(NAME + b".tombstone-commit", b"x"),
         frame(NAME.upper() + b".filez", b"x"),
         frame(b"../../../../etc/passwd", b"x"),
         frame(b"ab/" + b"c" * 62 + b".filez\0", b"x"),

@@ -65,7 +65,7 @@ def test_import_list_inspect_remove(machine, rootfs: Path) -> None:  # type: ign
     assert (shown["Id"], shown["RepoTags"], shown["Config"]) == (identifier, ["app:1"], {"Cmd": ["sh"]})
     assert machine("image", "rm", "app:1") == 0
     assert machine.out == "app:1\n"
-    assert Repository.open(machine.root / "store").list_objects() == []
+    assert list(Repository.open(machine.root / "store").list_objects()) == []
 
 
 def test_list_filters(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
@@ -103,7 +103,7 @@ def test_another_repository(machine, rootfs: Path, tmp_path: Path) -> None:  # t
     assert machine("image", "ls", "--repo", other, "-q") == 0
     assert machine.out
     assert machine("image", "rm", "--repo", other, "a:1") == 0
-    assert Repository.open(Path(other)).list_objects()
+    assert list(Repository.open(Path(other)).list_objects())
 
 
 @pytest.mark.parametrize(

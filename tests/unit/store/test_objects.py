@@ -91,7 +91,7 @@ def test_check_object() -> None:
     data = objects.serialize_dirtree(DirTree())
     name = objects.metadata_checksum(data)
     assert objects.check_object(ObjectType.DIRTREE, data, name) == name
-    with pytest.raises(IntegrityError, match="expected abab"):
+    with pytest.raises(IntegrityError, match="expected='abab"):
         objects.check_object(ObjectType.DIRTREE, data, SUM)
     with pytest.raises(InvalidInput):
         objects.check_object(ObjectType.COMMIT, data, None)

@@ -97,7 +97,7 @@ def test_damaged_archived_objects(repo: Repository, change: object, error: type[
     with pytest.raises(error):
         repo.write_object(ObjectType.FILE, change(whole), checksum)
     assert not repo.has(ObjectType.FILE, checksum)
-    assert repo.list_objects() == []
+    assert list(repo.list_objects()) == []
 
 
 def test_inflating_more_than_declared_is_stopped(archive: Repository) -> None:
@@ -122,7 +122,7 @@ def test_nothing_stays_of_a_failed_transaction(repo: Repository) -> None:
 
     with pytest.raises(RuntimeError):
         fail()
-    assert repo.list_objects() == []
+    assert list(repo.list_objects()) == []
     assert repo.refs() == {}
     assert os.listdir(repo.path / "tmp") == ["cache"]
 
@@ -212,7 +212,7 @@ def test_a_left_staging_folder_is_taken_over_without_its_commits(repo: Repositor
         assert not list((repo.path / "tmp").glob("staging-*/*/*.commit"))
     assert not other.exists()
     assert repo.has(ObjectType.FILE, objects.file_checksum(REGULAR, b"left"))
-    assert repo.commits() == []
+    assert sorted(repo.commits()) == []
 
 
 def test_prune_waits_for_transactions(repo: Repository) -> None:
@@ -251,7 +251,7 @@ def test_resolve(repo: Repository) -> None:
 
 
 @pytest.mark.parametrize(
-    "ref", ["", "/a", "a/", "a//b", "../a", "a/../b", ".a", "-a", "a b", "a:b:c", "a\n", "ü", ":a"]
+    "ref", ["", "/a", "a/", "a//b", "../a", "a/../b", ".a", "-a", "a b", "a:b:c", "a\n", "ü b", ":a"]
 )
 def test_bad_refs(user_repo: Repository, ref: str) -> None:
     with pytest.raises(InvalidInput):
@@ -324,8 +324,8 @@ def test_opening(tmp_path: Path) -> None:
     (repo.path / "config").write_text("[core]\nrepo_version=2\nmode=bare\n")
     with pytest.raises(Unsupported, match="version"):
         Repository.open(repo.path)
-    (repo.path / "config").write_text("[core]\nrepo_version=1\nmode=bare-split-xattrs\n")
-    with pytest.raises(Unsupported, match="bare-split-xattrs"):
+    (repo.path / "config").write_text("[core]\nrepo_version=1\nmode=bare-other\n")
+    with pytest.raises(Unsupported, match="bare-other"):
         Repository.open(repo.path)
 
 
@@ -334,7 +334,7 @@ def test_free_space_is_left_alone(user_repo: Repository) -> None:
     user_repo.save_config()
     with pytest.raises(NoSpace, match="less free space"):
         commit_files(user_repo, {"a": b"1"})
-    assert user_repo.list_objects() == []
+    assert list(user_repo.list_objects()) == []
 
 
 def test_partial_marks(user_repo: Repository) -> None:

@@ -17,12 +17,11 @@ from wherry.store.diff import Kind, diff, diff_trees, scan_directory, tree_of
 from wherry.store.fsck import fsck
 from wherry.store.modifier import Modifier
 from wherry.store.objects import DirMeta, Mode, ObjectType, object_name
-from wherry.store.prune import prune
 from wherry.store.pull import pull_local
 from wherry.store.repository import Repository
 from wherry.store.sizes import object_sizes
 from wherry.store.tree import TreeBuilder
-from wherry.store.walk import lookup, read_path, walk
+from wherry.store.walk import lookup, walk
 
 
 def paths(repo: Repository, commit: Checksum) -> list[str]:
@@ -302,103 +301,6 @@ def test_diff_with_a_directory(user_repo: Repository, tmp_path: Path) -> None:
     found = [change.path for change in diff_trees(tree_of(user_repo, commit), scan_directory(source, Modifier()))]
     assert found == ["private", "sub/file"]
     assert len(list(user_repo.list_objects())) == before
-
-
-# --- prune and fsck
-
-
-def test_prune(repo: Repository) -> None:
-    first = commit_files(repo, {"a": b"1"}, time_s=100)
-    second = commit_files(repo, {"a": b"2"}, parent=first, time_s=200)
-    stray = commit_files(repo, {"a": b"3"}, ref=None, time_s=300)
-    kept = commit_files(repo, {"a": b"4"}, ref=None, time_s=300)
-    assert prune(repo).pruned == 0
-    dry = prune(repo, refs_only=True, keep={kept}, dry_run=True)
-    assert repo.has(ObjectType.COMMIT, stray)
-    stats = prune(repo, refs_only=True, keep={kept})
-    assert stats == dry
-    assert stats.pruned == 3
-    assert stats.freed_bytes > 0
-    assert sorted(repo.commits()) == sorted([first, second, kept])
-    assert read_path(repo, kept, "a", max_bytes=1) == b"4"
-    prune(repo, refs_only=True, depth=0)
-    assert sorted(repo.commits()) == [second]
-    assert fsck(repo).ok
-
-
-def test_prune_by_age_and_by_name(user_repo: Repository) -> None:
-    old = commit_files(user_repo, {"a": b"1"}, ref=None, time_s=100)
-    new = commit_files(user_repo, {"a": b"2"}, ref=None, time_s=200)
-    named = commit_files(user_repo, {"a": b"3"}, time_s=50)
-    prune(user_repo, keep_younger_than_s=150)
-    assert sorted(user_repo.commits()) == sorted([new, named])
-    with pytest.raises(NotFound):
-        prune(user_repo, delete_commits={old})
-    with pytest.raises(Conflict, match="ref names"):
-        prune(user_repo, delete_commits={named})
-    prune(user_repo, delete_commits={new})
-    assert sorted(user_repo.commits()) == [named]
-
-
-def test_prune_of_a_partial_commit(user_repo: Repository) -> None:
-    commit = commit_files(user_repo, {"d/a": b"1", "b": b"2"})
-    found = lookup(user_repo, commit, "d")
-    assert isinstance(found, tuple)
-    user_repo.object_path(ObjectType.DIRTREE, found[0]).unlink()
-    with pytest.raises(NotFound):
-        prune(user_repo)
-    user_repo.mark_partial(commit)
-    assert prune(user_repo, refs_only=True).pruned == 1  # d/a, which nothing leads to
-    user_repo.set_ref(Ref("main"), None)
-    prune(user_repo, refs_only=True)
-    assert list(user_repo.list_objects()) == []
-    assert os.listdir(user_repo.path / "state") == []
-
-
-def test_fsck(repo: Repository) -> None:
-    commit = commit_files(repo, {"a": b"1" * 5000, "b": b"2"})
-    assert fsck(repo, verify_bindings=True).ok
-    damaged, lost = lookup(repo, commit, "a"), lookup(repo, commit, "b")
-    assert isinstance(damaged, str)
-    assert isinstance(lost, str)
-    path = repo.object_path(ObjectType.FILE, damaged)
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 0xFF
-    path.chmod(0o644)
-    path.write_bytes(bytes(data))
-    repo.object_path(ObjectType.FILE, lost).unlink()
-    repo.set_ref(Ref("other"), commit)
-    repo.set_ref(Ref("nowhere"), Checksum("0" * 64))
-    report = fsck(repo, verify_bindings=True)
-    assert sorted(problem.where for problem in report.problems) == sorted(
-        [
-            object_name(ObjectType.FILE, damaged, repo.mode),
-            object_name(ObjectType.FILE, lost, repo.mode),
-            "nowhere",
-            "other",
-        ]
-    )
-    assert not repo.is_partial(commit)
-    report = fsck(repo, delete=True)
-    assert report.deleted == 1
-    assert repo.is_partial(commit)
-    assert not repo.has(ObjectType.FILE, damaged)
-    repo.set_ref(Ref("nowhere"), None)
-    assert [problem.where for problem in fsck(repo).problems] == [commit]
-    assert fsck(repo).partial_commits == 1
-
-
-def test_a_pull_heals_what_fsck_removed(user_repo: Repository, archive: Repository) -> None:
-    commit = commit_files(archive, {"a": b"1"})
-    pull_local(user_repo, archive)
-    found = lookup(user_repo, commit, "a")
-    assert isinstance(found, str)
-    user_repo.object_path(ObjectType.FILE, found).write_bytes(b"damaged")
-    assert fsck(user_repo, delete=True).deleted == 1
-    pull_local(user_repo, archive)
-    assert fsck(user_repo).ok
-    assert not user_repo.is_partial(commit)
-    assert read_path(user_repo, commit, "a", max_bytes=1) == b"1"
 
 
 # --- sizes and local pull
