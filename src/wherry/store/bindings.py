@@ -1,8 +1,13 @@
-"""What a commit says of the refs it was made for, and of its time, against what it is pulled for."""
+"""What a commit says of the refs it was made for, and of its time, against what it is pulled for.
+
+``ostree.ref-binding`` (as): the refs' names, sorted; ``ostree.collection-binding`` (s): the collection that they are
+in. So a server cannot show one ref's commit as another's. A commit without them fits every ref outside collections.
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import TrustError
@@ -26,31 +31,41 @@ def check_bindings(checksum: Checksum, commit: Commit, *, ref: str | None, colle
     Raises:
         TrustError: that is so, or there is a collection and the commit names none.
     """
-    refs = commit.metadata.get(REF_BINDING)
-    if isinstance(refs, Variant):  # how an empty list comes
-        refs = refs.value
-    if isinstance(refs, list) and ref is not None and ref not in refs:
-        names = ", ".join(f"'{name}'" for name in refs)
-        raise TrustError(
-            f"Commit {checksum} has no requested ref '{ref}' in ref binding metadata ({names})", hint=_HINT
-        )
+    bound = bound_refs(commit)
+    if bound is not None and ref is not None and ref not in bound:
+        listed = ", ".join(f"‘{name}’" for name in bound) or "no refs"
+        what = f"Commit has no requested ref ‘{ref}’ in ref binding metadata ({listed})"
+        raise TrustError(what, where=checksum, hint=_HINT)
     if not collection:
         return
-    if not isinstance(refs, list) and ref is not None:
+    if bound is None and ref is not None:
+        what = "Expected commit metadata to have ref binding information, found none"
+        raise TrustError(what, where=checksum, hint=_HINT)
+    its = bound_collection(commit)
+    if its is None:
+        what = "Expected commit metadata to have collection ID binding information, found none"
+        raise TrustError(what, where=checksum, hint=_HINT)
+    if its != collection:
         raise TrustError(
-            f"expected commit metadata to have ref binding information, found none: {checksum}", hint=_HINT
-        )
-    found = commit.metadata.get(COLLECTION_BINDING)
-    if not isinstance(found, str):
-        raise TrustError(
-            f"expected commit metadata to have collection ID binding information, found none: {checksum}", hint=_HINT
-        )
-    if found != collection:
-        raise TrustError(
-            f"commit {checksum} has collection ID '{found}' in collection binding metadata, while the remote it came "
-            f"from has collection ID '{collection}'",
+            f"Commit has collection ID ‘{its}’ in collection binding metadata, while the remote it came from has "
+            f"collection ID ‘{collection}’",
+            where=checksum,
             hint=_HINT,
         )
+
+
+def bound_refs(commit: Commit) -> list[str] | None:
+    """Returns the refs that a commit was made for; None when it does not say."""
+    found: Any = commit.metadata.get(REF_BINDING)
+    if isinstance(found, Variant):  # how an empty list comes
+        found = found.value
+    return [str(name) for name in found] if isinstance(found, list) else None
+
+
+def bound_collection(commit: Commit) -> str | None:
+    """Returns the collection that a commit was made for; None when it does not say."""
+    found = commit.metadata.get(COLLECTION_BINDING)
+    return found if isinstance(found, str) else None
 
 
 def check_newer(checksum: Checksum, commit: Commit, current: Checksum, current_commit: Commit) -> None:

@@ -258,7 +258,7 @@ class _Fsck:
             return  # it is found among the objects
         if verify_bindings:
             try:
-                bindings.check_bindings(loaded, name, collection)
+                bindings.check_bindings(commit, loaded, ref=name, collection=collection or "")
             except WherryError as error:
                 what = f"Commit {commit}: {error.what}"
                 self._found(Problem(kind=ProblemKind.BINDING, where=ref, what=what, commits=(commit,)))

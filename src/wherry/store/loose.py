@@ -1,5 +1,7 @@
 """The objects of a repository, each a file of its own: reading them, and the way to write them.
 
+``LooseObjects`` is the lower half of ``Repository``, and never used without the upper one.
+
 An object that is not here is looked for in the parent repository (``core.parent``), and that one's parent, as OSTree
 does; nothing is ever written or removed there. Nothing here knows refs.
 """
@@ -11,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from wherry.core.digest import Checksum
 from wherry.core.durable import fsync_dir, map_os_error, remove_file, write_file
@@ -31,6 +33,9 @@ from wherry.store.objects import (
 )
 from wherry.store.space import Space
 from wherry.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from wherry.store.repository import Repository
 
 _LOCK_TIMEOUT_S = 300
 MAX_PARENT_REPOSITORIES = 8
@@ -64,10 +69,10 @@ class LooseObjects:
         self.deflate_level = deflate_level(config.get_int("archive", "zlib-level", 6))
         self._lock_timeout_s = config.get_int("core", "lock-timeout-secs", _LOCK_TIMEOUT_S)
         self._locking = config.get_bool("core", "locking", True)
-        self._parent: LooseObjects | None = None
+        self._parent: Repository | None = None
 
     @property
-    def parent(self) -> LooseObjects | None:
+    def parent(self) -> Repository | None:
         """The repository in which objects are looked for that are not here (``core.parent``).
 
         Raises:
@@ -79,11 +84,11 @@ class LooseObjects:
             self._parent = self._open_parent(Path(path), 1)
         return self._parent
 
-    def _open_parent(self, path: Path, depth: int) -> LooseObjects:
+    def _open_parent(self, path: Path, depth: int) -> Repository:
         if depth > MAX_PARENT_REPOSITORIES:
             raise InvalidInput(f"more than {MAX_PARENT_REPOSITORIES} parents of parents", where=self.path)
         try:
-            found = type(self)(path, Config.load(path / "config"))
+            found = cast("Repository", type(self)(path, Config.load(path / "config")))
         except OSError as error:
             raise NotFound(
                 "no parent repository", where=path, hint="set core.parent in the config to where it is"
@@ -223,7 +228,7 @@ class LooseObjects:
         """
         found = self._active()
         if found is None:
-            found = Transaction(self)
+            found = Transaction(cast("Repository", self))
             self._local.transaction = found
         return found
 

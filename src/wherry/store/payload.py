@@ -24,7 +24,7 @@ from wherry.linux import reflink
 from wherry.store.objects import FileHeader, Mode, ObjectType, object_name
 
 if TYPE_CHECKING:
-    from wherry.store.loose import LooseObjects
+    from wherry.store.repository import Repository
 
 _TARGET = re.compile(r"\.\./([0-9a-f]{2})/([0-9a-f]{62})\.file\Z")
 
@@ -37,7 +37,7 @@ class PayloadLinks:
         stage: the transaction's staging folder.
     """
 
-    def __init__(self, repo: LooseObjects, stage: Path) -> None:
+    def __init__(self, repo: Repository, stage: Path) -> None:
         self._repo = repo
         self._stage = stage
         self._supported: bool | None = None

@@ -1,8 +1,10 @@
 """Removing what nothing needs any more. What is kept: all that the chosen commits reach, and nothing else.
 
+Commits that are mounted, and those of ``extensions/wherry/keep/`` (``keep.py``), are kept like those that refs name.
+
 The repository's lock is held alone meanwhile, so that no transaction counts on an object that goes. Commits go first,
 durably, then the rest: a crash in between never leaves a commit without its objects. With commits that are gone go the
-static deltas to them, their partial marks, the leftovers in ``tmp/``, and folders of ``objects/`` that are empty.
+static deltas to them, their images and partial marks, leftovers in ``tmp/``, and empty folders of ``objects/``.
 
 Memory: about 100 bytes for each object that is kept, nothing for those that go.
 """
@@ -20,6 +22,8 @@ from wherry.core.digest import Checksum
 from wherry.core.errors import Conflict, NotFound, Unsupported
 from wherry.core.trace import reach
 from wherry.store import payload, refs, transaction
+from wherry.store.keep import kept_commits
+from wherry.store.mounting import mounted_commits
 from wherry.store.objects import Mode, ObjectType, object_name
 from wherry.store.objectset import ObjectSet
 from wherry.store.walk import add_tree
@@ -148,17 +152,20 @@ class _Prune:
 
     def run(self, choice: Keep, keep: Collection[Checksum], delete_commits: Collection[Checksum]) -> PruneStats:
         repo = self._repo
+        mounted = mounted_commits()
         named = set(repo.refs().values()) | set(refs.list_mirrors(repo.path).values())
         for commit in delete_commits:
             if not (repo.objects_dir / object_name(ObjectType.COMMIT, commit, repo.mode)).exists():
                 raise NotFound(f"No such commit {commit}", where=repo.path)
             if commit in named:
                 raise Conflict(f"Commit '{commit}' is referenced by a ref", hint="delete or move the ref first")
+            if commit in mounted:
+                raise Conflict(f"Commit '{commit}' is mounted", where=mounted[commit], hint="unmount it first")
         there = ObjectSet((ObjectType.COMMIT, commit) for commit in repo.commits())
         gone = ObjectSet((ObjectType.COMMIT, commit) for commit in delete_commits)
         kept = self._chosen(choice, gone)
-        for commit in there.of(ObjectType.COMMIT) if not choice.by_refs else keep:
-            kept.add((ObjectType.COMMIT, commit))
+        others = there.of(ObjectType.COMMIT) if not choice.by_refs else (*keep, *mounted, *kept_commits(repo))
+        kept.update((ObjectType.COMMIT, commit) for commit in others)
         kept = ObjectSet(item for item in kept if item in there and item not in gone)
         needed = self._needed(kept)
         self._remove(ObjectType.COMMIT, (commit for commit in there.of(ObjectType.COMMIT)), needed)
@@ -256,6 +263,11 @@ class _Prune:
     def _clean(self, kept: ObjectSet) -> None:
         repo = self._repo
         _prune_deltas(repo, None, dry_run=False)
+        _clean_summaries(repo)
+        if (repo.path / "extensions" / "wherry").is_dir():
+            from wherry.store.images import prune_images
+
+            prune_images(repo, lambda commit: (ObjectType.COMMIT, commit) in kept)
         for path in (repo.path / "state").glob("*.commitpartial"):
             if (ObjectType.COMMIT, Checksum(path.name.partition(".")[0])) not in kept:
                 path.unlink(missing_ok=True)
@@ -267,6 +279,21 @@ class _Prune:
                     os.rmdir(entry.path)
                 except OSError:
                     continue  # it is not empty
+
+
+def _clean_summaries(repo: Repository) -> None:
+    """Removes the summaries that were kept of remotes that the config does not name any more."""
+    try:
+        cached = list((repo.path / "tmp" / "cache" / "summaries").iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if cached:
+        from wherry.store.remote import list_remotes
+
+        remotes = set(list_remotes(repo))
+        for path in cached:
+            if path.name.removesuffix(".sig") not in remotes and path.name not in remotes:
+                path.unlink(missing_ok=True)
 
 
 def _is_old(path: Path, oldest: float) -> bool:

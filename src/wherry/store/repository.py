@@ -203,7 +203,7 @@ class Repository(LooseObjects):
         transaction = self._active()
         pending = transaction.pending_ref(name) if transaction is not None else None
         found = pending or refs.find_ref(self.path, name) or self._resolve_prefix(name)
-        if found is None and isinstance(self.parent, Repository):
+        if found is None and self.parent is not None:
             return self.parent._find(name)
         return found
 

@@ -40,8 +40,8 @@ from wherry.store.refs import CollectionRef
 from wherry.store.sink import FileSink, check_expected, object_error
 
 if TYPE_CHECKING:
-    from wherry.store.loose import LooseObjects
     from wherry.store.receive import Receiver
+    from wherry.store.repository import Repository
 
 _STAGING = "staging-"
 _SMALL_BYTES = 4 * 1024 * 1024
@@ -58,7 +58,7 @@ def boot_id() -> str:
 class Transaction:
     """One transaction of one thread, from ``Repository.transaction``. Other threads may call its write methods."""
 
-    def __init__(self, repo: LooseObjects) -> None:
+    def __init__(self, repo: Repository) -> None:
         self.repo = repo
         self.depth = 0
         self.objects_written = 0

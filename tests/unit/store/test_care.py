@@ -8,9 +8,10 @@ import pytest
 from tests.unit.store.conftest import commit_files
 
 from wherry.core.digest import Checksum, Ref
-from wherry.core.errors import Conflict, NotFound
+from wherry.core.errors import Conflict, InvalidInput, NotFound
 from wherry.store import objects
 from wherry.store.fsck import fsck
+from wherry.store.keep import keep_commits, kept_commits
 from wherry.store.objects import ObjectType, object_name
 from wherry.store.prune import prune
 from wherry.store.pull import pull_local
@@ -155,3 +156,37 @@ def test_a_pull_heals_what_fsck_removed(user_repo: Repository, archive: Reposito
     assert fsck(user_repo).ok
     assert not user_repo.is_partial(commit)
     assert read_path(user_repo, commit, "a", max_bytes=1) == b"1"
+
+
+def test_prune_keeps_what_it_is_told_to(user_repo: Repository) -> None:
+    first = commit_files(user_repo, {"a": b"1"}, ref=None)
+    second = commit_files(user_repo, {"a": b"2"}, ref=None)
+    third = commit_files(user_repo, {"a": b"3"}, ref=None)
+    keep_commits(user_repo, "revision-1", [first])
+    keep_commits(user_repo, "revision-2", [first, second])
+    prune(user_repo, refs_only=True)
+    assert sorted(user_repo.commits()) == sorted([first, second])
+    assert third not in kept_commits(user_repo)
+    keep_commits(user_repo, "revision-2", [])
+    prune(user_repo, refs_only=True)
+    assert sorted(user_repo.commits()) == [first]
+    (user_repo.path / "extensions/wherry/keep/broken").write_text("nonsense\n")
+    with pytest.raises(InvalidInput):
+        prune(user_repo, refs_only=True)
+    with pytest.raises(InvalidInput):
+        keep_commits(user_repo, "../x", [first])
+
+
+def test_prune_takes_folders_marks_and_summaries_along(user_repo: Repository) -> None:
+    commit = commit_files(user_repo, {"a": b"1"}, ref=None)
+    cached = user_repo.path / "tmp/cache/summaries"
+    cached.mkdir(parents=True)
+    user_repo.config.set('remote "known"', "url", "http://192.0.2.1/")
+    user_repo.save_config()
+    for name in ("known", "known.sig", "gone", "gone.sig"):
+        (cached / name).write_bytes(b"")
+    user_repo.mark_partial(commit)
+    prune(user_repo, refs_only=True)
+    assert os.listdir(user_repo.objects_dir) == []
+    assert os.listdir(user_repo.path / "state") == []
+    assert sorted(os.listdir(cached)) == ["known", "known.sig"]
