@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "cat": ("store_read", "cat", "Print files of a commit."),
     "checkout": ("store_checkout", "checkout", "Lay a commit out as a directory."),
+    "checksum": ("store_read", "checksum", "Print the checksum of a file on disk."),
     "commit": ("store_commit", "commit", "Commit directories, archives, other commits."),
     "config": ("store_config", "config", "Get, set or unset a key of the config."),
     "diff": ("store_diff", "diff", "Compare commits and directories."),

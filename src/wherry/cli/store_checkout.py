@@ -22,7 +22,8 @@ MAX_LIST_BYTES = 64 * 1024 * 1024
 _MAX_ITEM_BYTES = 64 * 1024
 _UNIONS = ("union", "union_add", "union_identical")
 _COMPOSEFS_EXCLUDES = ("disable_cache", "whiteouts", "require_hardlinks", "union_add", "force_copy",
-                       "bareuseronly_dirs", "union_identical", "skip_list", "process_passthrough_whiteouts")  # fmt: skip
+                       "bareuseronly_dirs", "union_identical", "skip_list",
+                       "process_passthrough_whiteouts")  # fmt: skip
 
 
 @click.command(

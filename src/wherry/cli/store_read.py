@@ -1,16 +1,16 @@
-"""``wherry store ls``, ``cat``, ``log``, ``show`` and ``diff``, in ``ostree``'s own formats."""
+"""``wherry store ls``, ``cat`` and ``checksum``, in ``ostree``'s own formats."""
 
 from __future__ import annotations
 
 import os
 import stat
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wherry.cli.output import print_json
-from wherry.cli.store import open_repo, repo_option
+from wherry.cli.store import common_options, open_repo, repo_option
 from wherry.core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wherry.store.repository import Repository
 
 _CHUNK_BYTES = 1024 * 1024
+_TYPES = {"d": "directory", "l": "symlink", "-": "file"}
 
 
 @click.command(
@@ -49,6 +50,7 @@ class _Listing:
         self._commit = commit
         self._options = options
         self._json: list[dict[str, Any]] | None = [] if as_json else None
+        self._metas: dict[Checksum, Any] = {}
 
     def show(self, path: str) -> None:
         from wherry.store.walk import lookup
@@ -58,27 +60,36 @@ class _Listing:
             self._file(found, path)
             return
         self._dir(*found, path)
-        if not self._options["dironly"]:
-            self._below(found[0], path + "/" if path else "")
+        if self._options["recursive"] or not self._options["dironly"]:
+            self._below(found[0], path + "/" if path else "", 0)
 
     def finish(self) -> None:
         if self._json is not None:
+            from wherry.cli.output import print_json
+
             print_json(self._json)
 
-    def _below(self, tree: Checksum, prefix: str) -> None:
+    def _below(self, tree: Checksum, prefix: str, depth: int) -> None:
+        from wherry.store.walk import check_depth
+
+        check_depth(depth, prefix)
         entries = self._repo.load_dirtree(tree)
         for name, checksum in entries.files:
             self._file(checksum, prefix + name)
         for name, subtree, meta in entries.dirs:
             self._dir(subtree, meta, prefix + name)
             if self._options["recursive"]:
-                self._below(subtree, f"{prefix}{name}/")
+                self._below(subtree, f"{prefix}{name}/", depth + 1)
 
     def _dir(self, tree: Checksum, meta: Checksum, path: str) -> None:
-        found = self._repo.load_dirmeta(meta)
-        self._line("d", found, 0, f"{tree} {meta}", path, "", {"tree": tree, "meta": meta})
+        if meta not in self._metas:
+            self._metas[meta] = self._repo.load_dirmeta(meta)
+        self._line("d", self._metas[meta], 0, f"{tree} {meta}", path, "", {"tree": tree, "meta": meta})
 
     def _file(self, checksum: Checksum, path: str) -> None:
+        if self._options["nul_filenames_only"] and self._json is None:
+            sys.stdout.write(f"/{path}\0")
+            return
         header, content = self._repo.load_file(checksum)
         size = 0
         if content is not None:
@@ -88,21 +99,28 @@ class _Listing:
         self._line(kind, header, size, checksum, path, header.symlink_target, {"checksum": checksum})
 
     def _size(self, checksum: Checksum, content: Any) -> int:
+        """Returns the size of a file's content, without unpacking it."""
         from wherry.store.content import read_archive_head
         from wherry.store.objects import Mode, ObjectType
 
-        if self._repo.mode is not Mode.ARCHIVE:
+        try:
             return os.fstat(content.fileno()).st_size
-        with open(self._repo.object_path(ObjectType.FILE, checksum), "rb") as file:
-            return read_archive_head(file, where=checksum)[1]
+        except OSError:  # compressed: of this repository, or of its parent
+            repo: Any = self._repo
+            while repo is not None:
+                path = repo.object_path(ObjectType.FILE, checksum)
+                if repo.mode is Mode.ARCHIVE and path.exists():
+                    with open(path, "rb") as file:
+                        return read_archive_head(file, where=checksum)[1]
+                repo = getattr(repo, "parent", None)
+        return sum(len(piece) for piece in iter(lambda: content.read(_CHUNK_BYTES), b""))
 
     def _line(
         self, kind: str, meta: Any, size: int, checksum: str, path: str, target: str, names: dict[str, Any]
     ) -> None:
         mode = stat.S_IMODE(meta.mode)
         if self._json is not None:
-            words = {"d": "directory", "l": "symlink", "-": "file"}
-            item = {"path": f"/{path}", "type": words[kind], "mode": f"{mode:04o}", "uid": meta.uid, "gid": meta.gid}
+            item = {"path": f"/{path}", "type": _TYPES[kind], "mode": f"{mode:04o}", "uid": meta.uid, "gid": meta.gid}
             item |= {"size": size} if kind == "-" else {}
             item |= {"target": target} if target else {}
             xattrs = {name.decode(errors="backslashreplace"): value.hex() for name, value in meta.xattrs}
@@ -111,7 +129,7 @@ class _Listing:
         if self._options["nul_filenames_only"]:
             sys.stdout.write(f"/{path}\0")
             return
-        line = f"{kind}{mode:05o} {meta.uid} {meta.gid} {size:6d} "
+        line = f"{kind}0{mode:04o} {meta.uid} {meta.gid} {size:6d} "
         if self._options["checksum"]:
             line += f"{checksum} "
         if self._options["xattrs"]:
@@ -130,19 +148,30 @@ def _xattrs_text(meta: Any) -> str:
 @click.argument("rev", metavar="COMMIT")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 def cat(repo_path: str | None, rev: str, paths: tuple[str, ...]) -> None:
-    """Print files of a commit."""
-    from wherry.store.walk import lookup
+    """Print files of a commit; symbolic links are followed within it."""
+    from wherry.store.walk import follow
 
     repo = open_repo(repo_path)
     commit = repo.resolve(rev)
     for path in paths:
-        found = lookup(repo, commit, path)
+        found = follow(repo, commit, path)
         if isinstance(found, tuple):
-            raise InvalidInput("a directory, not a file", where=path)
+            raise InvalidInput("Can't open directory: it has no content to print", where=path)
         _, content = repo.load_file(found)
         if content is None:
-            raise InvalidInput("a symbolic link, not a file", where=path)
+            raise InvalidInput("a symbolic link that leads nowhere", where=path)
         with content:
             while piece := content.read(_CHUNK_BYTES):
                 sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
+
+
+@click.command(epilog="\b\nExample:\n  wherry store checksum --ignore-xattrs /etc/hostname")
+@common_options
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--ignore-xattrs", is_flag=True, help="Leave extended attributes out.")
+def checksum(path: Path, ignore_xattrs: bool) -> None:
+    """Print the checksum that a file on disk has as an object; of a directory that of its dirmeta."""
+    from wherry.store.directory import file_checksum
+
+    print(file_checksum(path, ignore_xattrs=ignore_xattrs))

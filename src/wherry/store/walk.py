@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MAX_TREE_DEPTH = 250
 """Directories within directories; deeper trees are refused."""
+MAX_LINK_FOLLOWS = 40
+"""As the kernel's own (MAXSYMLINKS)."""
 
 
 def split_path(path: str) -> tuple[str, ...]:
@@ -172,8 +174,44 @@ def lookup(repo: Repository, commit: Checksum, path: str) -> Checksum | tuple[Ch
         file = next((checksum for name, checksum in entries.files if name == part), None)
         if file is not None and index == len(parts) - 1:
             return file
-        raise NotFound(f"no such file in the commit: /{'/'.join(parts)}", where=commit)
+        what = "No such file or directory" if file is None else "Not a directory, but above the path"
+        raise NotFound(f"{what}: /{'/'.join(parts)}", where=f"commit {commit}")
     return tree, meta
+
+
+def follow(repo: Repository, commit: Checksum, path: str) -> Checksum | tuple[Checksum, Checksum]:
+    """Finds a path in a commit's tree, through symbolic links, which lead nowhere out of the tree.
+
+    Returns:
+        As ``lookup``, but never a symbolic link.
+
+    Raises:
+        NotFound: there is nothing of that name, or a link leads to nothing.
+    """
+    pending = path.split("/")[::-1]
+    real: list[str] = []
+    found: Checksum | tuple[Checksum, Checksum] = lookup(repo, commit, "/")
+    follows = 0
+    while pending:
+        part = pending.pop()
+        if part in ("", "."):
+            continue
+        if part == "..":
+            del real[-1:]
+            found = lookup(repo, commit, "/".join(real))
+            continue
+        found = lookup(repo, commit, "/".join([*real, part]))
+        target = repo.load_file_header(found).symlink_target if isinstance(found, str) else ""
+        if not target:
+            real.append(part)
+            continue
+        follows += 1
+        if follows > MAX_LINK_FOLLOWS:
+            raise NotFound("symbolic links go in circles", where=path)
+        real = [] if target.startswith("/") else real
+        pending.extend(target.split("/")[::-1])
+        found = lookup(repo, commit, "/".join(real))
+    return found
 
 
 def read_path(repo: Repository, commit: Checksum, path: str, *, max_bytes: int) -> bytes:
