@@ -47,7 +47,7 @@ def exit_codes() -> str:
         "| 141 | standard output was closed |",
         "",
         "`run` and `exec` otherwise end with the status of the container's command. `wherry commit` ends with 1 when",
-        "there is nothing to commit, as git does; `wherry store` with 1 on every error, which it tells as `error: ...`, as",
+        "there is nothing to commit, as git does; `wherry store` with 1 on every error, told as `error: ...`, as",
         "`ostree` does; `wherry doctor` with 11 when something is missing that the main job needs;",
         "`wherry device run --once` with 14 when the update was rolled back.",
         "",
