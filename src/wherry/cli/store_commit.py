@@ -94,6 +94,7 @@ bits, "=384 /etc/shadow" sets them. A skip list has lines of /PATH."""
     help="Sign with the secret keys in a file.",
 )  # fmt: skip
 @click.option("--sign-type", default="ed25519", metavar="NAME", help="How to sign (ed25519).")
+@click.option("--generate-sizes", is_flag=True, help="Note the objects' sizes in the commit (archive only).")
 @click.option("--generate-composefs-metadata", is_flag=True, help="Note the digest of the composefs image.")
 @click.option("--disable-fsync", is_flag=True, hidden=True)
 @click.option("--fsync", type=click.BOOL, default=True, metavar="BOOL", help="Wait until all is on the disk (true).")
@@ -343,6 +344,13 @@ class _Commit:
             from wherry.store.variant import Variant
 
             metadata[DIGEST_KEY] = Variant("ay", digest_of_tree(self._repo, tree, meta))
+
+        if self._options["generate_sizes"]:
+            from wherry.store.sizes import SIZES, sizes_metadata
+
+            sizes = sizes_metadata(self._repo, tree, meta)
+            if sizes is not None:
+                metadata[SIZES] = sizes
 
     def _unchanged(self, parent: Checksum | None, tree: Checksum, meta: Checksum) -> Checksum | None:
         if not self._options["skip_if_unchanged"] or parent is None:
