@@ -1,0 +1,302 @@
+"""What of a new file stands in an old one: bsdiff's idea, found by sorting instead of a suffix array.
+
+The result is a list of steps, as bsdiff has them: *add* so many bytes of the old file to a string of differences,
+take so many new bytes, move in the old file. Where a program was compiled again, almost every address in it differs
+by a little and all else is equal: the differences are mostly zeros, and compress to a fraction of what copies do.
+
+Every position of the old bytes goes into one sorted array of 64-bit numbers, a hash of the 8 bytes there above the
+position, so that one SIMD sort makes the index, and one search in it by all positions of the new bytes, sorted too,
+makes the seeds. Time is n log n whatever the bytes are (bsdiff's own sort can be quadratic, and recurses without
+bound); memory is about 40 bytes for each byte of the longer side. Needs numpy; only who makes deltas needs that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+Ints = npt.NDArray[np.int64]
+
+GRAM_BYTES = 8
+POSITION_BITS = 25
+MAX_OLD_BYTES = 1 << POSITION_BITS
+MAX_NEW_BYTES = 1 << POSITION_BITS
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_NOWHERE = np.iinfo(np.int64).min
+PASSES = 3
+_MIN_SEED_BYTES = 12
+_SWITCH_BYTES = 10
+"""How many bytes more must match before it is worth to leave a diagonal."""
+_MAX_REACH_BYTES = 1 << 20
+"""How far a match is carried on into a gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a patch."""
+
+    add: int
+    """Bytes that are old bytes plus differences."""
+    new: int
+    """Bytes that are new."""
+    seek: int
+    """How far to move in the old bytes then, beyond `add`."""
+
+
+def match(old: bytes | memoryview | Bytes, new: bytes | memoryview | Bytes) -> list[Step]:
+    """Returns the steps from `old` to `new`; their `add` and `new` come to the length of `new`.
+
+    Args:
+        old: at most ``MAX_OLD_BYTES``.
+        new: at most ``MAX_NEW_BYTES``.
+    """
+    before, after = _array(old), _array(new)
+    if len(before) > MAX_OLD_BYTES or len(after) > MAX_NEW_BYTES:
+        raise ValueError("too long to be matched at once")
+    if not len(after):
+        return []
+    index = _Index(before, after)
+    best: list[Step] = []
+    least = -1
+    expected: Ints | None = None
+    for _ in range(PASSES):
+        stretches = _choose(before, after, index.seeds(expected))
+        steps = _steps(before, after, stretches)
+        cost = _cost(before, after, steps)
+        if least < 0 or cost < least:
+            best, least = steps, cost
+        if not stretches:
+            break
+        expected = _profile(stretches, len(after))
+    return best
+
+
+def _cost(old: Bytes, new: Bytes, steps: list[Step]) -> int:
+    """Returns about how many bytes the steps come to, compressed."""
+    at = position = cost = 0
+    for step in steps:
+        equal = np.count_nonzero(new[at : at + step.add] == old[position : position + step.add])
+        cost += (step.add - int(equal)) + step.new + 8
+        at += step.add + step.new
+        position += step.add + step.seek
+    return cost
+
+
+def _array(data: bytes | memoryview | Bytes) -> Bytes:
+    return data if isinstance(data, np.ndarray) else np.frombuffer(data, dtype=np.uint8)
+
+
+def grams(data: Bytes) -> npt.NDArray[np.uint64]:
+    """Returns the 8 bytes at each position as a number."""
+    count = len(data) - GRAM_BYTES + 1
+    if count <= 0:
+        return np.empty(0, dtype=np.uint64)
+    result = np.empty(count, dtype=np.uint64)
+    for shift in range(min(GRAM_BYTES, count)):
+        words = (len(data) - shift) // GRAM_BYTES
+        result[shift::GRAM_BYTES] = data[shift : shift + words * GRAM_BYTES].view(np.uint64)
+    return result
+
+
+def _keys(data: Bytes) -> npt.NDArray[np.uint64]:
+    """Returns a hash of the 8 bytes at each position, above the position, in the order of positions."""
+    keys = grams(data)
+    keys *= _MULTIPLIER
+    keys ^= keys >> np.uint64(29)
+    keys *= _MULTIPLIER
+    keys &= np.uint64(-1 << POSITION_BITS & 0xFFFFFFFFFFFFFFFF)
+    keys |= np.arange(len(keys), dtype=np.uint64)
+    return keys
+
+
+class _Index:
+    """Where each 8 bytes stand in the old bytes, and in the new ones, both in the order of their hashes."""
+
+    def __init__(self, old: Bytes, new: Bytes) -> None:
+        self._old, self._new = old, new
+        self._mask = np.uint64(MAX_OLD_BYTES - 1)
+        self._index = _keys(old)
+        self._index.sort()
+        self._wanted = _keys(new)
+        self._wanted.sort()
+
+    def seeds(self, expected: Ints | None) -> tuple[Ints, Ints, Ints]:
+        """Returns runs of equal bytes: where they begin and end in the new bytes, and their diagonals.
+
+        Args:
+            expected: for each position of the new bytes the diagonal to look near to; None takes the first place.
+        """
+        index, wanted, mask = self._index, self._wanted, self._mask
+        nothing = np.empty(0, dtype=np.int64)
+        if not len(index) or not len(wanted):
+            return nothing, nothing, nothing
+        at = (wanted & mask).astype(np.int64)
+        hashes = wanted & ~mask
+        if expected is None:
+            places = np.searchsorted(index, hashes)
+            places[places == len(index)] = 0
+            found = index[places]
+        else:
+            near = np.clip(at + expected[at], 0, MAX_OLD_BYTES - 1)
+            places = np.searchsorted(index, hashes | near.astype(np.uint64))
+            above = index[np.minimum(places, len(index) - 1)]
+            below = index[np.maximum(places - 1, 0)]
+            far = np.int64(1) << 60
+            rise = np.where((above & ~mask) == hashes, np.abs((above & mask).astype(np.int64) - near), far)
+            fall = np.where((below & ~mask) == hashes, np.abs((below & mask).astype(np.int64) - near), far)
+            found = np.where(rise <= fall, above, below)
+        hit = (found & ~mask) == hashes
+        by_place = np.full(len(self._new), _NOWHERE, dtype=np.int64)
+        by_place[at[hit]] = (found[hit] & mask).astype(np.int64) - at[hit]
+        return _runs(self._old, self._new, by_place)
+
+
+def _profile(stretches: list[tuple[int, int, int]], size: int) -> Ints:
+    """Returns the diagonal to expect at each position: that of the last stretch that began before it."""
+    begins = np.array([0, *(begin for begin, _, _ in stretches[1:]), size], dtype=np.int64)
+    return np.repeat(np.array([diagonal for _, _, diagonal in stretches], dtype=np.int64), np.diff(begins))
+
+
+def _runs(old: Bytes, new: Bytes, by_place: Ints) -> tuple[Ints, Ints, Ints]:
+    """Returns the runs in which the diagonal stays the same, those that are too short left out."""
+    cuts = np.flatnonzero(by_place[1:] != by_place[:-1]) + 1
+    begins = np.concatenate((np.zeros(1, dtype=np.int64), cuts))
+    ends = np.concatenate((cuts, np.full(1, len(by_place), dtype=np.int64)))
+    diagonals = by_place[begins]
+    there = diagonals != _NOWHERE
+    begins, ends, diagonals = begins[there], ends[there] + (GRAM_BYTES - 1), diagonals[there]
+    # A short run counts when the run before it, or behind it, is on its diagonal.
+    same = np.zeros(len(begins), dtype=bool)
+    if len(begins) > 1:
+        equal = diagonals[1:] == diagonals[:-1]
+        same[1:] = equal
+        same[:-1] |= equal
+    keep = same | (ends - begins >= _MIN_SEED_BYTES)
+    begins, ends, diagonals = begins[keep], ends[keep], diagonals[keep]
+    if len(begins):  # 39 bits of hash: rarely, but surely, two grams are taken for one another
+        right = (old[begins + diagonals] == new[begins]) & (old[ends - 1 + diagonals] == new[ends - 1])
+        begins, ends, diagonals = begins[right], ends[right], diagonals[right]
+    return begins, ends, diagonals
+
+
+def _choose(old: Bytes, new: Bytes, seeds: tuple[Ints, Ints, Ints]) -> list[tuple[int, int, int]]:
+    """Returns the stretches of the new bytes that are taken from one diagonal each: begin, end, diagonal."""
+    begins, ends, diagonals = seeds
+    if not len(begins):
+        return []
+    # Runs on one diagonal, one behind the other, are one stretch; what lies between differs in place.
+    first = np.concatenate((np.ones(1, dtype=bool), diagonals[1:] != diagonals[:-1]))
+    starts = np.flatnonzero(first)
+    stops = np.concatenate((starts[1:], np.full(1, len(begins), dtype=np.int64)))
+    lengths = ends - begins
+    lengths[1:] -= np.maximum(0, np.where(first[1:], 0, ends[:-1] - begins[1:]))
+    sums = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
+    support = sums[stops] - sums[starts]
+    rows = zip(
+        begins[starts].tolist(), ends[stops - 1].tolist(), diagonals[starts].tolist(), support.tolist(), strict=True
+    )
+    chosen: list[tuple[int, int, int]] = []
+    begin = end = 0
+    current: int | None = None
+    for at, stop, diagonal, matched in rows:
+        if diagonal == current:
+            end = max(end, stop)
+            continue
+        if current is not None:
+            at = max(at, begin)
+            anyway = _count_equal(old, new, max(at, 0), stop, current)
+            if matched <= anyway + _SWITCH_BYTES:
+                continue
+            chosen.append((begin, end, current))
+        begin, end, current = at, stop, diagonal
+    if current is not None:
+        chosen.append((begin, end, current))
+    return chosen
+
+
+def _count_equal(old: Bytes, new: Bytes, begin: int, end: int, diagonal: int) -> int:
+    begin = max(begin, -diagonal)
+    end = min(end, len(old) - diagonal)
+    if begin >= end:
+        return 0
+    return int(np.count_nonzero(new[begin:end] == old[begin + diagonal : end + diagonal]))
+
+
+def _steps(old: Bytes, new: Bytes, stretches: list[tuple[int, int, int]]) -> list[Step]:
+    """Carries each stretch on into the gaps beside it, and writes the steps."""
+    steps: list[Step] = []
+    position = 0  # in the old bytes
+    done = 0  # in the new bytes
+    pending: tuple[int, int, int] | None = None
+    for begin, end, diagonal in [*stretches, (len(new), len(new), 0)]:
+        last = begin == len(new) == end
+        before = pending
+        left = done if before is None else before[1]
+        forward = 0 if before is None else _reach_forward(old, new, left, begin, before[2])
+        backward = 0 if last else _reach_backward(old, new, left, begin, diagonal)
+        if begin < left:  # the stretches overlap: the later one begins where it is better
+            cut = left if last else _best_cut(old, new, begin, left, before[2] if before else 0, diagonal)
+            left, begin, forward, backward = cut, cut, 0, 0
+        elif forward + backward > begin - left:
+            low, high = begin - backward, left + forward
+            cut = _best_cut(old, new, low, high, before[2] if before else 0, diagonal)
+            forward, backward = cut - left, begin - cut
+        if before is not None:
+            steps.append(_step(before[0], left + forward, begin - backward, before[2], position))
+            position = left + forward + before[2]
+        elif begin - backward:
+            steps.append(Step(0, begin - backward, 0))
+        if last:
+            break
+        begin -= backward
+        if steps:
+            steps[-1] = Step(steps[-1].add, steps[-1].new, begin + diagonal - position)
+        elif begin + diagonal:
+            steps.append(Step(0, 0, begin + diagonal))
+        position = begin + diagonal
+        pending = (begin, end, diagonal)
+        done = begin
+    return [step for step in steps if step.add or step.new or step.seek]
+
+
+def _step(begin: int, end: int, new_end: int, diagonal: int, position: int) -> Step:
+    assert position == begin + diagonal  # noqa: S101 the steps would not fit together
+    return Step(end - begin, new_end - end, 0)
+
+
+def _equal(old: Bytes, new: Bytes, begin: int, end: int, diagonal: int) -> npt.NDArray[np.bool_]:
+    result: npt.NDArray[np.bool_] = new[begin:end] == old[begin + diagonal : end + diagonal]
+    return result
+
+
+def _gain(equal: npt.NDArray[np.bool_]) -> int:
+    """Returns how many bytes to go on: as far as twice the equal ones, less all, is greatest."""
+    if not len(equal):
+        return 0
+    score = np.cumsum(equal.astype(np.int32) * 2 - 1)
+    best = int(np.argmax(score))
+    return best + 1 if score[best] > 0 else 0
+
+
+def _reach_forward(old: Bytes, new: Bytes, begin: int, end: int, diagonal: int) -> int:
+    end = min(end, begin + _MAX_REACH_BYTES, len(old) - diagonal)
+    return _gain(_equal(old, new, begin, end, diagonal)) if begin < end else 0
+
+
+def _reach_backward(old: Bytes, new: Bytes, begin: int, end: int, diagonal: int) -> int:
+    begin = max(begin, end - _MAX_REACH_BYTES, -diagonal)
+    return _gain(_equal(old, new, begin, end, diagonal)[::-1]) if begin < end else 0
+
+
+def _best_cut(old: Bytes, new: Bytes, begin: int, end: int, first: int, second: int) -> int:
+    """Returns where between `begin` and `end` to change from one diagonal to the other."""
+    if begin >= end:
+        return end
+    gain: Any = _equal(old, new, begin, end, first).astype(np.int32)
+    gain -= _equal(old, new, begin, end, second)
+    score = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(gain)))
+    return begin + int(np.argmax(score))
