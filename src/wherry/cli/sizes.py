@@ -6,9 +6,9 @@ _UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def glib_size(size: int) -> str:
-    """Returns a size in powers of 1000, with GLib's no-break space: ``1 byte``, ``921 bytes``, ``1.2 kB``."""
+    """Returns a size in powers of 1000, ``1 byte``, ``921 bytes``, ``1.2 kB``; before a unit GLib has a no-break space."""
     if size < 1000:
-        return f"{size}\u00a0byte" if size == 1 else f"{size}\u00a0bytes"
+        return f"{size} byte" if size == 1 else f"{size} bytes"
     value = float(size)
     for unit in _UNITS:
         value /= 1000
