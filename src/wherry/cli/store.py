@@ -45,6 +45,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "reset": ("store_write", "reset", "Move a ref to another commit."),
     "rev-parse": ("store_refs", "rev_parse", "Print the commit that a revision names."),
     "show": ("store_show", "show", "Show one commit or object."),
+    "sign": ("store_sign", "sign", "Sign a commit."),
+    "static-delta": ("store_delta", "static_delta", "Make, apply and remove deltas between commits."),
     "summary": ("store_care", "summary", "Write or show what a remote reads first."),
     "unmount": ("store_mount", "unmount", "End a mount of a commit."),
 }
