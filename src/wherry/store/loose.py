@@ -69,6 +69,7 @@ class LooseObjects:
         self.deflate_level = deflate_level(config.get_int("archive", "zlib-level", 6))
         self._lock_timeout_s = config.get_int("core", "lock-timeout-secs", _LOCK_TIMEOUT_S)
         self._locking = config.get_bool("core", "locking", True)
+        self._parent_path = config.get("core", "parent")
         self._parent: Repository | None = None
 
     @property
@@ -79,9 +80,8 @@ class LooseObjects:
             NotFound: it is not there.
             InvalidInput: the chain of parents is too long.
         """
-        path = self.config.get("core", "parent")
-        if path and self._parent is None:
-            self._parent = self._open_parent(Path(path), 1)
+        if self._parent_path and self._parent is None:
+            self._parent = self._open_parent(Path(self._parent_path), 1)
         return self._parent
 
     def _open_parent(self, path: Path, depth: int) -> Repository:
@@ -93,9 +93,8 @@ class LooseObjects:
             raise NotFound(
                 "no parent repository", where=path, hint="set core.parent in the config to where it is"
             ) from error
-        above = found.config.get("core", "parent")
-        if above:
-            found._parent = self._open_parent(Path(above), depth + 1)
+        if found._parent_path:
+            found._parent = self._open_parent(Path(found._parent_path), depth + 1)
         return found
 
     @property

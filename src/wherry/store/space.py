@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from wherry.store.config import Config
 
 DEFAULT_PERCENT = 3
+_CREDIT_BYTES = 16 * 1024 * 1024
+_CREDIT_S = 1.0
 
 
 class Space:
@@ -21,6 +24,8 @@ class Space:
     def __init__(self, path: Path, config: Config) -> None:
         self._path = path
         self._bytes = config.get_size("core", "min-free-space-size")
+        self._credit = 0
+        self._asked_s = 0.0
         self._percent = max(0, min(99, config.get_int("core", "min-free-space-percent", DEFAULT_PERCENT)))
 
     def free(self) -> int:
@@ -31,7 +36,16 @@ class Space:
         return free - reserved
 
     def missing(self, size: int) -> int:
-        """Returns how many bytes are wanting for `size` more; 0 when it fits."""
+        """Returns how many bytes are wanting for `size` more; 0 when it fits.
+
+        The file system is not asked each time: what it said holds for a moment and for a few megabytes.
+        """
         if self._bytes == 0 or (self._bytes is None and self._percent == 0):
             return 0
-        return max(0, size - self.free())
+        if size <= self._credit and time.monotonic() - self._asked_s < _CREDIT_S:
+            self._credit -= size
+            return 0
+        free = self.free()
+        self._asked_s = time.monotonic()
+        self._credit = max(0, min(free - size, _CREDIT_BYTES))
+        return max(0, size - free)

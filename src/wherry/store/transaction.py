@@ -69,6 +69,7 @@ class Transaction:
         self._stage = Path()
         self._lock_fd = -1
         self._stage_fd = -1
+        self._folders: set[str] = set()
         self._use_tmpfile = True
 
     # --- life
@@ -307,7 +308,9 @@ class Transaction:
         sink = self.sink(len(data), header)
         try:
             sink.write_whole(data)
-            return self._finish(sink, checksum, expected)
+            check_expected(checksum, expected)
+            sink.link_file(object_name(ObjectType.FILE, checksum, self.repo.mode))
+            return checksum
         finally:
             sink.close()
 
@@ -355,7 +358,7 @@ class Transaction:
         """Opens a new file in the staging folder; with a name only where O_TMPFILE is not supported."""
         if self._use_tmpfile:
             try:
-                return os.open(self._stage, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), None
+                return os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=self._stage_fd), None
             except OSError as error:
                 if error.errno not in (21, 95, 22):  # EISDIR before Linux 3.11, EOPNOTSUPP by the file system, EINVAL
                     raise
@@ -364,11 +367,14 @@ class Transaction:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path
 
     def _make_folder(self, name: str) -> None:
-        folder = self._stage / name[:2]
+        folder = name[:2]
+        if folder in self._folders:
+            return
         try:
-            os.mkdir(folder, 0o755)
+            os.mkdir(folder, 0o755, dir_fd=self._stage_fd)
         except FileExistsError:
             pass
+        self._folders.add(folder)
 
     def _open_stage(self) -> None:
         """Takes over a left staging folder of this boot, or makes a new one; removes those of other boots."""
@@ -406,6 +412,7 @@ class Transaction:
         os.close(self._stage_fd)
         _drop(self._stage, self._lock_fd)
         self._lock_fd = self._stage_fd = -1
+        self._folders.clear()
 
     def _list_staged(self) -> list[str]:
         """Returns the names of all staged objects, commits last."""
