@@ -109,6 +109,7 @@ class HttpClient:
             )
         self.base_url = base_url.rstrip("/")
         self.token = token
+        self.ca_file = ca_file
         self.bytes_received = 0
         self.requests = 0
         self._tries = tries

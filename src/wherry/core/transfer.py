@@ -69,6 +69,9 @@ class TransferSettings:
     """Whether ``file://`` may be read."""
 
 
+SETTINGS = TransferSettings()
+
+
 class Taker(Protocol):
     """Takes the pieces of a body."""
 
@@ -93,7 +96,6 @@ class Transfer:
 
     __slots__ = (
         "_caught",
-        "_handle",
         "answer_headers",
         "error",
         "headers",
@@ -130,7 +132,6 @@ class Transfer:
         self.answer_headers: dict[str, str] = {}
         self.error: WherryError | None = None
         self._caught: WherryError | None = None
-        self._handle: Any = None
 
     @property
     def body(self) -> bytes:
@@ -138,10 +139,8 @@ class Transfer:
         return self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
 
     def _guarded(self, data: bytes) -> int | None:
-        """Hands a piece on, unless it is the body of an error; what the taker raises ends the transfer."""
+        """Hands a piece on; what the taker raises ends the transfer. Bodies of errors do not come here."""
         assert self.take is not None  # noqa: S101 only set then
-        if self._handle.getinfo(pycurl.RESPONSE_CODE) >= 400:
-            return None
         try:
             self.check_range()
             self.take(data)
@@ -149,11 +148,6 @@ class Transfer:
             self._caught = error
             return -1
         return None
-
-    @property
-    def declared_bytes(self) -> int:
-        """How long the body will be, while it comes; -1 when the server does not say."""
-        return int(self._handle.getinfo(pycurl.CONTENT_LENGTH_DOWNLOAD_T)) if self._handle is not None else -1
 
     def check_range(self) -> None:
         """Refuses an answer that does not begin where it was asked to.
@@ -207,7 +201,6 @@ class Transfers:
             return
         handle = self._idle.pop() if self._idle else self._make_handle()
         self._prepare(handle, transfer)
-        transfer._handle = handle
         self._running[handle] = transfer
         self.requests += 1
         self._multi.add_handle(handle)
@@ -230,6 +223,15 @@ class Transfers:
             self._slow_down()
         return finished
 
+    def abort(self, transfer: Transfer) -> None:
+        """Gives one transfer up; nothing more is heard of it."""
+        for handle, running in self._running.items():
+            if running is transfer:
+                del self._running[handle]
+                self._multi.remove_handle(handle)
+                self._idle.append(handle)
+                return
+
     def fetch(self, transfer: Transfer) -> Transfer:
         """Runs one transfer to its end, while no other runs.
 
@@ -243,13 +245,17 @@ class Transfers:
             raise transfer.error
         return transfer
 
-    def close(self) -> None:
-        """Gives up what still runs, and closes every connection."""
+    def cancel(self) -> None:
+        """Gives up what still runs."""
         self._waiting.clear()
         for handle in list(self._running):
             self._multi.remove_handle(handle)
             self._idle.append(handle)
         self._running.clear()
+
+    def close(self) -> None:
+        """Gives up what still runs, and closes every connection."""
+        self.cancel()
         for handle in self._idle:
             handle.close()
         self._idle.clear()
@@ -272,7 +278,6 @@ class Transfers:
         transfer = self._running.pop(handle)
         self._multi.remove_handle(handle)
         self._idle.append(handle)
-        transfer._handle = None
         transfer.status = handle.getinfo(pycurl.RESPONSE_CODE)
         self.bytes_received += int(handle.getinfo(pycurl.SIZE_DOWNLOAD_T))
         transfer.error = transfer._caught or self._error(transfer, code, text)
@@ -301,6 +306,7 @@ class Transfers:
     def _prepare(self, handle: Any, transfer: Transfer) -> None:
         handle.setopt(pycurl.URL, transfer.url)
         handle.setopt(pycurl.WRITEFUNCTION, transfer.pieces.append if transfer.take is None else transfer._guarded)
+        handle.setopt(pycurl.FAILONERROR, transfer.take is not None)
         handle.setopt(pycurl.MAXFILESIZE_LARGE, max(1, transfer.max_bytes))
         if transfer.want_headers:
             handle.setopt(pycurl.HEADERFUNCTION, _header_reader(transfer))

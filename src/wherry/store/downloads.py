@@ -41,7 +41,8 @@ INLINE_BYTES = 64 * 1024
 """A body longer than this is handled by another thread."""
 MAX_OBJECT_BYTES = 1 << 40
 _STEP_BYTES = 1024 * 1024
-_RESERVE_BYTES = 64 * 1024 * 1024
+_RESERVE_BYTES = 16 * 1024 * 1024
+"""Room is made sure of for so much of a large body at a time; its header, once it is here, tells the rest."""
 _BUSY_WAIT_S = 0.02
 _IDLE_WAIT_S = 0.1
 _FIRST_PAUSE_S = 0.2
@@ -78,6 +79,7 @@ class Download:
     mirrors_tried: int = 0
     damaged: bool = False
     stream: Stream | None = None
+    transfer: Transfer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,7 @@ class Downloads:
         prepare: called once in each further thread.
         tick: called now and then.
         reserve: asked before a large body is kept; raises NoSpace.
+        work: does a little of what needs no network; says whether there is more of it.
         limits: what may be taken.
     """
 
@@ -134,6 +137,7 @@ class Downloads:
         prepare: Callable[[], None],
         tick: Callable[[], None],
         reserve: Callable[[int], None],
+        work: Callable[[], bool] = lambda: False,
         limits: Limits | None = None,
     ) -> None:
         self._transfers = transfers
@@ -141,6 +145,7 @@ class Downloads:
         self._folder = folder
         self._tick = tick
         self._reserve = reserve
+        self._work = work
         self._limits = limits or Limits()
         self._background = Background(prepare, threads=min(4, os.cpu_count() or 1))
         self._queue = _Queue()
@@ -172,22 +177,31 @@ class Downloads:
         """
         queue = self._queue
         while True:
+            more = self.backlog < MAX_BACKLOG and self._work()
             self._fill()
             active = self._transfers.active
             pending = self._background.pending
-            if not active and not pending:
-                if not queue.delayed and not queue.first and not queue.rest:
-                    return
-                time.sleep(_BUSY_WAIT_S)
-            elif active:
-                for transfer in self._transfers.wait(_BUSY_WAIT_S if pending or queue.delayed else _IDLE_WAIT_S):
+            if active:
+                wait_s = 0.0 if more else _BUSY_WAIT_S if pending or queue.delayed else _IDLE_WAIT_S
+                for transfer in self._transfers.wait(wait_s):
                     self._finished(transfer)
-            else:
+            elif pending or queue.delayed:
                 time.sleep(_BUSY_WAIT_S / 4)
-            if self._background.pending:
+            elif not more and not queue.first and not queue.rest:
+                return
+            if pending:
                 for key, error in self._background.results():
                     self._handled(key, error)
             self._tick()
+
+    @property
+    def backlog(self) -> int:
+        """How many pieces of work wait for another thread, or are being done there."""
+        return self._background.pending
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Has something done in another thread; its error ends the run."""
+        self._background.submit(None, work)
 
     def close(self) -> None:
         """Ends everything; beginnings of large files stay on disk."""
@@ -218,7 +232,8 @@ class Downloads:
         if stream is None and download.consumer is not None and has_part(self._folder, download.part_name):
             stream = self._open_stream(download)
             if stream.part.size:
-                self._advance(download, stream)  # checks what is here before it asks for the rest
+                stream.replaying = True
+                self._advance(download, stream)
                 return
         mirrors = self._mirrors.of(download)
         base = mirrors[(self._good[download.content] + download.mirrors_tried) % len(mirrors)]
@@ -226,6 +241,7 @@ class Downloads:
         transfer = Transfer(f"{base}/{download.path}", max_bytes=download.max_bytes, offset=offset, key=download)
         if download.consumer is not None:
             transfer.take = _Taker(self, download, transfer)
+            download.transfer = transfer
         self._transfers.start(transfer)
 
     def _open_stream(self, download: Download) -> Stream:
@@ -251,15 +267,17 @@ class Downloads:
         """Takes a piece of a body that is too long for memory."""
         stream = download.stream
         if stream is None:
-            declared = transfer.declared_bytes
-            self._reserve(declared if declared > 0 else _RESERVE_BYTES)
+            self._reserve(_RESERVE_BYTES)
             stream = self._open_stream(download)
             if stream.part.size:  # from before, and not asked to go on
                 stream.part.restart()
             for piece in transfer.pieces:
                 stream.part.append(piece)
             transfer.pieces.clear()
+        before = stream.part.size // _RESERVE_BYTES
         stream.part.append(data)
+        if stream.part.size // _RESERVE_BYTES != before:
+            self._reserve(_RESERVE_BYTES)
         if not stream.busy and stream.behind >= _STEP_BYTES:
             self._advance(download, stream)
 
@@ -269,6 +287,7 @@ class Downloads:
 
     def _finished(self, transfer: Transfer) -> None:
         download: Download = transfer.key
+        download.transfer = None
         if transfer.error is not None:
             self._failed(download, transfer.error)
             return
@@ -295,12 +314,19 @@ class Downloads:
         except (IntegrityError, InvalidInput) as error:
             self._bad(download, error)
 
-    def _handled(self, download: Download, error: BaseException | None) -> None:
+    def _handled(self, download: Download | None, error: BaseException | None) -> None:
         """Another thread has finished a piece of work."""
+        if download is None:
+            if error is not None and not isinstance(error, Stopped):
+                raise error
+            return
         stream = download.stream
         if stream is not None:
             stream.busy = False
         if isinstance(error, IntegrityError | InvalidInput):
+            if download.transfer is not None:  # the rest of it is still coming
+                self._transfers.abort(download.transfer)
+                download.transfer = None
             self._drop_stream(download, remove=True)
             self._bad(download, error)
         elif error is not None:
@@ -314,11 +340,9 @@ class Downloads:
                 download.done(None)
             elif stream.ended or stream.behind >= _STEP_BYTES:
                 self._advance(download, stream)
-            elif not self._is_under_way(download):
+            elif stream.replaying:
+                stream.replaying = False
                 self._start(download)
-
-    def _is_under_way(self, download: Download) -> bool:
-        return any(transfer.key is download for transfer in self._transfers.running())
 
     def _failed(self, download: Download, error: WherryError) -> None:
         stream = download.stream

@@ -133,6 +133,8 @@ class Stream:
         self.ended = False
         """Whether all has come."""
         self.finished = False
+        self.replaying = False
+        """Whether what is here from before is being checked, and nothing has been asked for yet."""
         self._checked = 0
 
     @property
@@ -154,7 +156,7 @@ class Stream:
                 break
             self.consumer.write(piece)
             self._checked += len(piece)
-        if ended or self.consumer.complete:
+        if ended or (self.replaying and self.consumer.complete):
             self.consumer.finish(self.part.proc_path)
             self.finished = True
 

@@ -1,400 +1,389 @@
-"""Pulling commits: from another repository on this machine, and over HTTP from an archive repository.
+"""Pulling commits from a remote: refs, or commits by their checksums, over HTTP or from this machine.
 
-A commit that is being pulled is marked partial (``state/<commit>.commitpartial``, as OSTree does) before its object
-is written, and complete when nothing of it is missing any more; only then may a ref move to it. What has arrived is
-kept: it is checked, then synced and published every few seconds, so that neither an error, nor Ctrl-C, nor a
-power cut has it fetched twice.
+::
 
-``RemotePull`` reads the layout that any web server can serve: ``objects/xx/yyyy.filez``, ``refs/heads/...``,
-``summary``. It trusts nobody's bytes: each object is hashed as it arrives. Whose commit it is, is for the caller to
-check, by ``verify``.
+    address, mirrors  ->  summary (kept, checked)  ->  which commits  ->  deltas, where there are any that fit
+        ->  scan: commit, signature, tree, files  ->  complete  ->  refs
+
+What has arrived is kept: it is checked, then synced and published every few seconds, so that neither an error, nor
+Ctrl-C, nor a power cut has it fetched twice. Nobody's bytes are trusted: each object is hashed as it arrives, and a
+commit's signature, bindings and time are checked before anything of its tree is asked for. A ref moves when nothing of
+its commit is missing, or when the caller wants only a part. Step by step: docs/internals/pull.md.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from wherry.core.digest import Checksum, Ref
-from wherry.core.errors import IntegrityError, NoSpace, NotFound, TrustError, Unsupported
-from wherry.core.http import HttpClient
+from wherry.core.digest import Checksum
+from wherry.core.durable import remove_file, write_file
+from wherry.core.errors import IntegrityError, InvalidInput, NotFound, Unsupported
 from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
-from wherry.store import objects, refs
-from wherry.store.config import Config
-from wherry.store.fetch import Fetcher
-from wherry.store.objects import Mode, ObjectType, object_name
+from wherry.core.transfer import SETTINGS, Transfers, TransferSettings
+from wherry.store import objects
+from wherry.store.adopt import Source
+from wherry.store.bindings import check_bindings, check_newer
+from wherry.store.delta_pull import DeltaTotals, RemoteDeltas, totals, want_delta
+from wherry.store.downloads import PARALLEL, RETRIES, Limits
+from wherry.store.objects import ObjectType
 from wherry.store.pull_local import pull_local
-from wherry.store.stats import PullStats
-from wherry.store.walk import gaps
-from wherry.store.workers import Workers
+from wherry.store.receive import RULES, Rules
+from wherry.store.refs import CollectionRef, parse_ref
+from wherry.store.remote import Remote, cookie_path
+from wherry.store.remote_pull import Plan, RemotePull, Verify
+from wherry.store.remote_trust import RemoteTrust, remote_trust
+from wherry.store.scan import Arrived, Paths, Scan, ScanOptions
+from wherry.store.session import Session
+from wherry.store.stats import Counts, PullStats
+from wherry.store.summary_cache import SummaryCache
+from wherry.store.targets import Target, find_targets
+from wherry.store.walk import split_path
+from wherry.store.web import Web, local_path, transfer_settings
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
+    from wherry.store.static_delta.superblock import Superblock
     from wherry.store.transaction import Transaction
 
-__all__ = ["Plan", "PullStats", "RemotePull", "pull_local"]
-
-MAX_REF_BYTES = 1024
-MAX_CONFIG_BYTES = 1024 * 1024
-MAX_SUMMARY_BYTES = 10 * 1024 * 1024
-_CHECKPOINT_S = 5.0
-_CHECKPOINT_BYTES = 64 * 1024 * 1024
-
-Verify = Callable[[Checksum, bytes, Mapping[str, Any]], None]
-"""Called with a commit, its bytes and its detached metadata; raises TrustError."""
+__all__ = ["Plan", "PullOptions", "PullResult", "PullStats", "RemotePull", "Verify", "pull", "pull_local"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What has to be fetched for some commits."""
+class PullOptions:
+    """What a pull does, and what it may take."""
 
-    commits: tuple[Checksum, ...]
-    missing_files: tuple[str, ...]
-    """Names of file objects, ``xx/yyyy.filez``, sorted."""
-    metadata_fetched: int
-    metadata_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    kind: ObjectType
-    checksum: Checksum
+    mirror: bool = False
+    """Refs are written as they are there; all of them when none is named, with the summary."""
     depth: int = 0
+    """How many parents of each commit too; -1 for all that the remote has."""
+    commits_only: bool = False
+    subpaths: tuple[str, ...] = ()
+    """Only these of each tree; the commits stay partial."""
+    url: str = ""
+    """Instead of the remote's own address."""
+    deltas: bool = True
+    require_deltas: bool = False
+    dry_run: bool = False
+    """Only says what the deltas come to."""
+    untrusted: bool = False
+    """Checks also what comes from this machine."""
+    rules: Rules = RULES
+    verify_bindings: bool = True
+    verify_signatures: bool = True
+    timestamp_check: bool = False
+    """A commit must not be older than the one that its ref names."""
+    timestamp_check_from: Checksum | None = None
+    """A commit must not be older than this one."""
+    caches: tuple[Repository, ...] = ()
+    """Repositories on this machine that are asked first."""
+    transfer: TransferSettings = SETTINGS
+    retries: int = RETRIES
+    max_bytes: int = 0
+    """Over the network; 0: no limit."""
+    parallel: int = PARALLEL
+    cache_dir: Path | None = None
+    """Where the summary is kept; None: in the repository."""
+    use_cache: bool = True
+    sync: bool = True
+    """False: nothing is synced, for repositories that can be made again."""
+    allow_dummy: bool = False
+
+    @property
+    def paths(self) -> Paths:
+        """The subpaths, split; None for everything."""
+        return tuple(split_path(path) for path in self.subpaths) if self.subpaths else None
 
 
-class RemotePull:
-    """Pulls from one archive repository over HTTP.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullResult:
+    """What a pull did."""
+
+    stats: PullStats
+    deltas: DeltaTotals | None = None
+    """Of a dry run."""
+    local: bool = False
+    """Nothing was asked for over a network."""
+    verified: tuple[str, ...] = ()
+    """What to say about signatures that were found good."""
+    targets: tuple[Target, ...] = ()
+    delta_failed: str = ""
+    """Why a delta was given up for single objects."""
+
+
+def pull(
+    repo: Repository,
+    remote: Remote,
+    names: Sequence[str] = (),
+    options: PullOptions | None = None,
+    *,
+    progress: Progress = QUIET,
+) -> PullResult:
+    """Pulls from a remote.
 
     Args:
-        dest: where to.
-        client: the server.
-        base_path: where the repository is on it.
-        verify: checks whose commit it is, before anything of its tree is fetched.
+        repo: where to.
+        remote: where from.
+        names: refs, ``REF@COMMIT``, or checksums of commits; none: what the remote's section names, or all of a mirror.
+        options: how.
+        progress: is told how far it is.
+
+    Returns:
+        What it did.
+
+    Raises:
+        NotFound: there is no such ref, or the remote lacks something.
+        IntegrityError: something came damaged twice.
+        TrustError: a commit or the summary is not signed or bound as it should be, or is too old.
+        NetworkError: no answer after several tries; what has come is kept.
+        NoSpace: the disk is full, or would be.
+        Unsupported: the remote cannot be pulled from.
     """
-
-    def __init__(
-        self, dest: Repository, client: HttpClient, base_path: str = "/repo", *, verify: Verify | None = None
-    ) -> None:
-        self._dest = dest
-        self._client = client
-        self._base = base_path.rstrip("/")
-        self._verify = verify
-
-    # --- what there is
-
-    def check_remote(self) -> None:
-        """Asks for the repository's config.
-
-        Raises:
-            NotFound: there is no repository.
-            Unsupported: it is no archive, so that it cannot be pulled over HTTP.
-        """
-        config = Config(self._read("config", MAX_CONFIG_BYTES).decode(errors="replace"), where="the remote's config")
-        mode = config.get("core", "mode", "bare")
-        if mode not in ("archive", "archive-z2"):
-            raise Unsupported(
-                f"a repository of mode {mode} cannot be pulled over HTTP",
-                where=f"{self._client.base_url}{self._base}",
-                hint="serve one of mode archive",
-            )
-
-    def resolve(self, ref: str) -> Checksum:
-        """Returns the commit of a ref there.
-
-        Raises:
-            NotFound: there is no such ref.
-        """
-        from wherry.core.digest import is_checksum, parse_checksum
-
-        if is_checksum(ref):
-            return Checksum(ref)
-        name = refs.parse_ref(ref)
-        try:
-            data = self._read(f"refs/heads/{name}", MAX_REF_BYTES)
-        except NotFound:
-            found = self.remote_refs().get(name)
-            if found is None:
-                raise NotFound(
-                    f"no such ref on the server: {ref}", where=f"{self._client.base_url}{self._base}"
-                ) from None
-            return found
-        return parse_checksum(data.decode("ascii", errors="replace").strip(), where=f"ref {ref} on the server")
-
-    def remote_refs(self) -> dict[Ref, Checksum]:
-        """Returns the refs that the server's summary lists; none when it has no summary."""
-        from wherry.store.summary import parse_summary
-
-        try:
-            data = self._read("summary", MAX_SUMMARY_BYTES)
-        except NotFound:
-            return {}
-        return {entry.ref: entry.commit for entry in parse_summary(data, where="the server's summary").refs}
-
-    def _read(self, name: str, limit: int) -> bytes:
-        from wherry.store.fetch import retrying
-
-        def get() -> bytes:
-            with self._client.get(f"{self._base}/{name}") as response:
-                return response.read_all(max_bytes=limit)
-
-        return retrying(get)
-
-    # --- pulling
-
-    def plan(
-        self, commits: Iterable[Checksum], *, depth: int = 0, parallel: int = 8, progress: Progress = QUIET
-    ) -> Plan:
-        """Fetches the commits and their directories, and finds out which files are missing.
-
-        Args:
-            commits: which.
-            depth: how many parents of each too; -1 for all that the server has.
-            parallel: requests at a time.
-            progress: is told how many directories have come.
-
-        Returns:
-            What to hand to ``fetch``.
-
-        Raises:
-            NotFound: the server lacks something.
-            IntegrityError: the server has something damaged.
-            TrustError: `verify` says so.
-        """
-        wanted = tuple(dict.fromkeys(commits))
-        planner = _Planner(self._dest, self._client, self._base, self._verify, depth)
-        with self._dest.transaction() as transaction:
-            planner.run(transaction, wanted, parallel, progress)
-        names = sorted(object_name(ObjectType.FILE, checksum, Mode.ARCHIVE) for checksum in planner.missing)
-        return Plan(
-            commits=tuple(planner.commits),
-            missing_files=tuple(names),
-            metadata_fetched=planner.fetched,
-            metadata_bytes=planner.bytes_received,
-        )
-
-    def fetch(self, plan: Plan, *, progress: Progress = QUIET, parallel: int = 8) -> PullStats:
-        """Fetches the files of a plan, and marks its commits complete.
-
-        Args:
-            plan: from ``plan``.
-            progress: is told how many objects have come, and how many bytes.
-            parallel: requests at a time.
-
-        Returns:
-            What it took, the plan's own requests included.
-
-        Raises:
-            NotFound: the server lacks an object.
-            IntegrityError: an object came damaged twice.
-            NetworkError: no answer after several tries; what has come is kept.
-            NoSpace: the disk is full, or would be.
-        """
-        names = [name for name in plan.missing_files if not self._dest.has(*objects.parse_object_name(name))]
-        with self._dest.transaction() as transaction:
-            worker = _FileFetch(self._client, self._base, transaction, progress, len(names))
-            worker.run(names, parallel)
-            transaction.checkpoint()
-            self._complete(plan.commits)
-        return PullStats(
-            bytes_received=worker.fetcher.bytes_received + plan.metadata_bytes,
-            objects=worker.done + plan.metadata_fetched,
-            refetched=tuple(worker.fetcher.refetched),
-        )
-
-    def commit(self, plan: Plan, moved: Mapping[Ref, Checksum] | None = None) -> None:
-        """Marks the commits of a plan complete, as ``fetch`` does too, and moves refs.
-
-        Raises:
-            IntegrityError: an object is missing.
-        """
-        self._complete(plan.commits)
-        if moved:
-            with self._dest.transaction() as transaction:
-                for ref, checksum in moved.items():
-                    transaction.set_ref(ref, checksum)
-
-    def fetch_detached(self, commit: Checksum) -> dict[str, Any]:
-        """Fetches the detached metadata of a commit anew, keeps and returns it; empty when there is none.
-
-        Raises:
-            InvalidInput: it is malformed; what was here stays.
-        """
-        with self._dest.transaction() as transaction:
-            data = Fetcher(self._client, self._base, transaction, _never).detached(commit)
-            if data is None:
-                return {}
-            found = objects.parse_dict(data, where=f"detached metadata of {commit}")
-            transaction.write_metadata(ObjectType.COMMITMETA, data, commit)
-        return found
-
-    def _complete(self, commits: Iterable[Checksum]) -> None:
-        for commit in commits:
-            if not self._dest.is_partial(commit):
-                continue
-            lacking = next(gaps(self._dest, commit), None)
-            if lacking is not None:
-                raise IntegrityError("a pulled commit lacks an object", where=lacking, hint="pull it again")
-            reach("store.pull.complete")
-            self._dest.mark_complete(commit)
+    return _Pull(repo, remote, options or PullOptions(), progress).run(names)
 
 
-class _Planner:
-    """Goes through the directories of commits, fetching those that are missing."""
-
-    def __init__(self, dest: Repository, client: HttpClient, base: str, verify: Verify | None, depth: int) -> None:
-        self._dest = dest
-        self._client = client
-        self._base = base
-        self._verify = verify
-        self._depth = depth
-        self._lock = threading.Lock()
-        self._seen: set[tuple[ObjectType, Checksum]] = set()
-        self.missing: set[Checksum] = set()
-        self.commits: dict[Checksum, None] = {}
-        self.fetched = 0
-        self.bytes_received = 0
-
-    def run(self, transaction: Transaction, wanted: tuple[Checksum, ...], parallel: int, progress: Progress) -> None:
-        self._transaction = transaction
-        self._wanted = frozenset(wanted)
-        workers = Workers(self._handle, parallel=parallel)
-        self._fetcher = Fetcher(self._client, self._base, transaction, workers.check)
-        try:
-            workers.run(
-                [_Job(kind=ObjectType.COMMIT, checksum=checksum, depth=self._depth) for checksum in wanted],
-                tick=lambda: progress.update("fetching directories", self.fetched, None, unit="objects"),
-            )
-        except (NoSpace, TrustError):
-            raise  # nothing of it stays
-        except BaseException:
-            transaction.checkpoint()
-            raise
-        finally:
-            self.bytes_received = self._fetcher.bytes_received
-
-    def _handle(self, job: _Job) -> Iterable[_Job]:
-        self._dest.join(self._transaction)
-        if job.kind is ObjectType.COMMIT:
-            return self._commit(job)
-        if job.kind is ObjectType.DIRMETA:
-            self._metadata(job)
-            return ()
-        return self._dirtree(objects.parse_dirtree(self._metadata(job), where=job.checksum))
-
-    def _commit(self, job: _Job) -> list[_Job]:
-        here = self._dest.has(ObjectType.COMMIT, job.checksum)
-        if here and not self._dest.is_partial(job.checksum):
-            commit = self._dest.load_commit(job.checksum)
-            self._check_trust(job.checksum)
-            return self._parent(commit.parent, job.depth)
-        if not here:
-            self._dest.mark_partial(job.checksum)
-            reach("store.pull.partial")
-        try:
-            data = self._metadata(job)
-        except NotFound:
-            if not here:
-                self._dest.mark_complete(job.checksum)  # nothing of it is here
-            if job.checksum in self._wanted:
-                raise
-            return []  # a parent that the server does not have
-        try:
-            self._check_trust(job.checksum)
-        except TrustError:
-            if not here:
-                self._dest.mark_complete(job.checksum)
-            raise
-        commit = objects.parse_commit(data, where=job.checksum)
-        with self._lock:
-            self.commits[job.checksum] = None
-        more = self._new((ObjectType.DIRTREE, commit.tree), (ObjectType.DIRMETA, commit.meta))
-        return more + self._parent(commit.parent, job.depth)
-
-    def _check_trust(self, checksum: Checksum) -> None:
-        """Fetches the detached metadata, asks `verify`, and keeps it."""
-        data = self._fetcher.detached(checksum)
-        detached = {} if data is None else objects.parse_dict(data, where=f"detached metadata of {checksum}")
-        if self._verify is not None:
-            self._verify(checksum, self._dest.metadata_bytes(ObjectType.COMMIT, checksum), detached)
-        if data is not None:
-            self._transaction.write_metadata(ObjectType.COMMITMETA, data, checksum)
-
-    def _parent(self, parent: Checksum | None, depth: int) -> list[_Job]:
-        if parent is None or depth == 0:
-            return []
-        with self._lock:
-            if (ObjectType.COMMIT, parent) in self._seen:
-                return []
-            self._seen.add((ObjectType.COMMIT, parent))
-        return [_Job(kind=ObjectType.COMMIT, checksum=parent, depth=depth - 1)]
-
-    def _dirtree(self, tree: objects.DirTree) -> list[_Job]:
-        lacking = [checksum for _, checksum in tree.files if not self._dest.has(ObjectType.FILE, checksum)]
-        with self._lock:
-            self.missing.update(lacking)
-        wanted = [(ObjectType.DIRTREE, subtree) for _, subtree, _ in tree.dirs]
-        return self._new(*wanted, *((ObjectType.DIRMETA, meta) for _, _, meta in tree.dirs))
-
-    def _new(self, *wanted: tuple[ObjectType, Checksum]) -> list[_Job]:
-        with self._lock:
-            new = [item for item in dict.fromkeys(wanted) if item not in self._seen]
-            self._seen.update(new)
-        return [_Job(kind=kind, checksum=checksum) for kind, checksum in new]
-
-    def _metadata(self, job: _Job) -> bytes:
-        if self._dest.has(job.kind, job.checksum):
-            return self._dest.metadata_bytes(job.kind, job.checksum)
-        data = self._fetcher.metadata(job.kind, job.checksum)
-        with self._lock:
-            self.fetched += 1
-        return data
-
-
-class _FileFetch:
-    """Fetches file objects, and makes durable what has come every few seconds."""
-
-    def __init__(self, client: HttpClient, base: str, transaction: Transaction, progress: Progress, total: int) -> None:
-        self._workers = Workers(self._handle, parallel=1)
-        self.fetcher = Fetcher(client, base, transaction, self._workers.check)
-        self._transaction = transaction
+class _Pull:
+    def __init__(self, repo: Repository, remote: Remote, options: PullOptions, progress: Progress) -> None:
+        self._repo = repo
+        self._remote = remote
+        self._options = options
         self._progress = progress
-        self._total = total
-        self._lock = threading.Lock()
-        self._saved_s = time.monotonic()
-        self._saved_bytes = 0
-        self.done = 0
+        self._counts = Counts()
+        self._verified: list[str] = []
+        self._targets: tuple[Target, ...] = ()
+        self._delta_failed = ""
+        self._began_s = time.monotonic()
+        self._refetched: list[str] = []
 
-    def run(self, names: list[str], parallel: int) -> None:
-        self._workers.parallel = parallel
+    def run(self, names: Sequence[str]) -> PullResult:
+        remote, options = self._remote, self._options
+        if remote.get("unconfigured-state"):
+            raise Unsupported(f"remote unconfigured-state: {remote.get('unconfigured-state')}", where=remote.name)
+        if remote.get("custom-backend"):
+            raise Unsupported(f"remote '{remote.name}' uses custom backend '{remote.get('custom-backend')}'")
+        if options.require_deltas and self._repo.mode is objects.Mode.ARCHIVE:
+            raise Unsupported("Can't use static deltas in an archive repo", where=self._repo.path)
+        url = options.url or remote.url
+        local = local_path(url)
+        trust = self._trust(local is not None)
+        settings = transfer_settings(remote, options.transfer, cookie_file=self._cookies())
+        if local is not None:
+            settings = replace(settings, files=True)
+        transfers = Transfers(settings, parallel=options.parallel)
         try:
-            self._workers.run(names, tick=self._tick)
-        except NoSpace:
-            raise
-        except BaseException:
-            self._transaction.checkpoint()
-            raise
+            web = Web(transfers, url, remote.get("contenturl") if not options.url else "", retries=options.retries)
+            here = None if local is None or options.require_deltas else _open(local)
+            return self._pull(names, web, transfers, trust, here)
+        finally:
+            transfers.close()
 
-    def _handle(self, name: str) -> Iterable[str]:
-        self.fetcher.file(objects.parse_object_name(name)[1])
-        with self._lock:
-            self.done += 1
-        reach("store.fetch.object")
-        return ()
+    def _trust(self, local: bool) -> RemoteTrust:
+        if not self._options.verify_signatures:
+            return RemoteTrust(name=self._remote.name)
+        return remote_trust(self._remote, local=local, allow_dummy=self._options.allow_dummy)
 
-    def _tick(self) -> None:
-        self._progress.update("fetching objects", self.done, self._total, unit="objects")
-        self._progress.update("fetching", self.fetcher.bytes_received, None, unit="B")
-        now = time.monotonic()
-        if now - self._saved_s > _CHECKPOINT_S or self.fetcher.bytes_received - self._saved_bytes > _CHECKPOINT_BYTES:
-            self._transaction.checkpoint()
-            reach("store.fetch.checkpoint")
-            self._saved_s = now
-            self._saved_bytes = self.fetcher.bytes_received
+    def _cookies(self) -> Path | None:
+        return cookie_path(self._repo, self._remote.name) if self._remote.name else None
+
+    def _cache(self) -> SummaryCache | None:
+        options = self._options
+        if not options.use_cache or not self._remote.name or options.url:
+            return None
+        return SummaryCache(options.cache_dir or self._repo.path / "tmp/cache", self._remote.name)
+
+    def _pull(
+        self, names: Sequence[str], web: Web, transfers: Transfers, trust: RemoteTrust, here: Repository | None
+    ) -> PullResult:
+        repo, options = self._repo, self._options
+        found = find_targets(
+            web, self._remote, names, mirror=options.mirror, trust=trust, cache=self._cache(), local=here is not None
+        )
+        self._targets = found.targets
+        self._trusted = trust
+        deltas: list[Superblock] = []
+        wants_deltas = options.deltas and here is None and not options.mirror and not options.commits_only
+        if wants_deltas and repo.mode is not objects.Mode.ARCHIVE and not options.subpaths:
+            deltas = self._find_deltas(RemoteDeltas(web, found.summary, self._asked))
+        if options.dry_run:
+            return self._result(transfers, totals(repo, deltas), local=here is not None)
+        with _unsynced(repo, not options.sync), repo.transaction() as transaction:
+            session = Session(transaction, transfers, web.mirrors, self._limits(), self._progress)
+            if deltas:
+                self._apply(session, transaction, transfers, deltas)
+            sources = [Source(cache, transaction, untrusted=options.untrusted, rules=options.rules)
+                       for cache in options.caches]  # fmt: skip
+            if here is not None:
+                sources.append(Source(here, transaction, untrusted=options.untrusted, rules=options.rules))
+            scan = self._scan(transaction, sources)
+            for target in found.targets:
+                scan.want(target.commit, depth=options.depth)
+            session.run(scan, network=here is None)
+            self._refetched += session.refetched
+            transaction.checkpoint()
+            if not options.commits_only and not options.subpaths:
+                for commit in scan.taken:
+                    reach("store.pull.complete")
+                    repo.mark_complete(commit)
+            self._set_refs(transaction)
+        if options.mirror and not names and found.summary_bytes is not None:
+            _keep_summary(repo, found.summary_bytes, found.signature_bytes)
+        return self._result(transfers, None, local=here is not None)
+
+    def _limits(self) -> Limits:
+        return Limits(retries=self._options.retries, max_bytes=self._options.max_bytes)
+
+    def _scan(self, transaction: Transaction, sources: Sequence[Source]) -> Scan:
+        options = self._options
+        scan_options = ScanOptions(commits_only=options.commits_only, paths=options.paths, rules=options.rules)
+        return Scan(transaction, sources, check=self._check, options=scan_options, counts=self._counts)
+
+    def _asked(self) -> None:
+        self._counts.metadata_fetched += 1
+
+    # --- deltas
+
+    def _find_deltas(self, remote: RemoteDeltas) -> list[Superblock]:
+        repo, required = self._repo, self._options.require_deltas
+        found: dict[Checksum, Superblock] = {}
+        for target in self._targets:
+            if repo.has(ObjectType.COMMIT, target.commit) and not repo.is_partial(target.commit):
+                continue
+            if target.commit in found:
+                continue
+            current = self._current(target)
+            try:
+                delta = remote.superblock(repo, target.commit, current)
+            except (NotFound, IntegrityError, InvalidInput) as error:
+                if required:
+                    raise
+                self._delta_failed = str(error)
+                continue
+            if delta is not None:
+                found[target.commit] = delta
+            elif required:
+                raise NotFound(
+                    f"Static deltas required, but none found for {current or '(none)'} to {target.commit}",
+                    hint="pull without --require-static-deltas",
+                )
+        return list(found.values())
+
+    def _apply(
+        self, session: Session, transaction: Transaction, transfers: Transfers, deltas: Sequence[Superblock]
+    ) -> None:
+        """Applies deltas; a bad one is given up, unless deltas are required."""
+        scan = self._scan(transaction, [])
+        try:
+            with session.downloading(scan):
+                for delta in deltas:
+                    commit = objects.parse_commit(delta.commit_bytes, where=delta.target)
+                    arrived = Arrived(checksum=delta.target, commit=commit, data=delta.commit_bytes,
+                                      detached=delta.detached, wanted=True)  # fmt: skip
+                    self._check(arrived)
+                    if not self._repo.has(ObjectType.COMMIT, delta.target):
+                        self._repo.mark_partial(delta.target)
+                        reach("store.pull.partial")
+                    want_delta(transaction, scan, delta)
+        except (NotFound, IntegrityError, InvalidInput) as error:
+            if self._options.require_deltas:
+                raise
+            self._delta_failed = str(error)
+            transfers.cancel()
+
+    # --- commits
+
+    def _current(self, target: Target) -> Checksum | None:
+        """Returns what the ref of a target names here."""
+        if target.ref is None:
+            return None
+        for name in (f"{self._remote.name}:{target.ref}", target.ref):
+            found = self._repo.refs(name).get(parse_ref(name)) if not name.startswith(":") else None
+            if found is not None:
+                return found
+        return None
+
+    def _check(self, arrived: Arrived) -> None:
+        """Decides whether a commit is taken."""
+        options = self._options
+        detached = objects.parse_dict(arrived.detached, where=arrived.checksum) if arrived.detached else {}
+        said = self._trusted.check_commit(arrived.checksum, arrived.data, detached)
+        if said:
+            self._verified.append(said)
+        if not arrived.wanted:
+            return
+        base = options.timestamp_check_from
+        if base is not None:
+            check_newer(arrived.checksum, arrived.commit, base, self._repo.load_commit(base))
+        for target in self._targets:
+            if target.commit != arrived.checksum:
+                continue
+            if options.verify_bindings:
+                check_bindings(arrived.checksum, arrived.commit, ref=target.ref, collection=self._remote.collection_id)
+            current = self._current(target) if options.timestamp_check else None
+            if current is not None and self._repo.has(ObjectType.COMMIT, current):
+                check_newer(arrived.checksum, arrived.commit, current, self._repo.load_commit(current))
+
+    def _set_refs(self, transaction: Transaction) -> None:
+        for target in self._targets:
+            if target.ref is None:
+                continue
+            if self._options.mirror and self._remote.collection_id:
+                transaction.set_collection_ref(CollectionRef(self._remote.collection_id, target.ref), target.commit)
+            elif self._options.mirror or not self._remote.name:
+                transaction.set_ref(parse_ref(target.ref), target.commit)
+            else:
+                transaction.set_ref(parse_ref(f"{self._remote.name}:{target.ref}"), target.commit)
+
+    def _result(self, transfers: Transfers, deltas: DeltaTotals | None, *, local: bool) -> PullResult:
+        counts = self._counts
+        stats = PullStats(
+            bytes_received=transfers.bytes_received if not local else 0,
+            objects=counts.metadata_fetched + counts.content_fetched + counts.metadata_imported
+            + counts.content_imported,
+            metadata_fetched=counts.metadata_fetched,
+            content_fetched=counts.content_fetched,
+            parts_fetched=counts.parts_fetched,
+            metadata_imported=counts.metadata_imported,
+            content_imported=counts.content_imported,
+            content_bytes=counts.content_bytes,
+            refetched=tuple(self._refetched),
+            requests=transfers.requests,
+            seconds=time.monotonic() - self._began_s,
+        )  # fmt: skip
+        return PullResult(
+            stats=stats,
+            deltas=deltas,
+            local=local,
+            verified=tuple(dict.fromkeys(self._verified)),
+            targets=self._targets,
+            delta_failed=self._delta_failed,
+        )
 
 
-def _never() -> None:
-    """Gives up never."""
+def _open(path: Path) -> Repository:
+    from wherry.store.repository import Repository
+
+    return Repository.open(path)
+
+
+@contextmanager
+def _unsynced(repo: Repository, active: bool) -> Iterator[None]:
+    """Leaves the syncs out."""
+    before = repo.fsync
+    repo.fsync = repo.fsync and not active
+    try:
+        yield
+    finally:
+        repo.fsync = before
+
+
+def _keep_summary(repo: Repository, data: bytes, signatures: bytes | None) -> None:
+    """Writes the remote's summary into a mirror."""
+    remove_file(repo.path / "summary.sig")
+    write_file(repo.path / "summary", data)
+    if signatures is not None:
+        write_file(repo.path / "summary.sig", signatures)

@@ -60,8 +60,11 @@ def check_safe_mode(checksum: Checksum | None, header: FileHeader) -> None:
 
 def receive_whole(
     transaction: Transaction, data: bytes, expected: Checksum, *, where: object = None, rules: Rules = RULES
-) -> None:
+) -> int:
     """Checks and writes a file object that is here as a whole.
+
+    Returns:
+        The bytes of its plain content.
 
     Raises:
         IntegrityError: it is damaged, or not the one expected.
@@ -77,7 +80,7 @@ def receive_whole(
             receiver.finish()
         finally:
             receiver.close()
-        return
+        return size
     rules.check(expected, header)
     plain = b""
     if header.is_symlink:
@@ -90,20 +93,20 @@ def receive_whole(
             raise IntegrityError("the object is cut short", where=where)
     if not archive:
         transaction.write_file(header, None if header.is_symlink else plain, expected)
-        return
+        return size
     files.check_header_fits(header, transaction.repo.mode)
     digest = hashlib.sha256(objects.hash_head(header))
     digest.update(plain)
     check_expected(Checksum(digest.hexdigest()), expected)
     name = object_name(ObjectType.FILE, expected, Mode.ARCHIVE)
-    if transaction.has(name):
-        return
-    sink = transaction.sink(len(data), header, archived=True)
-    try:
-        sink.write(data)
-        sink.link_file(name)
-    finally:
-        sink.close()
+    if not transaction.has(name):
+        sink = transaction.sink(len(data), header, archived=True)
+        try:
+            sink.write(data)
+            sink.link_file(name)
+        finally:
+            sink.close()
+    return size
 
 
 def _split(data: bytes, where: object) -> tuple[FileHeader, int, int]:
@@ -130,6 +133,8 @@ class Receiver:
         self._sink: FileSink | None = None
         self._reader = content.ArchiveReader(self._begin, where=where)
         self._pending: list[bytes] = []
+        self.size = 0
+        """Of the plain content, once the header has come."""
 
     def write(self, data: bytes) -> None:
         """Takes the next piece.
@@ -182,6 +187,7 @@ class Receiver:
     def _begin(self, header: FileHeader, size: int) -> FileSink | None:
         self._rules.check(self._expected, header)
         files.check_header_fits(header, self._transaction.repo.mode)
+        self.size = size
         if self._archive:
             self._sink = self._transaction.sink(size, header, archived=True)
             return None

@@ -22,7 +22,7 @@ from wherry.core.errors import (
     Unsupported,
 )
 from wherry.core.http import HttpClient
-from wherry.store import fetch
+from wherry.store import downloads, web
 from wherry.store.fsck import fsck
 from wherry.store.objects import Mode, ObjectType, object_name
 from wherry.store.pull import RemotePull
@@ -36,7 +36,8 @@ FILES = {"etc/a": b"1", "etc/b": b"2" * 50_000, "usr/lib/large": LARGE, "usr/lib
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "backoff", lambda attempt: None)
+    for module in (downloads, web):
+        monkeypatch.setattr(module, "_FIRST_PAUSE_S", 0.001)
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ def test_a_damaged_object(
 
     server.fault = flip
     commit = remote.resolve("main")
-    with pytest.raises(IntegrityError, match=rf"twice.*objects/.*\.{extension}"):
+    with pytest.raises(IntegrityError, match=rf"\.{extension}.*objects/.*\.{extension}.*twice"):
         pull.fetch(pull.plan([commit]))
     assert max(server.objects().values()) == 2
     assert fsck(dest).ok
@@ -230,7 +231,7 @@ def test_a_shortened_object(pull: RemotePull, dest: Repository, remote: Reposito
 def test_a_missing_object(pull: RemotePull, dest: Repository, remote: Repository) -> None:
     (remote.path / "objects" / large_name(remote)).unlink()
     plan = pull.plan([remote.resolve("main")])
-    with pytest.raises(NotFound, match="does not have it"):
+    with pytest.raises(NotFound, match="answered 404"):
         pull.fetch(plan)
     with pytest.raises(IntegrityError, match="lacks an object"):
         pull.commit(plan)
