@@ -6,7 +6,7 @@ _UNITS = ("kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def glib_size(size: int) -> str:
-    """Returns a size in powers of 1000, ``1 byte``, ``921 bytes``, ``1.2 kB``; before a unit GLib has a no-break space."""
+    """Returns a size in powers of 1000: ``1 byte``, ``921 bytes``, ``1.2 kB``, the last with a no-break space."""
     if size < 1000:
         return f"{size} byte" if size == 1 else f"{size} bytes"
     value = float(size)

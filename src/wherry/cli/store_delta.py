@@ -344,7 +344,7 @@ def _signing(name: str, keys: tuple[str, ...], keys_file: Path | None) -> Sign |
 def _print_report(report: Report) -> None:
     lines = [
         f"modified: {report.modified}",
-        f"new reachable: metadata={report.new_metadata} content regular={report.new_files} symlink={report.new_symlinks}",
+        f"new: metadata={report.new_metadata} content regular={report.new_files} symlink={report.new_symlinks}",
     ]
     for number, part in enumerate(report.parts, 1):
         lines.append(
