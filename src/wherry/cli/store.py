@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "commit": ("store_commit", "commit", "Commit directories, archives, other commits."),
     "config": ("store_config", "config", "Get, set or unset a key of the config."),
     "diff": ("store_diff", "diff", "Compare commits and directories."),
+    "export": ("store_export", "export", "Write a commit as a tar archive."),
     "fsck": ("store_care", "fsck", "Check every object."),
     "init": ("store_write", "init", "Make a repository."),
     "log": ("store_show", "log", "Show a commit and its parents."),
@@ -218,6 +219,28 @@ def common_options(function: F) -> F:
 def store(ctx: click.Context, repo_path: str | None) -> None:
     """The content-addressed repository (OSTree's format)."""
     ctx.meta[_REPO_KEY] = repo_path
+    _take_test_variables()
+
+
+def _take_test_variables() -> None:
+    """Takes what ``ostree`` takes from the environment for tests of crashes (see ``docs/internals/trace-points.md``)."""
+    boot_id = os.environ.get("OSTREE_BOOTID")
+    if boot_id:
+        from wherry.store.transaction import use_boot_id
+
+        if not boot_id.replace("-", "").isalnum():
+            raise UsageError("OSTREE_BOOTID is no name of a boot", where=boot_id[:80])
+        use_boot_id(boot_id)
+    for word in os.environ.get("OSTREE_REPO_TEST_ERROR", "").split(","):
+        if word == "pre-commit":
+            from wherry.core import trace
+
+            trace.arm("store.transaction.staged", _fail_before_commit)
+
+
+def _fail_before_commit() -> None:
+    os.write(2, b"error: OSTREE_REPO_TEST_ERROR_PRE_COMMIT specified\n")
+    os._exit(1)
 
 
 def repo_option(function: F) -> F:

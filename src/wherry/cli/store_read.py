@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
 from pathlib import Path
@@ -90,30 +89,15 @@ class _Listing:
         if self._options["nul_filenames_only"] and self._json is None:
             sys.stdout.write(f"/{path}\0")
             return
+        from wherry.store.stored import content_size
+
         header, content = self._repo.load_file(checksum)
         size = 0
         if content is not None:
             with content:
-                size = self._size(checksum, content)
+                size = content_size(self._repo, checksum, content)
         kind = "l" if header.is_symlink else "-"
         self._line(kind, header, size, checksum, path, header.symlink_target, {"checksum": checksum})
-
-    def _size(self, checksum: Checksum, content: Any) -> int:
-        """Returns the size of a file's content, without unpacking it."""
-        from wherry.store.content import read_archive_head
-        from wherry.store.objects import Mode, ObjectType
-
-        try:
-            return os.fstat(content.fileno()).st_size
-        except OSError:  # compressed: of this repository, or of its parent
-            repo: Any = self._repo
-            while repo is not None:
-                path = repo.object_path(ObjectType.FILE, checksum)
-                if repo.mode is Mode.ARCHIVE and path.exists():
-                    with open(path, "rb") as file:
-                        return read_archive_head(file, where=checksum)[1]
-                repo = getattr(repo, "parent", None)
-        return sum(len(piece) for piece in iter(lambda: content.read(_CHUNK_BYTES), b""))
 
     def _line(
         self, kind: str, meta: Any, size: int, checksum: str, path: str, target: str, names: dict[str, Any]

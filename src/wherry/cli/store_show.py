@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from wherry.store.repository import Repository
 
 _MAX_VARIANT_BYTES = 64 * 1024 * 1024
-_PIECE_BYTES = 1024 * 1024
 _KEY_OPTIONS = ("print_metadata_key", "print_detached_metadata_key")
 
 
@@ -206,8 +205,10 @@ def _print_file(repo: Repository, checksum: Checksum) -> None:
     if content is None:
         print(f"File Type: symlink\nTarget: {header.symlink_target}")
     else:
+        from wherry.store.stored import content_size
+
         with content:
-            size = sum(len(piece) for piece in iter(lambda: content.read(_PIECE_BYTES), b""))
+            size = content_size(repo, checksum, content)
         print(f"File Type: regular\nSize: {size}")
     print(f"Mode: 0{header.mode:04o}\nUid: {header.uid}\nGid: {header.gid}")
     xattrs = [(name + b"\0", value) for name, value in header.xattrs]

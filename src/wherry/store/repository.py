@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from wherry.core.digest import Checksum, Ref, is_checksum
@@ -86,6 +87,9 @@ class Repository(LooseObjects):
             raise map_os_error(error, "cannot open the repository", where=path) from error
         if config.get("core", "repo_version", "1") != "1":
             raise Unsupported(f"a repository of version {config.get('core', 'repo_version')}", where=path)
+        if not (path / "tmp").is_dir():  # tidied away by somebody, perhaps
+            with suppress(OSError):
+                (path / "tmp").mkdir()
         return cls(path, config)
 
     def save_config(self) -> None:

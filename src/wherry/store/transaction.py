@@ -50,9 +50,18 @@ _OBJECT_OVERHEAD_BYTES = 4096
 _LAST = {".payload-link": 1, ".commitmeta": 1, ".commit": 2, ".tombstone-commit": 2}
 
 
+_boot_id = ""
+
+
 def boot_id() -> str:
     """Returns the kernel's name for this boot, as OSTree writes it into names of staging folders."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return _boot_id or Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def use_boot_id(text: str) -> None:
+    """Takes another name for this boot from now on: where the kernel's is hidden, or for tests of a reboot."""
+    global _boot_id
+    _boot_id = text
 
 
 class Transaction:
