@@ -223,7 +223,7 @@ def store(ctx: click.Context, repo_path: str | None) -> None:
 
 
 def _take_test_variables() -> None:
-    """Takes what ``ostree`` takes from the environment for tests of crashes (see ``docs/internals/trace-points.md``)."""
+    """Takes what ``ostree`` takes from the environment for tests of crashes (``docs/internals/trace-points.md``)."""
     boot_id = os.environ.get("OSTREE_BOOTID")
     if boot_id:
         from wherry.store.transaction import use_boot_id

@@ -75,13 +75,18 @@ def _print_paths(repo: Repository, old: str, new: str, modifier: Modifier, *, as
     letters = {Kind.MODIFIED: "M", Kind.REMOVED: "D", Kind.ADDED: "A"}
     for change in changes:
         if not change.meta_only:
-            print(f"{letters[change.kind]}    /{change.path}")
+            slash = "" if _is_directory(new if change.kind is Kind.ADDED else old) else "/"
+            print(f"{letters[change.kind]}    {slash}{change.path}")
+
+
+def _is_directory(text: str) -> bool:
+    return text.startswith(("/", "./", "../")) or text in (".", "..")
 
 
 def _side(repo: Repository, text: str, modifier: Modifier) -> Tree:
     from wherry.store.diff import scan_directory, tree_of
 
-    if text.startswith(("/", "./", "../")) or text in (".", ".."):
+    if _is_directory(text):
         return scan_directory(Path(text), modifier)
     return tree_of(repo, repo.resolve(text))
 
