@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE :=
 RUN_PACKAGES := python3-venv ca-certificates nftables iproute2
 DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
 TEST_PACKAGES := busybox-static crun curl e2fsprogs erofs-utils faketime fish git hyperfine libseccomp2 nginx-light openssl \
-	podman runc skopeo umoci user-mode-linux xz-utils zsh zstd
+	podman qemu-system-x86 runc skopeo umoci user-mode-linux xfsprogs xz-utils zsh zstd
 
 OSTREE_TEST_PACKAGES := attr gnupg openssl ostree ostree-tests
 
@@ -66,6 +66,10 @@ test-deep: $(BUILD) apt-test venv-test ## The long suites: every crash point, fu
 .PHONY: test-ostree
 test-ostree: $(BUILD) apt-ostree venv-test ## Upstream's tests of ostree, with `wherry store` in its place
 	@$(BIN)/python -u tests/conformance/ostree/run.py $(if $(ORACLE),--oracle) $(FILES)
+
+.PHONY: fuzz
+fuzz: $(BUILD) venv-test ## Hostile bytes for every reader (SECONDS=600, TARGETS="codec summary")
+	@$(BIN)/python -u -m tests.fuzz.run --seconds $(or $(SECONDS),60) $(TARGETS)
 
 .PHONY: unit
 unit: $(BUILD) venv-test ## Only the tests that need no root and no tools

@@ -96,8 +96,9 @@ class Config:
         if _SECTION.match(f"[{section}]") is None or not key or _BAD_KEY.search(key):
             raise InvalidInput(f"neither a section nor a key of a key file: {section!r}, {key!r}")
         text = "".join(_ESCAPED.get(char, char) for char in value)
-        blank = len(text) - len(text.lstrip(" "))
-        self.set(section, key, "\\s" * blank + text[blank:])
+        inner = text.strip(" ")
+        first = text.find(inner) if inner else len(text)
+        self.set(section, key, "\\s" * first + inner + "\\s" * (len(text) - first - len(inner)))
 
     def keys(self, section: str) -> list[str]:
         """Returns the keys of a section."""
@@ -153,13 +154,16 @@ class Config:
     def set(self, section: str, key: str, value: str) -> None:
         """Sets a value, in its place when it is there."""
         line = f"{key}={value}"
+        places = [index for index, entry in enumerate(self._lines) if entry[:2] == (section, key)]
+        if places:
+            self._lines[places[-1]] = (section, key, line)
+            for index in reversed(places[:-1]):  # of a key that is there twice the last one counts
+                del self._lines[index]
+            return
         last = None
-        for index, (its_section, its_key, _) in enumerate(self._lines):
-            if its_section == section:
-                last = index if self._lines[index][2].strip() else last
-                if its_key == key:
-                    self._lines[index] = (section, key, line)
-                    return
+        for index, (its_section, _, text) in enumerate(self._lines):
+            if its_section == section and text.strip():
+                last = index
         if last is None:
             if self._lines:
                 self._lines.append((self._lines[-1][0], None, ""))

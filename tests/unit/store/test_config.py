@@ -57,3 +57,24 @@ def test_values() -> None:
 def test_no_key_file(text: str) -> None:
     with pytest.raises(InvalidInput):
         Config(text, where="config")
+
+
+def test_strings_that_are_escaped() -> None:
+    config = Config("[a]\nb=\\sx\\ty\\\\\nbad=\\q\n")
+    assert config.get_string("a", "b") == " x\ty\\"
+    with pytest.raises(InvalidInput, match="escape"):
+        config.get_string("a", "bad")
+    for value in ("", " ", "  a b  ", "\n\t\r\\", "ü=#;[x]"):
+        config.set_string("a", "b", value)
+        assert config.get_string("a", "b") == value
+    for section, key in (("a]", "b"), ("a", "b=c"), ("a", ""), ("a", "b\nc"), ("", "b"), ("a", " b")):
+        with pytest.raises(InvalidInput):
+            config.set_string(section, key, "x")
+
+
+def test_a_key_that_is_there_twice() -> None:
+    config = Config("[a]\nb=1\nc=2\nb=3\n")
+    assert config.get("a", "b") == "3"
+    config.set("a", "b", "4")
+    assert config.get("a", "b") == "4"
+    assert config.keys("a") == ["c", "b"]
