@@ -31,7 +31,7 @@ Examples:
 @click.option("--no-xattrs", is_flag=True, help="Leave out the extended attributes of directories.")
 @click.option("--owner-uid", type=int, metavar="UID", help="Owner of the files of directories.")
 @click.option("--owner-gid", type=int, metavar="GID", help="Group of the files of directories.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON; also directories whose owner or mode changed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; also when the root's owner or mode changed.")
 def diff(
     repo_path: str | None,
     revs: tuple[str, ...],
@@ -74,7 +74,7 @@ def _print_paths(repo: Repository, old: str, new: str, modifier: Modifier, *, as
         return
     letters = {Kind.MODIFIED: "M", Kind.REMOVED: "D", Kind.ADDED: "A"}
     for change in changes:
-        if not change.meta_only:
+        if not change.root:
             slash = "" if _is_directory(new if change.kind is Kind.ADDED else old) else "/"
             print(f"{letters[change.kind]}    {slash}{change.path}")
 

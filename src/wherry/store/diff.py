@@ -36,8 +36,8 @@ class Change:
     kind: Kind
     path: str
     """Below the root, like ``usr/bin/sh``. Of a removed directory only itself, of an added one all that is in it."""
-    meta_only: bool = False
-    """A directory whose owner, mode or attributes differ; ``ostree diff`` does not look at those."""
+    root: bool = False
+    """The root itself, whose owner, mode or attributes differ; ``ostree diff`` does not look at those."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def diff_trees(old: Tree, new: Tree) -> list[Change]:
     """Compares two sides; see ``diff``."""
     worker = _Diff(old.load, new.load)
     if old.meta != new.meta:
-        worker.note(Kind.MODIFIED, "", meta_only=True)
+        worker.note(Kind.MODIFIED, "", root=True)
     worker.compare(old.tree, new.tree, "", 0)
     return worker.changes()
 
@@ -92,8 +92,8 @@ class _Diff:
         self._load_new = load_new
         self._found: dict[Kind, list[Change]] = {kind: [] for kind in Kind}
 
-    def note(self, kind: Kind, path: str, *, meta_only: bool = False) -> None:
-        self._found[kind].append(Change(kind=kind, path=path, meta_only=meta_only))
+    def note(self, kind: Kind, path: str, *, root: bool = False) -> None:
+        self._found[kind].append(Change(kind=kind, path=path, root=root))
 
     def changes(self) -> list[Change]:
         return [change for kind in Kind for change in self._found[kind]]
@@ -115,7 +115,7 @@ class _Diff:
         for name, tree, meta in before.dirs:
             if name in dirs:
                 if dirs[name][1] != meta:
-                    self.note(Kind.MODIFIED, prefix + name, meta_only=True)
+                    self.note(Kind.MODIFIED, prefix + name)
                 self.compare(tree, dirs[name][0], f"{prefix}{name}/", depth + 1)
             else:
                 self.note(Kind.MODIFIED if name in files else Kind.REMOVED, prefix + name)
