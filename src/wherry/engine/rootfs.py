@@ -9,9 +9,10 @@
     containers/<id>/rootfs          the mount point
 
 From the top: upper, the spec's `layers`, the image. With composefs the file contents come straight from the
-store's objects, as a data-only lower layer (overlayfs, Linux 6.5) under an EROFS image that is mounted from its
-file (Linux 6.12). `mount_rootfs` is called in a mount namespace of the monitor's own, so nothing of it is ever
-seen outside, and all of it goes when the monitor and the container have ended, however they end.
+store's objects, as a data-only lower layer (overlayfs, Linux 6.5; a plain one before) under an EROFS image that is
+mounted from its file (Linux 6.12; through a loop device before). `mount_rootfs` is called in a mount namespace of the
+monitor's own, so nothing of it is ever seen outside, and all of it goes when the monitor and the container have ended,
+however they end.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def mount_rootfs(paths: Paths, repo: Repository | None, config: ContainerConfig)
                 _mount_overlay(paths, config, target, [lower], objects)
                 return target
             except Unsupported:
-                _unmount(target)  # no data-only layers here: go on with a copy
+                _unmount(target)  # go on with a copy
     finally:
         if objects is not None:
             os.close(objects)
@@ -197,19 +198,24 @@ def _mount_overlay(paths: Paths, config: ContainerConfig, target: Path, lower: l
         fds.append(upper)
         work = _open_dir(folder / "work", "container folder")
         fds.append(work)
-        options = [
-            "lowerdir="
-            + ":".join(mount.fd_path(fd) for fd in (*layers, *lower))
-            + (f"::{mount.fd_path(data)}" if data is not None else ""),
-            f"upperdir={mount.fd_path(upper)}",
-            f"workdir={mount.fd_path(work)}",
-        ]
+        lowerdir = "lowerdir=" + ":".join(mount.fd_path(fd) for fd in (*layers, *lower))
+        options = [f"upperdir={mount.fd_path(upper)}", f"workdir={mount.fd_path(work)}"]
         if data is not None:
             options += ["metacopy=on", "redirect_dir=on"]
         if config.spec.rm:
             options.append("volatile")  # gone with the container: no need to wait for the disk
         try:
-            mount.mount("wherry", target, "overlay", 0, ",".join(options))
+            if data is None:
+                mount.mount("wherry", target, "overlay", 0, ",".join((lowerdir, *options)))
+                return
+            try:
+                data_only = f"{lowerdir}::{mount.fd_path(data)}"
+                mount.mount("wherry", target, "overlay", mount.MS_SILENT, ",".join((data_only, *options)))
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                plain = f"{lowerdir}:{mount.fd_path(data)}"  # before Linux 6.5; the image hides its folders
+                mount.mount("wherry", target, "overlay", 0, ",".join((plain, *options)))
         except OSError as error:
             if error.errno in _REFUSED:
                 raise Unsupported(
