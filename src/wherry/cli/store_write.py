@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
+from wherry.cli.context import settings
+from wherry.cli.output import note
 from wherry.cli.store import open_repo, repo_option, repo_place
 from wherry.core.errors import NotFound
 
-if TYPE_CHECKING:
-    pass
-
-_MODES = ("bare", "bare-user", "bare-user-only", "archive", "archive-z2")
+_MODES = ("bare", "bare-user", "bare-user-only", "bare-split-xattrs", "archive", "archive-z2")
 
 
-@click.command(epilog="\b\nExample:\n  wherry store init --repo=repo --mode=archive")
+@click.command(
+    epilog="""\b
+Examples:
+  wherry store init --repo=repo --mode=archive
+  wherry store init --repo=repo --mode=bare-user --collection-id=org.example.Os"""
+)
 @repo_option
+@click.argument("ignored", nargs=-1, metavar="")
 @click.option("--mode", type=click.Choice(_MODES), default="bare", show_default=True, help="How files are kept.")
 @click.option("--collection-id", metavar="ID", default="", help="Name of this repository among others.")
-def init(repo_path: str | None, mode: str, collection_id: str) -> None:
-    """Make a repository.
+def init(repo_path: str | None, ignored: tuple[str, ...], mode: str, collection_id: str) -> None:
+    """Make a repository; nothing happens when there is one of this mode.
 
-    bare keeps owners on the files and needs root; bare-user keeps them in an attribute; archive keeps files
-    compressed, to be served over HTTP.
+    bare keeps owners on the files and needs root; bare-user keeps them in an attribute; bare-user-only does not keep
+    them; archive keeps files compressed, to be served over HTTP.
     """
     from wherry.store.objects import Mode
     from wherry.store.repository import Repository
 
-    Repository.init(
-        repo_place(repo_path, new=True), Mode("archive" if mode == "archive-z2" else mode), collection_id=collection_id
-    )
+    if ignored:
+        note(f"ignored: {' '.join(ignored)}", quiet=settings().quiet)
+    path = repo_place(repo_path, new=True)
+    Repository.init(path, Mode("archive" if mode == "archive-z2" else mode), collection_id=collection_id)
 
 
 @click.command(epilog="\b\nExample:\n  wherry store reset --repo=repo os/main os/main^")
