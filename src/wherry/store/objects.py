@@ -173,7 +173,7 @@ def check_name(name: str, *, where: object = None) -> str:
     try:
         encoded = name.encode()
     except UnicodeEncodeError:
-        raise InvalidInput(f"a file name that is not UTF-8 cannot be stored: {name!r}", where=where) from None
+        raise InvalidInput(f"Invalid UTF-8 in filename: {name!r} cannot be stored", where=where) from None
     if len(encoded) > MAX_NAME_BYTES:
         raise InvalidInput(f"a file name is longer than {MAX_NAME_BYTES} bytes: {name[:60]!r}", where=where)
     return name
