@@ -213,7 +213,7 @@ def test_what_is_wrong_in_a_pack_is_named_and_what_was_good_stays(hub: HubProces
     files = [item for item in objects if item[0].endswith(".filez")]
     (good, data), (name, other) = files[0], files[1]
     for body, expected in (
-        (pack_bytes([(good, data), (name, data)]), "not what its name says"),
+        (pack_bytes([(good, data), (name, data)]), "Corrupted file object"),
         (pack_bytes([(name, other[:-1])]), "cut short"),
         (pack_bytes([(name, other)])[:-1], "inside an object"),
         (pack_bytes([("../../etc/passwd", b"x")]), "not the name"),
