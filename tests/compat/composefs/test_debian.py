@@ -8,13 +8,16 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.compat.composefs.conftest import Tool
+from tests.compat.composefs.test_mkcomposefs import dump_commit
 from tests.integration.composefs.conftest import facts, mounted
 from tests.unit.image.makers import make_repo
 
 from wherry.core.lock import file_lock
 from wherry.core.proc import run
 from wherry.image.importing import import_image
-from wherry.store.composefs import write_image
+from wherry.store.checkout import checkout
+from wherry.store.composefs import image_of_tree, write_image
 
 CACHE = Path("build/cache")
 EPOCH = "1767225600"
@@ -52,6 +55,36 @@ def test_a_debian_root(debian: Path, tmp_path: Path) -> None:
     assert took < 2  # a quarter of a second, on a quiet machine
     assert (tmp_path / "image").stat().st_size < 2_000_000
     run(["ostree", f"--repo={repo.path}", "fsck"])
+
+
+@pytest.mark.deep
+def test_a_debian_root_as_mkcomposefs_has_it(
+    debian: Path, tmp_path: Path, mkcomposefs: Tool, composefs_info: Tool
+) -> None:
+    """The image of a commit, and the digests in the image of a folder, byte for byte and all of them."""
+    repo = make_repo(tmp_path / "repo")
+    commit = import_image(repo, str(debian), name="debian:12").commit
+    found = repo.load_commit(commit)
+    for whole in (False, True):
+        (tmp_path / "dump").write_bytes(dump_commit(repo, commit, digests=whole, top_folders=whole))
+        mkcomposefs("--from-file", tmp_path / "dump", tmp_path / "theirs")
+        ours = image_of_tree(repo, found.tree, found.meta, digests=whole, top_folders=whole)
+        assert ours == (tmp_path / "theirs").read_bytes()
+    tree = tmp_path / "tree"
+    checkout(repo, commit, tree)
+    mkcomposefs("--use-epoch", tree, tmp_path / "folder")
+    digests: dict[str, str] = {}
+    for image in ("theirs", "folder"):
+        lines = composefs_info("dump", tmp_path / image).decode().splitlines()
+        digests[image] = "\n".join(
+            sorted(
+                f"{fields[0]} {fields[10]}"
+                for fields in map(str.split, lines)
+                if int(fields[1]) > 64 and fields[10] != "-"
+            )
+        )
+    assert digests["theirs"] == digests["folder"]
+    assert digests["theirs"].count("\n") > 5000
 
 
 def _compare(first: Path, second: Path) -> int:
