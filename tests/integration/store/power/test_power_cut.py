@@ -100,7 +100,7 @@ def work(repo: Repository, source: Repository, mark: Path) -> None:
             file.write(f"{ref} {repo.resolve(ref)}\n".encode())
 
     def files(number: int) -> dict[str, bytes]:
-        chance = random.Random(number)  # noqa: S311 not for secrets
+        chance = random.Random(number)
         return {f"d{n % 5}/f{n}": chance.randbytes(chance.choice((10, 3000, 90_000))) for n in range(12)}
 
     parent = None
@@ -197,7 +197,7 @@ def check(run: Run, at: int, repo: Repository) -> None:
 
 def cut_everywhere(tmp_path: Path, kind: str, places: int) -> None:
     run = record_run(tmp_path, kind)
-    chance = random.Random(places)  # noqa: S311 not for secrets
+    chance = random.Random(places)
     count = len(run.records)
     chosen = {index + 1 for index, _, _ in run.reported}  # just behind each report, and anywhere
     chosen |= set(chance.sample(range(1, count + 1), min(places, count)))
