@@ -219,7 +219,11 @@ def list_refs(repo: Path) -> dict[Ref, Checksum]:
 
     Raises:
         InvalidInput: one of them is damaged.
+        NotFound: one of the two folders is missing: to prune by refs would remove what they kept.
     """
+    for folder in ("heads", "remotes"):
+        if not (repo / "refs" / folder).is_dir():
+            raise NotFound(f"Listing refs: opendir({folder}): No such file or directory", where=repo / "refs")
     return dict(sorted((ref, commit) for ref, path in scan_refs(repo) if (commit := _read(path))))
 
 
