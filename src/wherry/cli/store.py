@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "checksum": ("store_read", "checksum", "Print the checksum of a file on disk."),
     "commit": ("store_commit", "commit", "Commit directories, archives, other commits."),
     "config": ("store_config", "config", "Get, set or unset a key of the config."),
+    "create-usb": ("store_usb", "create_usb", "Copy refs to a disk that is carried around."),
     "diff": ("store_diff", "diff", "Compare commits and directories."),
     "export": ("store_export", "export", "Write a commit as a tar archive."),
     "fsck": ("store_care", "fsck", "Check every object."),
@@ -52,7 +53,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "unmount": ("store_mount", "unmount", "End a mount of a commit."),
 }
 """Help is one short line each: scripts read the words from ``--help``, one to a line."""
-FEATURES = ("sign-ed25519",)
+FEATURES = ("libarchive", "sign-ed25519",)
 _REPO_KEY = "wherry.store.repo"
 _EXTENSIONS_DIR = "/usr/lib/ostree"
 F = TypeVar("F", bound=Callable[..., Any])
