@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from wherry.core.digest import Checksum
 from wherry.core.durable import fsync_dir, map_os_error, remove_file, write_file
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
+from wherry.core.trace import reach
 from wherry.store import files, objects, ofd
 from wherry.store.config import Config
 from wherry.store.content import deflate_level
@@ -270,6 +271,9 @@ class LooseObjects:
         Returns:
             How many bytes that frees; 0 when it was not there, or has another name elsewhere.
         """
+        if kind is ObjectType.COMMIT and self.tombstones:
+            self._write_tombstone(checksum)
+            reach("store.tombstone.written")
         freed = 0
         doomed = [kind, ObjectType.COMMITMETA] if kind is ObjectType.COMMIT else [kind]
         for item in doomed:
@@ -282,8 +286,6 @@ class LooseObjects:
             except OSError as error:
                 raise map_os_error(error, "cannot remove an object", where=path) from error
             freed += status.st_size if status.st_nlink == 1 else 0
-        if kind is ObjectType.COMMIT and self.tombstones:
-            self._write_tombstone(checksum)
         return freed
 
     def _write_tombstone(self, checksum: Checksum) -> None:

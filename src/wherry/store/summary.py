@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wherry.core.digest import Checksum, Ref
 from wherry.core.durable import write_file
 from wherry.core.errors import InvalidInput
+from wherry.core.trace import reach
 from wherry.store import variant
 from wherry.store.objects import Mode, ObjectType
 from wherry.store.variant import Variant
@@ -115,7 +116,9 @@ def update_summary(repo: Repository, *, metadata: Mapping[str, Any] | None = Non
     with repo.lock(shared=False):
         data = build_summary(repo, metadata=metadata)
         (repo.path / "summary.sig").unlink(missing_ok=True)
+        reach("store.summary.unsigned")
         write_file(repo.path / "summary", data)
+        reach("store.summary.written")
         os.utime(repo.path)
 
 
