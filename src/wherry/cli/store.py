@@ -53,7 +53,10 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "unmount": ("store_mount", "unmount", "End a mount of a commit."),
 }
 """Help is one short line each: scripts read the words from ``--help``, one to a line."""
-FEATURES = ("libarchive", "sign-ed25519",)
+FEATURES = (
+    "libarchive",
+    "sign-ed25519",
+)
 _REPO_KEY = "wherry.store.repo"
 _EXTENSIONS_DIR = "/usr/lib/ostree"
 F = TypeVar("F", bound=Callable[..., Any])
