@@ -1,8 +1,7 @@
 """Bsdiff: a patch from one file to another, in the form without header that deltas hold (``bspatch.py`` draws it).
 
-The suffix sort is C (``bsdiff4``, which lets other threads run meanwhile) and takes 16 bytes for each byte of the old
-file. So a large file is done in blocks, each against the stretch of the old file where its counterpart should lie:
-memory is bounded, and the time no longer grows faster than the size.
+What matches is found by ``wherry.store.delta.match``; this writes it down. A large file is done in blocks, each
+against the stretch of the old file where its counterpart should lie: so memory is bounded, and time grows as the size.
 """
 
 from __future__ import annotations
@@ -11,97 +10,88 @@ import struct
 
 from wherry.core.errors import Unsupported
 
-WINDOW_BYTES = 16 * 1024 * 1024
-"""So much of the old file is sorted at a time; three quarters of it are looked for in it."""
-DENSE_WINDOW_BYTES = 1024 * 1024
-"""The same for contents that hardly compress: what little matches stands near, and a large sort takes minutes."""
-BYTES_PER_OLD_BYTE = 17
-"""What a suffix sort takes."""
+WINDOW_BYTES = 2 * 1024 * 1024
+"""So much of the old file is looked through at a time, for three quarters as much of the new one."""
+_BLOCK_BYTES = WINDOW_BYTES * 3 // 4
+BYTES_PER_BYTE = 40
+"""What matching takes for each byte of a window and of its block."""
 _CONTROL = struct.Struct("<QQQ")
+_SEEK = struct.Struct("<Q")
+_SEEK_AT = 16
 _SIGN = 1 << 63
 
 
 def memory_needed(old_bytes: int, new_bytes: int) -> int:
-    """Returns about how much memory ``diff`` takes, the files themselves included."""
-    return min(old_bytes, WINDOW_BYTES) * BYTES_PER_OLD_BYTE + old_bytes + 3 * new_bytes
+    """Returns about how much memory ``diff`` takes, the files themselves and the patch included."""
+    matching = min(old_bytes, WINDOW_BYTES) + min(new_bytes, WINDOW_BYTES)
+    return matching * BYTES_PER_BYTE + old_bytes + 3 * new_bytes
 
 
-def diff(old: bytes, new: bytes, window_bytes: int = WINDOW_BYTES) -> bytes:
+def diff(old: bytes, new: bytes) -> bytes:
     """Returns a patch from `old` to `new`.
 
-    Args:
-        old: what the patch will be applied to.
-        new: what will come out.
-        window_bytes: how much of `old` is sorted at a time.
-
     Raises:
-        Unsupported: ``bsdiff4`` is not installed.
+        Unsupported: numpy is not installed.
     """
-    try:
-        from bsdiff4 import core  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise Unsupported(
-            "this installation cannot make bsdiff patches",
-            where="the package bsdiff4 is missing",
-            hint="install it, or give --disable-bsdiff",
-        ) from error
-
-    if len(old) <= window_bytes:
-        return _stream(core.diff(old, new), 0)[0]
     out = bytearray()
     position = 0
-    seek_at = -1  # where the seek of the block before stands, which must lead to the next block's window
-    step = window_bytes * 3 // 4
-    for at in range(0, len(new), step):
-        block = new[at : at + step]
-        middle = (at + len(block) // 2) * len(old) // len(new)
-        start = max(0, min(middle - window_bytes // 2, len(old) - window_bytes))
-        piece, last, end = _stream(core.diff(old[start : start + window_bytes], block), start)
+    seek_at = -1  # where the seek stands that must lead to the next block's window
+    for at, block, start, window in _blocks(old, new):
+        piece, last, end = _stream(old, new, at, block, start, window)
         if seek_at >= 0:
-            struct.pack_into("<Q", out, seek_at, _from_signed(start - position))
+            _SEEK.pack_into(out, seek_at, _from_signed(start - position))
         elif start:
             out += _CONTROL.pack(0, 0, _from_signed(start))
-        seek_at = len(out) + last + 16
+        if last >= 0:
+            seek_at = len(out) + last + _SEEK_AT
+            position = end
         out += piece
-        position = end
     return bytes(out)
 
 
-def _stream(parts: tuple[bytes, bytes, bytes], start: int) -> tuple[bytes, int, int]:
-    """Joins bsdiff4's three strings.
+def _blocks(old: bytes, new: bytes) -> list[tuple[int, int, int, int]]:
+    """Returns the stretches of `new`, begin and length, each with the stretch of `old` that it is looked for in."""
+    if len(old) <= WINDOW_BYTES and len(new) <= WINDOW_BYTES:
+        return [(0, len(new), 0, len(old))]
+    found = []
+    for at in range(0, len(new), _BLOCK_BYTES):
+        size = min(_BLOCK_BYTES, len(new) - at)
+        middle = (at + size // 2) * len(old) // len(new)
+        start = max(0, min(middle - WINDOW_BYTES // 2, len(old) - WINDOW_BYTES))
+        found.append((at, size, start, min(WINDOW_BYTES, len(old) - start)))
+    return found
 
-    Args:
-        parts: control, diff, extra.
-        start: where the source begins, for the position at the end.
 
-    Returns:
-        The patch, where its last control stands, and the position in the source behind it.
-    """
-    control, differences, extra = parts
+def _stream(old: bytes, new: bytes, at: int, size: int, start: int, window: int) -> tuple[bytes, int, int]:
+    """Returns the patch of one block, where its last control stands, and the position in `old` behind it."""
+    try:
+        import numpy as np
+
+        from wherry.store.delta.match import match
+    except ImportError as error:
+        raise Unsupported(
+            "this installation cannot make patches",
+            where="the package numpy is missing",
+            hint="install it, or give --disable-bsdiff",
+        ) from error
+
+    before = np.frombuffer(old, dtype=np.uint8, count=window, offset=start)
+    after = np.frombuffer(new, dtype=np.uint8, count=size, offset=at)
     out: list[bytes] = []
-    at_diff = at_extra = length = 0
-    last, position = -1, start
-    triples = len(control) // _CONTROL.size
-    for index in range(triples):
-        raw = control[index * _CONTROL.size : (index + 1) * _CONTROL.size]
-        diff_bytes, extra_bytes, move = _CONTROL.unpack(raw)
+    length = done = position = 0
+    last = -1
+    steps = match(before, after)
+    for index, step in enumerate(steps):
+        seek = step.seek if index < len(steps) - 1 else 0
         last = length
-        position += diff_bytes
-        if index == triples - 1:
-            raw = _CONTROL.pack(diff_bytes, extra_bytes, 0)
-        else:
-            position += _to_signed(move)
-        out.append(raw)
-        out.append(differences[at_diff : at_diff + diff_bytes])
-        out.append(extra[at_extra : at_extra + extra_bytes])
-        at_diff += diff_bytes
-        at_extra += extra_bytes
-        length += _CONTROL.size + diff_bytes + extra_bytes
-    return b"".join(out), last, position
-
-
-def _to_signed(value: int) -> int:
-    return -(value ^ _SIGN) if value & _SIGN else value
+        out.append(_CONTROL.pack(step.add, step.new, _from_signed(seek)))
+        out.append((after[done : done + step.add] - before[position : position + step.add]).tobytes())
+        done += step.add
+        out.append(after[done : done + step.new].tobytes())
+        done += step.new
+        position += step.add + seek
+        length += _CONTROL.size + step.add + step.new
+    return b"".join(out), last, start + position
 
 
 def _from_signed(value: int) -> int:

@@ -21,8 +21,9 @@ from wherry.store.static_delta.ops import write_varint
 from wherry.store.static_delta.part import NO_COMPRESSION, XZ, nameless_file
 from wherry.store.static_delta.superblock import NewPart
 
-DICTIONARY_BYTES = 16 * 1024 * 1024
-"""What a device needs besides to unpack a part, and a twelfth of what making one takes. ``xz -8`` has twice as much."""
+DICTIONARY_BYTES = 8 * 1024 * 1024
+"""What a device needs to unpack a part, and a twelfth of what making one takes. ``xz -8`` has four times as much."""
+_MEMORY_PER_DICTIONARY = 12
 _PRESET = 8
 
 
@@ -122,6 +123,10 @@ class PartBuilder:
         return at
 
     # --- finishing
+
+    def memory_needed(self) -> int:
+        """Returns about how much memory ``finish`` takes."""
+        return self._dictionary() * _MEMORY_PER_DICTIONARY if self._compress else 0
 
     def finish(self) -> NewPart:
         """Writes the part's file under a name of its own, synced; called once, in any thread."""

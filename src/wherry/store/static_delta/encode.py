@@ -18,13 +18,11 @@ from wherry.store.static_delta.candidates import NewFile
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
 
-MEMORY_BYTES = 320 * 1024 * 1024
-"""What the files in hand and their suffix sorts may take together."""
+MEMORY_BYTES = 256 * 1024 * 1024
+"""What all that is worked on at a time may take together: files, what matches in them, and xz."""
 _ESTIMATE_LEVEL = 3
 _SAME_RATIO = 0.98
 """A patch must be at least this much smaller than the file, and what does not compress to this does not compress."""
-_DENSE_RATIO = 0.75
-"""What hardly compresses more than this is compressed already."""
 _ESTIMATED_BYTES = 1024 * 1024
 """Up to this, old files are compared by what they spare; of larger ones zstd would not see all."""
 _SOURCE_BYTES = 32
@@ -104,8 +102,7 @@ class Encoder:
             if old == data:
                 return Copied(checksum, data, (rollsum.Match(0, 0, len(data)),))
             if len(old) + len(data) <= self.max_bsdiff_bytes:
-                dense = plain > len(data) * _DENSE_RATIO
-                patch = bsdiff.diff(old, data, bsdiff.DENSE_WINDOW_BYTES if dense else bsdiff.WINDOW_BYTES)
+                patch = bsdiff.diff(old, data)
                 if _compressed_size(patch) + _SOURCE_BYTES < cost * _SAME_RATIO:
                     return Patched(checksum, patch)
                 return best

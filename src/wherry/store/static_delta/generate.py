@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 MEGABYTE = 1_000_000
 _AHEAD_FILES = 256
-_AHEAD_BYTES = 48 * 1024 * 1024
+_AHEAD_BYTES = 32 * 1024 * 1024
 """So much may have been read or encoded before it has its turn."""
 _LARGE_BYTES = 4 * 1024 * 1024
 
@@ -269,7 +269,11 @@ class _Generation:
         return builder
 
     def _finish(self, builder: PartBuilder, pool: ThreadPoolExecutor) -> None:
-        self._finished.append(pool.submit(builder.finish))
+        def finish() -> NewPart:
+            with self._encoder.memory.take(builder.memory_needed()):
+                return builder.finish()
+
+        self._finished.append(pool.submit(finish))
 
     def _loose_size(self, checksum: Checksum) -> int:
         name = object_name(ObjectType.FILE, checksum, self._repo.mode)
