@@ -17,7 +17,7 @@ from wherry.core.errors import NotFound, Unsupported, UsageError, WherryError
 from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
 from wherry.store import refs
-from wherry.store.fsck import FsckReport, ProblemKind
+from wherry.store.fsck import FsckReport, Problem, ProblemKind
 from wherry.store.objects import Mode, ObjectType
 from wherry.store.objectset import ObjectName
 from wherry.store.walk import MAX_TREE_DEPTH, missing_objects
@@ -59,33 +59,69 @@ def repair(
         places: asked in turn.
         progress: is told what is fetched.
     """
-    wanted = dict.fromkeys(problem.item for problem in report.problems if problem.item is not None)
-    fixed = _repair_refs(repo, report, places)
-    wanted.update(dict.fromkeys((ObjectType.COMMIT, commit) for _, commit in fixed if _lacks(repo, commit)))
+    fetcher = _Fetch(repo, places, progress)
     commits = dict.fromkeys(commit for problem in report.problems for commit in problem.commits)
-    commits.update(dict.fromkeys(checksum for kind, checksum in wanted if kind is ObjectType.COMMIT))
-    got, lacking = 0, dict.fromkeys(wanted)
-    for _ in range(MAX_TREE_DEPTH + 2):  # each turn at least one level deeper
-        todo = [item for item in wanted if not repo.has(*item)]
-        for place in places:
-            if todo:
-                left = place.fetch(todo, progress)
-                got += len(todo) - len(left)
-                todo = list(left)
-        lacking = dict.fromkeys(todo)
-        reach("store.repair.fetched")
-        found = {item: None for commit in commits if _readable(repo, commit) for item in missing_objects(repo, commit)}
-        wanted = {item: None for item in found if item not in lacking}
-        if not wanted:
-            break
+    targets = _targets(repo, [problem.where for problem in report.problems if _has_bad_file(problem)], places)
+    commits.update(dict.fromkeys(targets.values()))
+    fetcher.run([problem.item for problem in report.problems if problem.item is not None], commits)
+    # A commit that nobody has any more: its ref is of no use, and is set to what the source calls so.
+    lost = [
+        problem.where
+        for problem in report.problems
+        if problem.kind is ProblemKind.REF and problem.item in fetcher.lacking
+    ]
+    more = _targets(repo, lost, places)
+    if more:
+        commits.update(dict.fromkeys(more.values()))
+        fetcher.run([], commits)
+        targets.update(more)
     completed = []
     for commit in commits:
         if repo.is_partial(commit) and _readable(repo, commit) and next(missing_objects(repo, commit), None) is None:
             repo.mark_complete(commit)
             completed.append(commit)
+    fixed = {ref: commit for ref, commit in targets.items() if _readable(repo, commit)}
+    for ref, commit in fixed.items():
+        refs.write_ref(repo.path, Ref(ref), commit)
     return Repaired(
-        objects=got, refs=tuple(ref for ref, _ in fixed), completed=tuple(completed), lacking=tuple(lacking)
+        objects=fetcher.got,
+        refs=tuple(fixed),
+        completed=tuple(completed),
+        lacking=tuple(fetcher.lacking),
     )
+
+
+class _Fetch:
+    """Fetches objects, and what they turn out to need, until nothing more can be had."""
+
+    def __init__(self, repo: Repository, places: Sequence[ObjectSource], progress: Progress) -> None:
+        self._repo = repo
+        self._places = places
+        self._progress = progress
+        self.got = 0
+        self.lacking: dict[ObjectName, None] = {}
+
+    def run(self, items: Iterable[ObjectName], commits: dict[Checksum, None]) -> None:
+        """Fetches some objects, and all that `commits` lack; commits among the objects are added to them."""
+        wanted = dict.fromkeys(items)
+        commits.update(dict.fromkeys(checksum for kind, checksum in wanted if kind is ObjectType.COMMIT))
+        wanted.update(dict.fromkeys((ObjectType.COMMIT, commit) for commit in commits))
+        for _ in range(MAX_TREE_DEPTH + 2):  # each turn at least one level deeper
+            self._fetch([item for item in wanted if not self._repo.has(*item)])
+            reach("store.repair.fetched")
+            readable = [commit for commit in commits if _readable(self._repo, commit)]
+            found = dict.fromkeys(item for commit in readable for item in missing_objects(self._repo, commit))
+            wanted = {item: None for item in found if item not in self.lacking}
+            if not wanted:
+                return
+
+    def _fetch(self, todo: list[ObjectName]) -> None:
+        for place in self._places:
+            if todo:
+                left = place.fetch(todo, self._progress)
+                self.got += len(todo) - len(left)
+                todo = list(left)
+        self.lacking.update(dict.fromkeys(todo))
 
 
 def sources(repo: Repository, name: str) -> list[ObjectSource]:
@@ -119,24 +155,21 @@ def _remote(repo: Repository, name: str) -> ObjectSource:
     raise Unsupported(f"cannot fetch single objects from {url!r}", where=f"remote {name}")
 
 
-def _repair_refs(repo: Repository, report: FsckReport, places: Sequence[ObjectSource]) -> list[tuple[str, Checksum]]:
-    """Sets refs whose files are damaged anew."""
-    fixed: list[tuple[str, Checksum]] = []
-    for problem in report.problems:
-        if problem.kind is not ProblemKind.REF or problem.item is not None or problem.where.startswith("("):
-            continue
-        name = refs.split_ref(Ref(problem.where))[1]
-        commit = next((found for place in places if (found := place.ref(name)) is not None), None)
+def _has_bad_file(problem: Problem) -> bool:
+    return problem.kind is ProblemKind.REF and problem.item is None
+
+
+def _targets(repo: Repository, names: Iterable[str], places: Sequence[ObjectSource]) -> dict[str, Checksum]:
+    """Returns for refs what the first source that has them says; those of collections are left out."""
+    found: dict[str, Checksum] = {}
+    for ref in names:
+        name = refs.split_ref(Ref(ref))[1]
+        commit = None if ref.startswith("(") else next(filter(None, (place.ref(name) for place in places)), None)
         if commit is not None:
-            fixed.append((problem.where, commit))
-            if _lacks(repo, commit):
+            found[ref] = commit
+            if not repo.has(ObjectType.COMMIT, commit):
                 repo.mark_partial(commit, by_fsck=True)
-            refs.write_ref(repo.path, Ref(problem.where), commit)
-    return fixed
-
-
-def _lacks(repo: Repository, commit: Checksum) -> bool:
-    return not repo.has(ObjectType.COMMIT, commit)
+    return found
 
 
 def _readable(repo: Repository, commit: Checksum) -> bool:
