@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import shutil
@@ -307,8 +308,8 @@ class Placer:
         return False
 
     def _is_large(self, content: BinaryIO) -> bool:
-        if self._repo.mode is Mode.ARCHIVE:
-            return len(content.peek(_PARALLEL_BYTES)) >= _PARALLEL_BYTES  # type: ignore[attr-defined]
+        if isinstance(content, io.BufferedReader):  # of an archive, this one or a parent
+            return len(content.peek(_PARALLEL_BYTES)) >= _PARALLEL_BYTES
         return os.fstat(content.fileno()).st_size >= _PARALLEL_BYTES
 
     def _hand_over(self, out: int, header: FileHeader, content: BinaryIO) -> None:

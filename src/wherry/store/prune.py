@@ -113,7 +113,7 @@ def prune(
     )
     for branch in only_branches:
         repo.resolve(branch)
-    with repo.lock(shared=False):
+    with repo.lock(shared=dry_run):
         return _Prune(repo, dry_run=dry_run, commit_only=commit_only).run(choice, keep, delete_commits)
 
 
