@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from wherry.store.transaction import Transaction
 
 MAX_TARGET_BYTES = 4096
+ALLOWANCE_BYTES = 64 * 1024 * 1024
+"""Objects may come to so much more than a part declares: OSTree does not count symbolic links."""
 MAX_READ_BYTES = 8 * 1024 * 1024
 """A superblock up to this is read, a larger one, which holds its parts, is mapped."""
 
@@ -90,8 +92,12 @@ def apply_part(
     written = 0
     try:
         with PartFile(part, source, folder=folder, reserve=transaction.reserve, check=check) as opened:
+            left = part.unpacked_bytes + ALLOWANCE_BYTES
             for recipe in decode(opened.ops(), part.objects):
                 tick()
+                left -= recipe.size
+                if left < 0:
+                    raise InvalidInput(f"its objects come to more than the {part.unpacked_bytes} bytes it declares")
                 if not transaction.repo.has(recipe.kind, recipe.checksum):
                     _make(transaction, opened, recipe)
                     written += 1
@@ -336,15 +342,20 @@ def apply_offline(
     had = repo.has(ObjectType.COMMIT, delta.target)
     if not had:
         repo.mark_partial(delta.target)
-    with repo.transaction() as transaction:
-        if not had:
-            write_commit(transaction, delta)
-        for part in delta.parts:
-            progress.update("applying the delta", part.index, len(delta.parts), unit="parts")
-            if not has_all(repo, part):
-                source = None if part.inline is not None else folder / str(part.index)
-                apply_part(transaction, part, source)
+    try:
+        with repo.transaction() as transaction:
+            if not had:
+                write_commit(transaction, delta)
+            wanted = [part for part in delta.parts if not has_all(repo, part)]
+            transaction.reserve(sum(part.unpacked_bytes for part in wanted))  # refused before, not in the middle
+            for part in wanted:
+                progress.update("applying the delta", part.index, len(delta.parts), unit="parts")
+                apply_part(transaction, part, None if part.inline is not None else folder / str(part.index))
                 reach("store.delta.part")
+    except BaseException:
+        if not had and not repo.has(ObjectType.COMMIT, delta.target):
+            repo.mark_complete(delta.target)  # nothing of it is here
+        raise
     complete(repo, delta.target)
     return delta
 
