@@ -15,7 +15,8 @@ _UNITS_S = {"second": 1, "sec": 1, "minute": 60, "min": 60, "hour": 3600, "day":
             "fortnight": 1209600, "month": 2629746, "year": 31556952}  # fmt: skip
 _RELATIVE = re.compile(r"([-+]?\d*)\s*(second|sec|minute|min|hour|day|week|fortnight|month|year)s?(\s+ago)?\Z")
 _WORDS_DAYS = {"now": 0, "today": 0, "yesterday": -1, "tomorrow": 1}
-_FORMATS = ("%a %b %d %H:%M:%S %Y", "%a %d %b %Y %I:%M:%S %p", "%d %b %Y %H:%M:%S", "%d %b %Y", "%b %d %Y")
+_FORMATS = ("%a %b %d %H:%M:%S %Y", "%a %d %b %Y %I:%M:%S %p", "%d %b %Y %H:%M:%S", "%d %b %Y", "%d %B %Y", "%b %d %Y",
+            "%B %d %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y %H:%M:%S", "%B %d %Y %H:%M:%S", "%m/%d/%Y")  # fmt: skip
 _ZONE = re.compile(r"(?:\s+|(?<=\d))(UTC|GMT|Z)\Z", re.IGNORECASE)
 _MAX_S = 2**63 - 1
 
