@@ -34,7 +34,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "create-usb": ("store_usb", "create_usb", "Copy refs to a disk that is carried around."),
     "diff": ("store_diff", "diff", "Compare commits and directories."),
     "export": ("store_export", "export", "Write a commit as a tar archive."),
+    "find-remotes": ("store_find", "find_remotes", "Find remotes and disks that have refs."),
     "fsck": ("store_care", "fsck", "Check every object."),
+    "gpg-sign": ("store_write", "gpg_sign", "Refused: there is no GPG, see sign."),
     "init": ("store_write", "init", "Make a repository."),
     "log": ("store_show", "log", "Show a commit and its parents."),
     "ls": ("store_read", "ls", "List the files of a commit."),
@@ -43,13 +45,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pull": ("store_pull", "pull", "Fetch commits from a remote over HTTP."),
     "pull-local": ("store_pull", "pull_local", "Copy commits from another repository."),
     "refs": ("store_refs", "refs", "List, make and delete refs."),
-    "remote": ("store_pull", "remote", "Name the repositories to pull from."),
+    "remote": ("store_remote", "remote", "Name the repositories to pull from."),
     "reset": ("store_write", "reset", "Move a ref to another commit."),
     "rev-parse": ("store_refs", "rev_parse", "Print the commit that a revision names."),
     "show": ("store_show", "show", "Show one commit or object."),
     "sign": ("store_sign", "sign", "Sign a commit."),
     "static-delta": ("store_delta", "static_delta", "Make, apply and remove deltas between commits."),
-    "summary": ("store_care", "summary", "Write or show what a remote reads first."),
+    "summary": ("store_summary", "summary", "Write or show what a remote reads first."),
     "unmount": ("store_mount", "unmount", "End a mount of a commit."),
 }
 """Help is one short line each: scripts read the words from ``--help``, one to a line."""
@@ -57,6 +59,8 @@ FEATURES = (
     "libarchive",
     "sign-ed25519",
 )
+OSTREE_VERSION = f"2026.4 (wherry {__version__})"
+"""Which ostree's formats and commands these are; scripts find it in ``--version``, and servers in the user agent."""
 _REPO_KEY = "wherry.store.repo"
 _EXTENSIONS_DIR = "/usr/lib/ostree"
 F = TypeVar("F", bound=Callable[..., Any])
@@ -70,6 +74,14 @@ class SubcommandGroup(click.Group):
 
     def __init__(self, name: str | None = None, **attributes: Any) -> None:
         super().__init__(name, **{"no_args_is_help": False, **attributes})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Takes the first word that is no option for the subcommand; options before it are the subcommand's."""
+        at = next((index for index, word in enumerate(args) if not word.startswith("-")), 0)
+        own = {word for param in self.get_params(ctx) for word in param.opts}
+        if at and not any(word.partition("=")[0] in own for word in args[:at]):
+            args = [args[at], *args[:at], *args[at + 1 :]]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the subcommand; without one the help goes to standard error."""
@@ -190,7 +202,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     """Prints the version as ``ostree --version`` does: YAML, with the features that scripts look for."""
     if not value or ctx.resilient_parsing:
         return
-    print(f"wherry store:\n Version: '{__version__}'\n Features:")
+    print(f"libostree:\n Version: '{OSTREE_VERSION}'\n Features:")
     for feature in FEATURES:
         print(f"  - {feature}")
     ctx.exit()
@@ -240,11 +252,19 @@ def _take_test_variables() -> None:
             from wherry.core import trace
 
             trace.arm("store.transaction.staged", _fail_before_commit)
+        elif word == "invalid-cache":
+            from wherry.core import trace
+
+            trace.arm("store.summary.invalid-cache", _fail_on_cache)
 
 
 def _fail_before_commit() -> None:
     os.write(2, b"error: OSTREE_REPO_TEST_ERROR_PRE_COMMIT specified\n")
     os._exit(1)
+
+
+def _fail_on_cache() -> None:
+    raise WherryError("OSTREE_REPO_TEST_ERROR_INVALID_CACHE specified")
 
 
 def repo_option(function: F) -> F:
@@ -317,6 +337,7 @@ def refuse(option: str, reason: str) -> Callable[[click.Context, click.Parameter
         if value not in (None, False, ()):
             raise UsageError(f"{option} is not supported: {reason}")
 
+    callback.__dict__["reason"] = reason  # for the table in the documentation
     return callback
 
 

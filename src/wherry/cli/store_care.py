@@ -1,4 +1,4 @@
-"""``wherry store fsck``, ``prune`` and ``summary``."""
+"""``wherry store fsck`` and ``prune``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import click
 
 from wherry.cli.context import settings
 from wherry.cli.output import print_json
-from wherry.cli.store import open_repo, parse_time, repo_option, split_pair
-from wherry.core.errors import IntegrityError, NotFound, UsageError
+from wherry.cli.store import open_repo, parse_time, repo_option
+from wherry.core.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
     from wherry.store.fsck import FsckReport, Problem
@@ -210,69 +210,3 @@ def _size(count: int) -> str:
         if value < 1000 or unit == "TB":
             return f"{value:.1f}\u00a0{unit}"
     raise AssertionError("unreachable")
-
-
-@click.command(epilog="\b\nExamples:\n  wherry store summary --repo=repo -u\n  wherry store summary --repo=repo -v")
-@repo_option
-@click.option("-u", "--update", is_flag=True, help="Write it anew.")
-@click.option("-v", "--view", is_flag=True, help="Show it.")
-@click.option("--raw", is_flag=True, help="Show it as GVariant text.")
-@click.option("-m", "--add-metadata", multiple=True, metavar="KEY=VALUE", help="With --update: further text in it.")
-@click.option("--json", "as_json", is_flag=True, help="With --view: print JSON.")
-def summary(
-    repo_path: str | None, update: bool, view: bool, raw: bool, add_metadata: tuple[str, ...], as_json: bool
-) -> None:
-    """Write or show the summary that a remote reads."""
-    from wherry.store import summary as module
-
-    repo = open_repo(repo_path)
-    if not update and not view and not raw:
-        raise UsageError("nothing to do", hint="give --update or --view")
-    if update:
-        module.update_summary(repo, metadata=dict(split_pair(item, "--add-metadata") for item in add_metadata))
-    if view or raw:
-        try:
-            data = (repo.path / "summary").read_bytes()
-        except FileNotFoundError:
-            raise NotFound("no summary", where=repo.path, hint="make one with --update") from None
-        if raw:
-            from wherry.store.variant import decode
-            from wherry.store.vtext import byteswapped, to_text
-
-            value = decode(module.SUMMARY_TYPE, data)
-            print(to_text(module.SUMMARY_TYPE, byteswapped(module.SUMMARY_TYPE, value)))
-            return
-        parsed = module.parse_summary(data, where=repo.path / "summary")
-        if as_json:
-            print_json([{"ref": item.ref, "commit": item.commit, "timestamp_s": item.timestamp_s}
-                        for item in parsed.refs])  # fmt: skip
-        else:
-            _print_summary(parsed)
-
-
-def _print_summary(parsed: object) -> None:
-    from datetime import UTC, datetime
-
-    from wherry.store.summary import Summary, swap64
-    from wherry.store.variant import from_plain
-    from wherry.store.vtext import variant_text
-
-    assert isinstance(parsed, Summary)  # noqa: S101 for the type checker
-    for item in parsed.refs:
-        print(f"* {item.ref}\n    Latest Commit ({item.commit_bytes} bytes):\n      {item.commit}")
-        if item.timestamp_s is not None:
-            when = datetime.fromtimestamp(item.timestamp_s, UTC).strftime("%Y-%m-%dT%H:%M:%S+00")
-            if "ostree.commit.version" in item.metadata:
-                print(f"    Version (ostree.commit.version): {item.metadata['ostree.commit.version']}")
-            print(f"    Timestamp (ostree.commit.timestamp): {when}")
-        print()
-    for key, value in parsed.metadata.items():
-        if key == "ostree.summary.last-modified" and isinstance(value, int):
-            value = datetime.fromtimestamp(swap64(value), UTC).strftime("%Y-%m-%dT%H:%M:%S+00")
-            print(f"Last-Modified ({key}): {value}")
-        elif key == "ostree.summary.mode":
-            print(f"Repository Mode ({key}): {value}")
-        elif key == "ostree.summary.tombstone-commits":
-            print(f"Has Tombstone Commits ({key}): {'Yes' if value else 'No'}")
-        else:
-            print(f"{key}: {variant_text(from_plain(value))}")

@@ -1,14 +1,8 @@
-"""``wherry store pull``, ``pull-local`` and ``remote``.
-
-A remote whose section does not say ``gpg-verify=false`` wants signatures, as in OSTree. Wherry checks Ed25519 ones
-(``sign-verify``) and no others, so it refuses to pull from a remote that asks for GPG alone.
-"""
+"""``wherry store pull`` and ``pull-local``."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +10,50 @@ import click
 
 from wherry.cli.context import settings
 from wherry.cli.output import print_json
-from wherry.cli.store import SubcommandGroup, open_repo, repo_option, split_pair
-from wherry.core.errors import Conflict, InvalidInput, NotFound, TrustError, Unsupported, UsageError
+from wherry.cli.sizes import glib_size
+from wherry.cli.store import NO_GPG, OSTREE_VERSION, open_repo, refused_option, repo_option, split_pair
+from wherry.core.errors import InvalidInput, UsageError
 
 if TYPE_CHECKING:
-    from wherry.core.digest import Checksum, Ref
-    from wherry.core.http import HttpClient
-    from wherry.store.pull import Plan, RemotePull, Verify
+    from wherry.core.transfer import TransferSettings
+    from wherry.store.pull import PullOptions, PullResult
     from wherry.store.repository import Repository
+    from wherry.store.stats import PullStats
 
-_SIGNATURES = "ostree.sign.ed25519"
+_NBSP = "\u00a0"
 
 
-def _section(name: str) -> str:
-    return f'remote "{name}"'
+def environment_proxies() -> tuple[tuple[tuple[str, str], ...], str]:
+    """Returns the proxies by scheme, and the hosts that need none, as the environment says."""
+    found = []
+    for scheme, names in (
+        ("http", ("http_proxy",)),  # not HTTP_PROXY: a web server may set that from a header
+        ("https", ("https_proxy", "HTTPS_PROXY")),
+        ("all", ("all_proxy", "ALL_PROXY")),
+    ):
+        value = next((os.environ[name] for name in names if os.environ.get(name)), "")
+        if value:
+            found.append((scheme, value))
+    return tuple(found), os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+
+
+def base_settings(**given: Any) -> TransferSettings:
+    """Returns how the command line speaks to servers: as libostree, with the environment's proxies.
+
+    Args:
+        given: further fields of ``TransferSettings``.
+    """
+    from wherry.core.transfer import TransferSettings
+
+    proxies, no_proxy = environment_proxies()
+    return TransferSettings(
+        **{"user_agent": f"libostree/{OSTREE_VERSION}", "proxies": proxies, "no_proxy": no_proxy, **given}
+    )
+
+
+def use_cache() -> bool:
+    """Tells whether summaries are kept: not in upstream's tests, which say so in the environment."""
+    return not os.environ.get("OSTREE_SKIP_CACHE")
 
 
 @click.command(
@@ -37,154 +61,154 @@ def _section(name: str) -> str:
 Examples:
   wherry store pull --repo=repo origin os/main
   wherry store pull --repo=repo --mirror origin
-  wherry store pull --repo=repo --url=http://192.0.2.1/repo origin os/main"""
+  wherry store pull --repo=repo --limit-rate=500k --max-bytes=50m origin os/main"""
 )
 @repo_option
 @click.argument("remote_name", metavar="REMOTE")
-@click.argument("branches", nargs=-1, metavar="[BRANCH]...")
+@click.argument("branches", nargs=-1, metavar="[BRANCH[@COMMIT]]...")
+@click.option("--commit-metadata-only", is_flag=True, help="Only the commits, without their trees.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where summaries are kept.")
+@click.option("--disable-fsync", is_flag=True, help="Leave the syncs out: for what can be pulled again.")
+@click.option("--per-object-fsync", is_flag=True, help="Sync each object by itself, so that others are not held up.")
+@click.option("--disable-static-deltas", is_flag=True, help="Fetch single objects.")
+@click.option("--require-static-deltas", is_flag=True, help="Fail when there is no delta.")
 @click.option("--mirror", is_flag=True, help="Write refs as they are there; all of them when none is named.")
+@click.option("--subpath", "subpaths", multiple=True, metavar="PATH", help="Only this of each tree.")
+@click.option("--untrusted", is_flag=True, help="Check also what comes from this machine.")
+@click.option("--http-trusted", is_flag=True, help="Mirrors take files unchecked.")
+@click.option("--bareuseronly-files", is_flag=True, help="Refuse files with modes outside of 0775.")
+@click.option("--dry-run", is_flag=True, help="Only say what deltas come to.")
 @click.option("--depth", type=click.IntRange(min=-1), default=0, help="How many parents too (-1: all).")
 @click.option("--url", metavar="URL", help="Pull from here instead of from where the config says.")
-@click.option("--ca", type=click.Path(path_type=Path), help="The only certificate authority to trust.")
-@click.option("--token-env", metavar="NAME", help="Environment variable with a bearer token.")
+@click.option("--http-header", "headers", multiple=True, metavar="NAME=VALUE", help="A header of every request.")
+@click.option("--append-user-agent", metavar="TEXT", help="Stands behind the user agent.")
+@click.option(
+    "--network-retries", type=click.IntRange(0, 1000), metavar="N", help="How often a file is asked for again."
+)
+@click.option("-L", "--localcache-repo", "caches", multiple=True, type=click.Path(path_type=Path), metavar="REPO",
+              help="A repository on this machine that is asked first.")  # fmt: skip
+@click.option("-T", "--timestamp-check", is_flag=True, help="Commits must not be older than those that are here.")
+@click.option("--timestamp-check-from-rev", metavar="REV", help="Commits must not be older than this one.")
+@click.option(
+    "--update-frequency", type=click.IntRange(min=0), default=0, metavar="MS", help="How often to show progress."
+)
 @click.option("--disable-verify-bindings", is_flag=True, help="Take commits that were made for other refs.")
-def pull(
-    repo_path: str | None,
-    remote_name: str,
-    branches: tuple[str, ...],
-    mirror: bool,
-    depth: int,
-    url: str | None,
-    ca: Path | None,
-    token_env: str | None,
-    disable_verify_bindings: bool,
-) -> None:
-    """Fetch commits from a remote over HTTP: refs, or checksums of commits.
+@click.option("--disable-sign-verify", is_flag=True, help="Take commits whatever their signatures.")
+@click.option("--ca", type=click.Path(path_type=Path), metavar="FILE", help="The only certificate authority to trust.")
+@click.option("--token-env", metavar="NAME", help="Environment variable with a bearer token.")
+@click.option("--max-bytes", metavar="SIZE", help="Stop when so much has come; the next pull goes on from there.")
+@click.option("--limit-rate", metavar="SIZE", help="Bytes per second at most, such as 500k.")
+@click.option("--json", "as_json", is_flag=True, help="Print what it took as JSON.")
+def pull(repo_path: str | None, remote_name: str, branches: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Fetch commits from a remote: refs, or checksums of commits.
 
     What has come is kept when the link breaks; the same command goes on from there.
     """
-    from wherry.core.digest import is_checksum
-    from wherry.core.http import HttpClient
-    from wherry.store.pull import RemotePull
-    from wherry.store.refs import parse_ref
+    from wherry.store.pull import pull as run
+    from wherry.store.remote import find_remote
 
+    if options["dry_run"] and not options["require_static_deltas"]:
+        raise UsageError("--dry-run currently requires --require-static-deltas")
     repo = open_repo(repo_path)
-    section = _remote(repo, remote_name, given=url)
-    base, path = _split_url(url or section["url"])
-    client = HttpClient(base, token=os.environ.get(token_env) if token_env else None, ca_file=ca)
-    try:
-        puller = RemotePull(repo, client, path, verify=_verifier(remote_name, section))
-        puller.check_remote()
-        names = list(branches) or [name for name in section.get("branches", "").split(";") if name]
-        if not names and mirror:
-            names = [str(ref) for ref in puller.remote_refs()]
-        if not names:
-            raise UsageError("no branch is named", hint="name one, or pull all with --mirror")
-        found = {name: puller.resolve(name) for name in names}
-        moved = {
-            parse_ref(name if mirror else f"{remote_name}:{name}"): commit
-            for name, commit in found.items()
-            if not is_checksum(name)
-        }
-        _pull(repo, puller, client, found, depth=depth, moved=moved, check_bindings=not disable_verify_bindings)
-    finally:
-        client.close()
+    name, colon, branch = remote_name.partition(":")
+    names = (branch, *branches) if colon else branches
+    remote = find_remote(repo, name)
+    if options["per_object_fsync"]:
+        repo.per_object_fsync = True
+    result = run(repo, remote, names, _options(repo, options), progress=settings().progress())
+    for item in result.stats.refetched:
+        click.echo(f"came damaged, fetched again: {item}", err=True)
+    if result.delta_failed:
+        click.echo(f"no static delta, single objects instead: {result.delta_failed}", err=True)
+    if as_json:
+        print_json(result.deltas if options["dry_run"] else result.stats)
+    elif result.deltas is not None:
+        totals = result.deltas
+        print(
+            f"Delta update: {totals.parts_here}/{totals.parts} parts, {_size(0)}/{_size(totals.size_bytes)}, "
+            f"{_size(totals.unpacked_bytes)} total uncompressed"
+        )
+    else:
+        print(status_line(result))
 
 
-def _pull(
-    repo: Repository,
-    puller: RemotePull,
-    client: HttpClient,
-    found: dict[str, Checksum],
-    *,
-    depth: int,
-    moved: dict[Ref, Checksum],
-    check_bindings: bool,
-) -> None:
-    began = time.monotonic()
-    progress = settings().progress()
-    plan: Plan = puller.plan(found.values(), depth=depth, progress=progress)
-    if check_bindings:
-        for ref, commit in moved.items():
-            _check_binding(repo, ref, commit)
-    stats = puller.fetch(plan, progress=progress)
-    puller.commit(plan, moved)
-    spent = time.monotonic() - began
-    for name in stats.refetched:
-        click.echo(f"came damaged, fetched again: {name}", err=True)
-    print(
-        f"{plan.metadata_fetched} metadata, {len(plan.missing_files)} content objects fetched; "
-        f"{stats.bytes_received // 1024} KiB transferred in {spent:.0f} seconds"
+def _options(repo: Repository, given: dict[str, Any]) -> PullOptions:
+    from wherry.cli.store_sign import allow_dummy
+    from wherry.core.units import parse_size
+    from wherry.store.downloads import RETRIES
+    from wherry.store.pull import PullOptions
+    from wherry.store.receive import Rules
+    from wherry.store.repository import Repository
+
+    agent = f"libostree/{OSTREE_VERSION}"
+    if given["append_user_agent"]:
+        agent += f" {given['append_user_agent']}"
+    headers = tuple(split_pair(item, "--http-header") for item in given["headers"])
+    for text in (agent, *(part for pair in headers for part in pair)):
+        if "\n" in text or "\r" in text:
+            raise InvalidInput(f"a line break in a header: {text!r}")
+    token = os.environ.get(given["token_env"]) if given["token_env"] else None
+    rate = parse_size(given["limit_rate"], where="--limit-rate") if given["limit_rate"] else 0
+    transfer = base_settings(
+        user_agent=agent, headers=headers, token=token, ca_file=given["ca"], limit_rate_bytes_s=rate
+    )
+    base = given["timestamp_check_from_rev"]
+    retries = given["network_retries"]
+    return PullOptions(
+        mirror=given["mirror"],
+        depth=given["depth"],
+        commits_only=given["commit_metadata_only"],
+        subpaths=given["subpaths"],
+        url=given["url"] or "",
+        deltas=not given["disable_static_deltas"] or given["require_static_deltas"],
+        require_deltas=given["require_static_deltas"],
+        dry_run=given["dry_run"],
+        untrusted=given["untrusted"],
+        rules=Rules(safe_modes=given["bareuseronly_files"], trusted=given["http_trusted"]),
+        verify_bindings=not given["disable_verify_bindings"],
+        verify_signatures=not given["disable_sign_verify"],
+        timestamp_check=given["timestamp_check"],
+        timestamp_check_from=repo.resolve(base) if base else None,
+        caches=tuple(Repository.open(path) for path in given["caches"]),
+        transfer=transfer,
+        retries=RETRIES if retries is None else retries,
+        max_bytes=parse_size(given["max_bytes"], where="--max-bytes") if given["max_bytes"] else 0,
+        cache_dir=given["cache_dir"],
+        use_cache=use_cache(),
+        sync=not given["disable_fsync"],
+        allow_dummy=allow_dummy(),
+        tell_s=(given["update_frequency"] or 100) / 1000,
     )
 
 
-def _check_binding(repo: Repository, ref: Ref, commit: Checksum) -> None:
-    from wherry.store.refs import split_ref
-
-    bound: Any = repo.load_commit(commit).metadata.get("ostree.ref-binding")
-    if isinstance(bound, list) and split_ref(ref)[1] not in bound:
-        raise TrustError(
-            f"the commit was made for other refs: {', '.join(map(str, bound))}",
-            where=f"{ref} at {commit}",
-            hint="--disable-verify-bindings takes it anyway",
-        )
-
-
-def _remote(repo: Repository, name: str, *, given: str | None) -> dict[str, str]:
-    section = _section(name)
-    if section not in repo.config.sections():
-        if given:
-            return {"url": given}
-        raise NotFound(f"no such remote: {name}", where=repo.path, hint="add it with `wherry store remote add`")
-    return {key: repo.config.get(section, key) for key in repo.config.keys(section)}
+def status_line(result: PullResult) -> str:
+    """Returns what ``ostree pull`` says at its end."""
+    stats = result.stats
+    if result.local:
+        return _imported(stats)
+    loose = stats.metadata_fetched + stats.content_fetched
+    if stats.parts_fetched:
+        text = f"{stats.parts_fetched} delta parts, {loose} loose fetched"
+    else:
+        text = f"{stats.metadata_fetched} metadata, {stats.content_fetched} content objects fetched"
+    if stats.metadata_imported or stats.content_imported:
+        text += f" ({stats.metadata_imported} meta, {stats.content_imported} content local)"
+    size = stats.bytes_received
+    moved = f"{size // 1024} KiB" if size > 1024 else f"{size} B"
+    return f"{text}; {moved} transferred in {stats.seconds:.0f} seconds; {_size(stats.content_bytes)} content written"
 
 
-def _split_url(url: str) -> tuple[str, str]:
-    """Returns scheme with host, and the path."""
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise Unsupported(
-            f"cannot pull over {parts.scheme or 'this'}", where=url, hint="use http, https, or pull-local"
-        )
-    return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
+def _imported(stats: PullStats) -> str:
+    return (
+        f"{stats.metadata_imported} metadata, {stats.content_imported} content objects imported; "
+        f"{_size(stats.content_bytes)} content written"
+    )
 
 
-def _verifier(name: str, section: Mapping[str, str]) -> Verify | None:
-    """Returns what checks the signatures of a remote's commits, None when it wants none."""
-    wanted = section.get("sign-verify", "false")
-    if wanted in ("false", "0", ""):
-        if section.get("gpg-verify", "true") in ("false", "0"):
-            return None
-        raise TrustError(
-            f"remote {name} wants GPG signatures, which Wherry cannot check",
-            hint="add it with --sign-verify=ed25519=inline:KEY, or with --no-gpg-verify",
-        )
-    from wherry.trust.keys import PublicKey
-
-    keys = []
-    if section.get("verification-ed25519-key"):
-        keys.append(PublicKey.from_base64(section["verification-ed25519-key"], where=f"remote {name}"))
-    if section.get("verification-ed25519-file"):
-        path = Path(section["verification-ed25519-file"])
-        lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
-        keys += [PublicKey.from_base64(line, where=path) for line in lines]
-    if not keys:
-        raise TrustError(f"remote {name} wants signatures and has no key", hint="set verification-ed25519-key")
-
-    def verify(commit: Checksum, data: bytes, detached: Mapping[str, Any]) -> None:
-        signatures = detached.get(_SIGNATURES, [])
-        for signature in signatures if isinstance(signatures, list) else []:
-            for key in keys:
-                try:
-                    key.verify(data, signature)
-                except (TrustError, InvalidInput):
-                    continue
-                return
-        raise TrustError(f"no good signature by a key of remote {name}", where=commit)
-
-    return verify
+def _size(count: int) -> str:
+    """Returns a size as ``ostree pull`` prints it: GLib's, with a plain space before bytes."""
+    text = glib_size(count)
+    return text.replace(_NBSP, " ") if count < 1000 else text
 
 
 @click.command(
@@ -194,138 +218,80 @@ def _verifier(name: str, section: Mapping[str, str]) -> Verify | None:
 @repo_option
 @click.argument("source", metavar="SRC_REPO", type=click.Path(path_type=Path))
 @click.argument("revs", nargs=-1, metavar="[REF]...")
+@click.option("--commit-metadata-only", is_flag=True, help="Only the commits, without their trees.")
 @click.option("--remote", "remote_name", default="", metavar="REMOTE", help="Write the refs as REMOTE:REF.")
+@click.option("--disable-fsync", is_flag=True, help="Leave the syncs out: for what can be pulled again.")
+@click.option("--per-object-fsync", is_flag=True, help="Sync each object by itself, so that others are not held up.")
 @click.option("--untrusted", is_flag=True, help="Copy and check every object, do not link.")
+@click.option("--bareuseronly-files", is_flag=True, help="Refuse files with modes outside of 0775.")
+@click.option("--require-static-deltas", is_flag=True, help="Fail when there is no delta.")
+@refused_option("--gpg-verify", reason=NO_GPG, is_flag=True)
+@refused_option("--gpg-verify-summary", reason=NO_GPG, is_flag=True)
+@click.option("--disable-verify-bindings", is_flag=True, help="Take commits that were made for other refs.")
 @click.option("--depth", type=click.IntRange(min=-1), default=0, help="How many parents too (-1: all).")
+@click.option("--json", "as_json", is_flag=True, help="Print what it took as JSON.")
 def pull_local(
-    repo_path: str | None, source: Path, revs: tuple[str, ...], remote_name: str, untrusted: bool, depth: int
+    repo_path: str | None, source: Path, revs: tuple[str, ...], remote_name: str, as_json: bool, **options: Any
 ) -> None:
     """Copy commits from another repository on this machine: refs (all of them when none is named) or checksums."""
     from wherry.store.pull_local import pull_local as copy
+    from wherry.store.receive import Rules
     from wherry.store.repository import Repository
 
+    repo = open_repo(repo_path)
+    if options["per_object_fsync"]:
+        repo.per_object_fsync = True
+    if options["require_static_deltas"]:
+        result = _pull_local_deltas(repo, source, revs, remote_name, options)
+        print_json(result.stats) if as_json else print(status_line(result))
+        return
+    src = Repository.open(source)
+    names = list(revs) or [str(ref) for ref in src.refs()]
+    if not revs:
+        for name in names:
+            if ":" in name:
+                raise InvalidInput(
+                    f"Invalid ref name {name}", hint="name the refs that you want; this one is a remote's"
+                )
+    repo.fsync = repo.fsync and not options["disable_fsync"]
     stats = copy(
-        open_repo(repo_path),
-        Repository.open(source),
-        revs or None,
+        repo,
+        src,
+        names,
         remote=remote_name,
-        depth=depth,
-        untrusted=untrusted,
+        depth=options["depth"],
+        untrusted=options["untrusted"],
+        commits_only=options["commit_metadata_only"],
+        rules=Rules(safe_modes=options["bareuseronly_files"]),
+        verify_bindings=not options["disable_verify_bindings"],
         progress=settings().progress(),
     )
-    print(f"{stats.objects} objects copied, {stats.linked} of them by hard links")
+    print_json(stats) if as_json else print(_imported(stats))
 
 
-@click.group(
-    cls=SubcommandGroup,
-    epilog="""\b
-Examples:
-  wherry store remote add --repo=repo --no-gpg-verify origin https://example.com/repo
-  wherry store remote list --repo=repo -u""",
-)
-def remote() -> None:
-    """Name the repositories to pull from."""
+def _pull_local_deltas(
+    repo: Repository, source: Path, revs: tuple[str, ...], remote_name: str, options: dict[str, Any]
+) -> PullResult:
+    """Pulls by the static deltas of a repository on this machine."""
+    from wherry.store.pull import PullOptions, pull
+    from wherry.store.receive import Rules
+    from wherry.store.remote import Remote
+    from wherry.store.repository import Repository
 
-
-@remote.command("add", epilog="\b\nExample:\n  wherry store remote add --repo=repo --no-gpg-verify o http://host/repo")
-@repo_option
-@click.argument("name")
-@click.argument("url")
-@click.argument("branches", nargs=-1, metavar="[BRANCH]...")
-@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A further key of the remote.")
-@click.option("--no-gpg-verify", is_flag=True, help="Take commits without GPG signature.")
-@click.option("--no-sign-verify", is_flag=True, help="Take commits without Ed25519 signature.")
-@click.option("--sign-verify", metavar="ed25519=inline:KEY|file:PATH", help="Take only commits signed by this key.")
-@click.option("--if-not-exists", is_flag=True, help="Do nothing when it is there.")
-@click.option("--force", is_flag=True, help="Replace it when it is there.")
-def remote_add(
-    repo_path: str | None,
-    name: str,
-    url: str,
-    branches: tuple[str, ...],
-    pairs: tuple[str, ...],
-    no_gpg_verify: bool,
-    no_sign_verify: bool,
-    sign_verify: str | None,
-    if_not_exists: bool,
-    force: bool,
-) -> None:
-    """Add a remote."""
-    from wherry.store.refs import parse_ref
-
-    repo = open_repo(repo_path)
-    parse_ref(f"{name}:x")
-    section = _section(name)
-    if section in repo.config.sections():
-        if if_not_exists:
-            return
-        if not force:
-            raise Conflict("there is such a remote already", where=name, hint="--force replaces it")
-        repo.config.remove_section(section)
-    values = {"url": url}
-    if branches:
-        values["branches"] = ";".join(branches) + ";"
-    if no_gpg_verify or sign_verify:
-        values["gpg-verify"] = "false"
-    if no_sign_verify:
-        values["sign-verify"] = "false"
-    if sign_verify:
-        values |= _sign_verify(sign_verify)
-    for item in pairs:
-        key, value = split_pair(item, "--set")
-        values[key] = value
-    for key, value in values.items():
-        if "\n" in value or "\n" in key:
-            raise UsageError(f"a line break in {key}")
-        repo.config.set(section, key, value)
-    repo.save_config()
-
-
-def _sign_verify(text: str) -> dict[str, str]:
-    kind, value = split_pair(text, "--sign-verify")
-    how, colon, key = value.partition(":")
-    if kind != "ed25519" or how not in ("inline", "file") or not colon:
-        raise UsageError(f"--sign-verify is not ed25519=inline:KEY or ed25519=file:PATH: {text!r}")
-    return {"sign-verify": "ed25519", f"verification-ed25519-{'key' if how == 'inline' else 'file'}": key}
-
-
-@remote.command("list", epilog="\b\nExample:\n  wherry store remote list --repo=repo -u")
-@repo_option
-@click.option("-u", "--show-urls", is_flag=True, help="Show where they are.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def remote_list(repo_path: str | None, show_urls: bool, as_json: bool) -> None:
-    """List the remotes."""
-    repo = open_repo(repo_path)
-    names = sorted(
-        section[8:-1] for section in repo.config.sections() if section.startswith('remote "') and section.endswith('"')
+    src = Repository.open(source)
+    remote = Remote(
+        name=remote_name,
+        values={"url": source.resolve().as_uri(), "gpg-verify": "false", "collection-id": src.collection_id},
     )
-    urls = {name: repo.config.get(_section(name), "url") for name in names}
-    if as_json:
-        print_json([{"name": name, "url": url} for name, url in urls.items()])
-        return
-    width = max(map(len, names), default=0)
-    for name, url in urls.items():
-        print(f"{name.ljust(width)}  {url}" if show_urls else name)
-
-
-@remote.command("delete", epilog="\b\nExample:\n  wherry store remote delete --repo=repo origin")
-@repo_option
-@click.argument("name")
-@click.option("--if-exists", is_flag=True, help="Do nothing when it is not there.")
-def remote_delete(repo_path: str | None, name: str, if_exists: bool) -> None:
-    """Delete a remote; its refs stay."""
-    repo = open_repo(repo_path)
-    if _section(name) not in repo.config.sections():
-        if if_exists:
-            return
-        raise NotFound(f"no such remote: {name}", where=repo.path)
-    repo.config.remove_section(_section(name))
-    repo.save_config()
-
-
-@remote.command("show-url", epilog="\b\nExample:\n  wherry store remote show-url --repo=repo origin")
-@repo_option
-@click.argument("name")
-def remote_show_url(repo_path: str | None, name: str) -> None:
-    """Print where a remote is."""
-    print(_remote(open_repo(repo_path), name, given=None)["url"])
+    wanted = PullOptions(
+        require_deltas=True,
+        depth=options["depth"],
+        rules=Rules(safe_modes=options["bareuseronly_files"]),
+        verify_bindings=not options["disable_verify_bindings"],
+        verify_signatures=False,
+        use_cache=False,
+        sync=not options["disable_fsync"],
+        transfer=base_settings(),
+    )
+    names = revs or tuple(str(ref) for ref in src.refs() if ":" not in ref)
+    return pull(repo, remote, names, wanted, progress=settings().progress())

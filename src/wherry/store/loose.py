@@ -63,6 +63,7 @@ class LooseObjects:
         self.config = config
         self.space = Space(self.path, config)
         self.fsync = config.get_bool("core", "fsync", True)
+        self.per_object_fsync = config.get_bool("core", "per-object-fsync", False)
         self.disable_xattrs = config.get_bool("core", "disable-xattrs", False)
         self.tombstones = config.get_bool("core", "tombstone-commits", False)
         self.payload_link_bytes = config.get_int("core", "payload-link-threshold", -1)

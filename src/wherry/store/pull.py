@@ -41,7 +41,7 @@ from wherry.store.remote_trust import RemoteTrust, remote_trust
 from wherry.store.scan import Arrived, Paths, Scan, ScanOptions
 from wherry.store.session import Session
 from wherry.store.stats import Counts, PullStats
-from wherry.store.summary_cache import SummaryCache
+from wherry.store.summary_cache import Fetched, SummaryCache, fetch_summary
 from wherry.store.targets import Target, find_targets
 from wherry.store.walk import split_path
 from wherry.store.web import Web, local_path, transfer_settings
@@ -51,7 +51,17 @@ if TYPE_CHECKING:
     from wherry.store.static_delta.superblock import Superblock
     from wherry.store.transaction import Transaction
 
-__all__ = ["Plan", "PullOptions", "PullResult", "PullStats", "RemotePull", "Verify", "pull", "pull_local"]
+__all__ = [
+    "Plan",
+    "PullOptions",
+    "PullResult",
+    "PullStats",
+    "RemotePull",
+    "Verify",
+    "pull",
+    "pull_local",
+    "read_remote_summary",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +103,8 @@ class PullOptions:
     sync: bool = True
     """False: nothing is synced, for repositories that can be made again."""
     allow_dummy: bool = False
+    tell_s: float = 0.1
+    """How often progress is told."""
 
     @property
     def paths(self) -> Paths:
@@ -212,7 +224,9 @@ class _Pull:
         if options.dry_run:
             return self._result(transfers, totals(repo, deltas), local=here is not None)
         with _unsynced(repo, not options.sync), repo.transaction() as transaction:
-            session = Session(transaction, transfers, web.mirrors, self._limits(), self._progress)
+            session = Session(
+                transaction, transfers, web.mirrors, self._limits(), self._progress, tell_s=options.tell_s
+            )
             if deltas:
                 self._apply(session, transaction, transfers, deltas)
             sources = [Source(cache, transaction, untrusted=options.untrusted, rules=options.rules)
@@ -362,6 +376,39 @@ class _Pull:
             targets=self._targets,
             delta_failed=self._delta_failed,
         )
+
+
+def read_remote_summary(
+    repo: Repository,
+    remote: Remote,
+    *,
+    transfer: TransferSettings = SETTINGS,
+    cache_dir: Path | None = None,
+    use_cache: bool = True,
+    allow_dummy: bool = False,
+) -> Fetched:
+    """Returns the summary of a remote, checked as its section wants.
+
+    Raises:
+        NotFound: it has none.
+        TrustError: it is not signed as it should be.
+        NetworkError: no answer.
+    """
+    local = local_path(remote.url) is not None
+    settings = transfer_settings(remote, transfer, cookie_file=cookie_path(repo, remote.name))
+    transfers = Transfers(replace(settings, files=local))
+    try:
+        web = Web(transfers, remote.url)
+        trust = remote_trust(remote, local=local, allow_dummy=allow_dummy)
+        cache = SummaryCache(cache_dir or repo.path / "tmp/cache", remote.name) if use_cache else None
+        found = fetch_summary(
+            lambda path, limit, headers: web.read(path, limit, headers=headers), cache, trust, where=web.name
+        )
+    finally:
+        transfers.close()
+    if found is None:
+        raise NotFound("Remote refs not available; server has no summary file", where=remote.name)
+    return found
 
 
 def _open(path: Path) -> Repository:

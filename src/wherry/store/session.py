@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 CHECKPOINT_S = 5.0
 CHECKPOINT_BYTES = 64 * 1024 * 1024
-_TELL_S = 0.1
 
 
 class Session:
@@ -32,16 +31,25 @@ class Session:
         mirrors: where the remote is.
         limits: what may be taken.
         progress: is told how far it is.
+        tell_s: how often.
     """
 
     def __init__(
-        self, transaction: Transaction, transfers: Transfers, mirrors: Mirrors, limits: Limits, progress: Progress
+        self,
+        transaction: Transaction,
+        transfers: Transfers,
+        mirrors: Mirrors,
+        limits: Limits,
+        progress: Progress,
+        *,
+        tell_s: float = 0.1,
     ) -> None:
         self._transaction = transaction
         self._transfers = transfers
         self._mirrors = mirrors
         self._limits = limits
         self._progress = progress
+        self._tell_s = tell_s
         self._saved_s = self._told_s = time.monotonic()
         self._saved_bytes = 0
         self._scan: Scan | None = None
@@ -103,7 +111,7 @@ class Session:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        if now - self._told_s >= _TELL_S:
+        if now - self._told_s >= self._tell_s:
             self._told_s = now
             self._tell()
         received = self._transfers.bytes_received

@@ -110,6 +110,8 @@ class FileSink:
             self._temporary.unlink(missing_ok=True)
 
     def _link(self, name: str, *, replace: bool) -> None:
+        if self._transaction.repo.per_object_fsync:
+            os.fsync(self._fd)  # so that the sync at the end is short, and holds nobody else up
         self._transaction.link(self._fd, self._temporary, name, replace=replace)
         self._transaction.bytes_written += self._size
 

@@ -100,21 +100,6 @@ def find_targets(
     )
 
 
-def remote_refs(web: Web, trust: RemoteTrust, cache: SummaryCache | None) -> Summary:
-    """Returns a remote's summary.
-
-    Raises:
-        NotFound: it has none.
-        TrustError: it is not signed as it should be.
-    """
-    fetched = fetch_summary(
-        lambda path, limit, headers: web.read(path, limit, headers=headers), cache, trust, where=web.name
-    )
-    if fetched is None:
-        raise NotFound("Remote refs not available; server has no summary file", where=web.name)
-    return parse_summary(fetched.data, where=f"summary of {web.name}")
-
-
 def _parse(name: str) -> tuple[str | None, Checksum | None]:
     """Returns ref and commit of a name."""
     if is_checksum(name):
