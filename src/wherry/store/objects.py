@@ -134,6 +134,7 @@ class Commit:
     tree: Checksum
     meta: Checksum
     timestamp_s: int
+    """Seconds since 1970; what was made before that is negative, though the type on the disk is not."""
     subject: str = ""
     body: str = ""
     parent: Checksum | None = None
@@ -375,7 +376,7 @@ def serialize_commit(commit: Commit) -> bytes:
             list(commit.related),
             commit.subject,
             commit.body,
-            _swap64(commit.timestamp_s),
+            int.from_bytes((commit.timestamp_s % (1 << 64)).to_bytes(8, "big"), "little"),
             bytes.fromhex(commit.tree),
             bytes.fromhex(commit.meta),
         ),
@@ -397,7 +398,7 @@ def parse_commit(data: bytes, *, where: object = None) -> Commit:
         related=tuple(related),
         subject=subject,
         body=body,
-        timestamp_s=_swap64(time),
+        timestamp_s=int.from_bytes(time.to_bytes(8, "little"), "big", signed=True),
         tree=Checksum(tree.hex()),
         meta=Checksum(meta.hex()),
     )
@@ -416,10 +417,6 @@ def parse_dict(data: bytes, *, where: object = None) -> dict[str, Any]:
     """
     found: dict[str, Variant] = variant.decode("a{sv}", data, where=where)
     return {key: variant.to_plain(value) for key, value in found.items()}
-
-
-def _swap64(value: int) -> int:
-    return int.from_bytes(value.to_bytes(8, "big"), "little")
 
 
 def corrupted(

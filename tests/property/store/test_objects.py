@@ -65,7 +65,7 @@ def test_dirtree(entries: dict[str, tuple[Checksum, Checksum] | None], file: Che
         Commit,
         tree=_SUMS,
         meta=_SUMS,
-        timestamp_s=st.integers(0, 2**64 - 1),
+        timestamp_s=st.integers(-(2**63), 2**63 - 1),
         subject=_NAMES,
         body=_NAMES,
         parent=st.none() | _SUMS,
