@@ -16,7 +16,13 @@ STORE_ALIAS = "ostree"
 
 def main() -> None:
     """Runs the command line of this process and exits with its status."""
-    if sys.argv[0].rpartition("/")[2] == STORE_ALIAS:
+    alias = sys.argv[0].rpartition("/")[2] == STORE_ALIAS
+    if "rev-parse" in sys.argv and (alias or sys.argv[1] == "store"):
+        from wherry.cli.quick import run_quickly
+
+        if run_quickly(sys.argv[1 if alias else 2 :]):
+            return
+    if alias:
         from wherry.cli.root import run
 
         sys.exit(run([STORE_ALIAS, *sys.argv[1:]], program=""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -30,6 +29,8 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, shrink: i
     table = [list(head), *[list(row) for row in rows]]
     widths = [max(len(row[index]) for row in table) for index in range(len(head))]
     if sys.stdout.isatty():
+        import shutil
+
         spare = shutil.get_terminal_size((80, 24)).columns - 2 * (len(widths) - 1) - sum(widths)
         if spare < 0:
             column = shrink if shrink is not None else widths.index(max(widths))

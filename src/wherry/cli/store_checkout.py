@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wherry.cli.store import NO_SELINUX, open_repo, refused_option, repo_option
+from wherry.cli.store_lists import read_skip_list
 from wherry.core.errors import InvalidInput, NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from wherry.core.digest import Checksum
     from wherry.store.repository import Repository
 
-MAX_LIST_BYTES = 64 * 1024 * 1024
 _MAX_ITEM_BYTES = 64 * 1024
 _UNIONS = ("union", "union_add", "union_identical")
 _COMPOSEFS_EXCLUDES = ("disable_cache", "whiteouts", "require_hardlinks", "union_add", "force_copy",
@@ -122,19 +122,8 @@ def _one(repo: Repository, commit: Checksum, subpath: str, destination: Path, op
 
 
 def _read_skip_list(path: Path | None) -> Any:
-    if path is None:
-        return None
-    from wherry.core.durable import map_os_error
-
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_LIST_BYTES + 1)
-    except OSError as error:
-        raise map_os_error(error, "cannot read the skip list", where=path) from error
-    if len(data) > MAX_LIST_BYTES:
-        raise InvalidInput(f"longer than {MAX_LIST_BYTES} bytes", where=path)
-    lines = data.decode(errors="surrogateescape").splitlines()
-    return frozenset(line.rstrip("/") or "/" for line in lines if line).__contains__
+    found = read_skip_list(path)
+    return None if found is None else frozenset(line.rstrip("/") or "/" for line in found).__contains__
 
 
 def _many(path: str | None) -> Iterator[tuple[str, str]]:

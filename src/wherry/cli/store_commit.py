@@ -12,7 +12,8 @@ import click
 
 from wherry.cli.context import settings
 from wherry.cli.store import NO_GPG, NO_SELINUX, open_repo, parse_time, refused_option, repo_option
-from wherry.core.errors import InvalidInput, NotFound, UsageError
+from wherry.cli.store_lists import read_skip_list, read_statoverride, read_text
+from wherry.core.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from wherry.core.digest import Checksum
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from wherry.store.transaction import Transaction
     from wherry.store.tree import TreeBuilder
 
-_MAX_LIST_BYTES = 64 * 1024 * 1024
 _MAX_TIME_S = 2**63 - 1
 _ID = click.IntRange(-1, 2**32 - 2)
 _TEMPLATE = """
@@ -120,8 +120,8 @@ class _Commit:
         self._repo = repo
         self._options = options
         self._consumed: list[Consumed] = []
-        self._skips = _read_skip_list(options["skip_list"])
-        self._overrides = _read_statoverride(options["statoverride"])
+        self._skips = read_skip_list(options["skip_list"])
+        self._overrides = read_statoverride(options["statoverride"])
         self._hits = 0
 
     def run(self, path: str | None) -> None:
@@ -306,7 +306,7 @@ class _Commit:
         if options["editor"]:
             return _edit(options)
         if options["body_file"]:
-            return options["subject"], _read_text(options["body_file"])
+            return options["subject"], read_text(options["body_file"])
         return options["subject"], options["body"]
 
     def _metadata(self, parent: Checksum | None) -> dict[str, Any]:
@@ -426,71 +426,6 @@ def _pathname_filter(text: str | None) -> Any:
     except (re.error, IndexError) as error:
         raise UsageError(f"--tar-pathname-filter: {error}") from None
     return lambda path: compiled.sub(replacement, path)
-
-
-class _SkipList(set[str]):
-    """Paths, and which of them were met."""
-
-    def __init__(self, paths: list[str]) -> None:
-        super().__init__(paths)
-        self._met: set[str] = set()
-
-    def __contains__(self, path: object) -> bool:
-        found = super().__contains__(path)
-        if found:
-            self._met.add(str(path))
-        return found
-
-    def missed(self) -> list[str]:
-        return sorted(set(iter(self)) - self._met)
-
-
-class _Overrides(dict[str, tuple[bool, int]]):
-    """Modes by path, and which of them were met; those with ``=`` may meet nothing, as with ostree."""
-
-    def __init__(self, items: dict[str, tuple[bool, int]]) -> None:
-        super().__init__(items)
-        self._met: set[str] = set()
-
-    def __getitem__(self, path: str) -> tuple[bool, int]:
-        found = super().__getitem__(path)
-        self._met.add(path)
-        return found
-
-    def missed(self) -> list[str]:
-        return sorted(path for path, (replaces, _) in self.items() if not replaces and path not in self._met)
-
-
-def _read_text(path: Path) -> str:
-    from wherry.core.durable import map_os_error
-
-    try:
-        data = path.read_bytes()
-        if len(data) > _MAX_LIST_BYTES:
-            raise InvalidInput(f"longer than {_MAX_LIST_BYTES} bytes", where=path)
-        return data.decode()
-    except UnicodeDecodeError:
-        raise InvalidInput("not UTF-8 text", where=path) from None
-    except OSError as error:
-        raise map_os_error(error, "cannot read a file", where=path) from error
-
-
-def _read_skip_list(path: Path | None) -> _SkipList | None:
-    return None if path is None else _SkipList([line for line in _read_text(path).splitlines() if line])
-
-
-def _read_statoverride(path: Path | None) -> _Overrides | None:
-    if path is None:
-        return None
-    found = {}
-    for number, line in enumerate(_read_text(path).splitlines(), 1):
-        bits, space, name = line.partition(" ")
-        if not line or line.startswith("#"):
-            continue
-        if not space or not bits.lstrip("=+").isdigit() or int(bits.lstrip("=+")) > 0o7777:
-            raise UsageError(f"Malformed statoverride file: not MODE PATH: {line!r}", where=f"{path}:{number}")
-        found[name] = (bits.startswith("="), int(bits.lstrip("=+")))
-    return _Overrides(found)
 
 
 def _edit(options: dict[str, Any]) -> tuple[str, str]:
