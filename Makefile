@@ -94,6 +94,10 @@ format: venv-test ## Lay the code out
 bench: $(BUILD) apt-test venv-test ## Speed, as ratios to the real peers in one run
 	@$(BIN)/python -u -m benchmarks.run
 
+.PHONY: bench-store
+bench-store: $(BUILD) apt-test venv-test ## The store beside the real ostree: seconds, ratios, memory (ROWS=..., as root)
+	@$(BIN)/python -u -m benchmarks.store $(ROWS)
+
 .PHONY: docs
 docs: venv-test ## Write the generated reference pages; check every link
 	@$(BIN)/python -u docs/generate.py
