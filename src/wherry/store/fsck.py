@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 MAX_PROBLEMS = 10_000
 """A report that is longer helps nobody; what comes after is counted."""
+_BATCH = 64
 _NAMED_COMMITS = 4
 """So many commits are named for a bad object; then "and N more"."""
 
@@ -332,19 +334,25 @@ class _Fsck:
     # --- objects
 
     def _check_objects(self) -> None:
-        workers: Workers[ObjectName] = Workers(self._check, parallel=os.cpu_count() or 1)
+        workers: Workers[list[ObjectName]] = Workers(self._check, parallel=os.cpu_count() or 1)
         workers.run(
-            self._repo.list_objects(),
+            self._batches(),
             tick=lambda: self._progress.update("checking objects", self._objects, None, unit="objects"),
         )
 
-    def _check(self, item: ObjectName) -> Iterable[ObjectName]:
-        kind, checksum = item
-        wrong = check_one(self._repo, kind, checksum)
+    def _batches(self) -> Iterator[list[ObjectName]]:
+        """Gives all objects, some at a time: handing over each by itself would cost as much as checking it."""
+        objects_here = self._repo.list_objects()
+        while batch := list(islice(objects_here, _BATCH)):
+            yield batch
+
+    def _check(self, batch: list[ObjectName]) -> Iterable[list[ObjectName]]:
+        damaged = {item: wrong for item in batch if (wrong := check_one(self._repo, *item))}
         with self._lock:
-            self._objects += 1
-            if wrong and not (self._stop and self._damaged):
-                self._damaged[item] = wrong
+            self._objects += len(batch)
+            for item, wrong in damaged.items():
+                if not (self._stop and self._damaged):
+                    self._damaged[item] = wrong
         return ()
 
     def _attribute(self) -> None:
