@@ -224,12 +224,15 @@ def remote_add_cookie(repo_path: str | None, name: str, domain: str, path: str, 
 @click.argument("domain")
 @click.argument("path")
 @click.argument("cookie_name")
-def remote_delete_cookie(repo_path: str | None, name: str, domain: str, path: str, cookie_name: str) -> None:
-    """Send a cookie no more."""
+@click.argument("value", required=False)
+def remote_delete_cookie(
+    repo_path: str | None, name: str, domain: str, path: str, cookie_name: str, value: str | None
+) -> None:
+    """Send a cookie no more; with VALUE only when that is what it has."""
     from wherry.store.cookies import delete_cookie
     from wherry.store.remote import cookie_path
 
-    delete_cookie(cookie_path(open_repo(repo_path), name), domain, path, cookie_name)
+    delete_cookie(cookie_path(open_repo(repo_path), name), domain, path, cookie_name, value)
 
 
 @remote.command("list-cookies", epilog="\b\nExample:\n  wherry store remote list-cookies --repo=repo origin")
@@ -253,7 +256,7 @@ def remote_list_cookies(repo_path: str | None, name: str) -> None:
 # --- what is not there
 
 
-@remote.command("gpg-import", epilog="\b\nIt is refused; see `remote add --sign-verify`.")
+@remote.command("gpg-import", epilog="\b\nRefused:\n  wherry store remote gpg-import --repo=repo origin")
 @repo_option
 @click.argument("name")
 @click.argument("keys", nargs=-1, metavar="[KEY-ID]...")
@@ -267,7 +270,7 @@ def remote_gpg_import(
     raise Unsupported(f"remote gpg-import: {NO_GPG}", hint="remote add --sign-verify=ed25519=inline:KEY")
 
 
-@remote.command("gpg-list-keys", epilog="\b\nIt is refused; see `remote add --sign-verify`.")
+@remote.command("gpg-list-keys", epilog="\b\nRefused:\n  wherry store remote gpg-list-keys --repo=repo origin")
 @repo_option
 @click.argument("name", required=False)
 def remote_gpg_list_keys(repo_path: str | None, name: str | None) -> None:

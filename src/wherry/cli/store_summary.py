@@ -33,6 +33,7 @@ Examples:
   wherry store summary --repo=repo -u --sign=SECRET -m 'exampleos.end-of-life="@t 1445385600"'
   wherry store summary --repo=repo -v"""
 )
+@repo_option
 @click.option("-u", "--update", is_flag=True, help="Write it anew.")
 @click.option("-v", "--view", is_flag=True, help="Show it.")
 @click.option("--raw", is_flag=True, help="Show it as GVariant text.")
@@ -45,7 +46,6 @@ Examples:
 @refused_option("--gpg-sign", reason=NO_GPG, metavar="KEY-ID")
 @refused_option("--gpg-homedir", reason=NO_GPG, metavar="HOMEDIR")
 @click.option("--json", "as_json", is_flag=True, help="With --view: print JSON.")
-@repo_option
 def summary(
     repo_path: str | None,
     update: bool,
@@ -162,7 +162,7 @@ def _print_ref(item: SummaryEntry, collection: str) -> None:
 def _value(name: str, value: Any) -> str:
     from wherry.store.summary import swap64
     from wherry.store.variant import from_plain
-    from wherry.store.vtext import variant_text
+    from wherry.store.vtext import to_text
 
     if name in ("ostree.summary.last-modified", "ostree.summary.expires") and isinstance(value, int):
         return _time(swap64(value))
@@ -170,7 +170,8 @@ def _value(name: str, value: Any) -> str:
         return "Yes" if value else "No"
     if name in ("ostree.summary.mode", "ostree.summary.collection-id") and isinstance(value, str):
         return value
-    return variant_text(from_plain(value))
+    variant = from_plain(value)
+    return to_text(variant.type, variant.value, annotate=False)
 
 
 def _time(timestamp_s: int) -> str:

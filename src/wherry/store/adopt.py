@@ -116,6 +116,8 @@ class Source:
             while piece := content.read(_READ_BYTES):
                 size += len(piece)
                 sink.write(piece)
+            if not size:
+                sink.write_whole(b"")
             name = objects.object_name(ObjectType.FILE, checksum, self._transaction.repo.mode)
             if not self._transaction.has(name):
                 sink.link_file(name)

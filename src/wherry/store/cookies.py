@@ -61,14 +61,25 @@ def add_cookie(path: Path, domain: str, at: str, name: str, value: str) -> None:
     _write(path, [*kept, cookie.line()])
 
 
-def delete_cookie(path: Path, domain: str, at: str, name: str) -> None:
+def delete_cookie(path: Path, domain: str, at: str, name: str, value: str | None = None) -> None:
     """Removes a cookie, durably.
+
+    Args:
+        path: the file.
+        domain: of the cookie.
+        at: its path.
+        name: its name.
+        value: None: whatever it has.
 
     Raises:
         NotFound: there is none.
     """
     lines = list(_lines(path))
-    kept = [line for line, found in lines if not _is(found, domain, at, name)]
+    kept = [
+        line
+        for line, found in lines
+        if found is None or not _is(found, domain, at, name) or value not in (None, found.value)
+    ]
     if len(kept) == len(lines):
         raise NotFound("Cookie not found in jar", where=f"{domain}{at} {name}")
     _write(path, kept)

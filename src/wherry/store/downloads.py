@@ -40,6 +40,8 @@ MEMORY_BYTES = 256 * 1024
 INLINE_BYTES = 64 * 1024
 """A body longer than this is handled by another thread."""
 MAX_OBJECT_BYTES = 1 << 40
+MAX_RESUMES = 64
+"""How often a transfer that breaks off is taken up again at once, when some more has come each time."""
 _STEP_BYTES = 1024 * 1024
 _RESERVE_BYTES = 16 * 1024 * 1024
 """Room is made sure of for so much of a large body at a time; its header, once it is here, tells the rest."""
@@ -67,6 +69,8 @@ class Download:
     content: bool = False
     """Whether it is content, which other servers may have."""
     optional: bool = False
+    missing: Callable[[], None] | None = None
+    """Called in place of `done` when it is optional and not there."""
     use: Callable[[bytes], None] | None = None
     """Takes the body of a file that may be large, when it is not; in any thread, before `done`."""
     consumer: Callable[[], Consumer] | None = None
@@ -76,7 +80,12 @@ class Download:
     label: str = ""
     """What it is called when it is bad; else its path."""
     tries: int = 0
+    resumed: int = 0
+    """How often it was taken up again after some of it had come."""
+    first_mirror: int = 0
     mirrors_tried: int = 0
+    held: list[bytes] = field(default_factory=list)
+    """The beginning of a small body whose transfer broke off."""
     damaged: bool = False
     stream: Stream | None = None
     transfer: Transfer | None = None
@@ -236,9 +245,13 @@ class Downloads:
                 self._advance(download, stream)
                 return
         mirrors = self._mirrors.of(download)
-        base = mirrors[(self._good[download.content] + download.mirrors_tried) % len(mirrors)]
-        offset = stream.part.size if stream is not None else 0
-        transfer = Transfer(f"{base}/{download.path}", max_bytes=download.max_bytes, offset=offset, key=download)
+        if not download.mirrors_tried:
+            download.first_mirror = self._good[download.content]
+        base = mirrors[(download.first_mirror + download.mirrors_tried) % len(mirrors)]
+        offset = stream.part.size if stream is not None else sum(map(len, download.held))
+        limit = max(1, download.max_bytes - offset)
+        transfer = Transfer(f"{base}/{download.path}", max_bytes=limit, offset=offset, key=download)
+        transfer.pieces, download.held = download.held, []
         if download.consumer is not None:
             transfer.take = _Taker(self, download, transfer)
             download.transfer = transfer
@@ -289,11 +302,11 @@ class Downloads:
         download: Download = transfer.key
         download.transfer = None
         if transfer.error is not None:
-            self._failed(download, transfer.error)
+            self._failed(download, transfer, transfer.error)
             return
         if download.mirrors_tried:
             mirrors = len(self._mirrors.of(download))
-            self._good[download.content] = (self._good[download.content] + download.mirrors_tried) % mirrors
+            self._good[download.content] = (download.first_mirror + download.mirrors_tried) % mirrors
             download.mirrors_tried = 0
         stream = download.stream
         if stream is not None:
@@ -344,12 +357,20 @@ class Downloads:
                 stream.replaying = False
                 self._start(download)
 
-    def _failed(self, download: Download, error: WherryError) -> None:
+    def _failed(self, download: Download, transfer: Transfer, error: WherryError) -> None:
         stream = download.stream
         if isinstance(error, NoRange) or (isinstance(error, HttpError) and error.status == 416 and stream is not None):
             self._restart(download)
             return
         missing, passing = is_missing(error), is_passing(error)
+        if passing and self._limits.retries and not isinstance(error, HttpError):
+            size = stream.part.size if stream is not None else sum(map(len, transfer.pieces))
+            if stream is None and download.resumed <= MAX_RESUMES:
+                download.held = transfer.pieces
+            if size > transfer.offset and download.resumed < MAX_RESUMES:
+                download.resumed += 1
+                self._queue.first.append(download)  # at once: some of it has come
+                return
         if passing and download.tries < self._limits.retries:
             download.tries += 1
             pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (download.tries - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 jitter
@@ -362,7 +383,10 @@ class Downloads:
             return
         if missing and download.optional:
             download.mirrors_tried = 0
-            download.done(None)
+            if download.missing is not None:
+                download.missing()
+            else:
+                download.done(None)
             return
         if missing and not isinstance(error, NotFound):
             raise NotFound(error.what, where=error.where, hint="run fsck on the repository there") from error
@@ -371,6 +395,8 @@ class Downloads:
     def _restart(self, download: Download) -> None:
         """Begins a large file anew: the server cannot go on in the middle, or what is here is too long."""
         stream = download.stream
+        download.held = []
+        download.resumed = MAX_RESUMES + 1
         if stream is not None and stream.busy:
             heapq.heappush(self._queue.delayed, (time.monotonic() + _BUSY_WAIT_S, next(self._serial), download))
             return
@@ -401,7 +427,7 @@ class _Taker:
         self._loop = loop
         self._download = download
         self._transfer = transfer
-        self._size = 0
+        self._size = sum(map(len, transfer.pieces))
 
     def __call__(self, data: bytes) -> None:
         self._size += len(data)

@@ -123,7 +123,7 @@ def open_object(path: Path, mode: Mode) -> tuple[FileHeader, BinaryIO | None]:
             return _open_split(path)
         return _open_bare(path, plain=mode is Mode.BARE_USER_ONLY)
     except FileNotFoundError:
-        raise NotFound("no such object in the repository", where=path, hint="run `wherry store fsck`") from None
+        raise NotFound("Couldn't find file object", where=path, hint="run `wherry store fsck`") from None
     except OSError as error:
         raise map_os_error(error, "cannot read an object", where=path) from error
 

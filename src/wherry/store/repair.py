@@ -10,15 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
 
 from wherry.core.digest import Checksum, Ref
-from wherry.core.errors import NotFound, Unsupported, UsageError, WherryError
+from wherry.core.errors import NotFound, UsageError, WherryError
 from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
 from wherry.store import refs
 from wherry.store.fsck import FsckReport, Problem, ProblemKind
-from wherry.store.objects import Mode, ObjectType
+from wherry.store.objects import ObjectType
 from wherry.store.objectset import ObjectName
 from wherry.store.walk import MAX_TREE_DEPTH, missing_objects
 
@@ -133,26 +132,17 @@ def sources(repo: Repository, name: str) -> list[ObjectSource]:
     """
     names = [section[8:-1] for section in repo.config.sections() if section.startswith('remote "')]
     if name in names:
-        return [_remote(repo, name)]
+        return [_RemoteSource(repo, name)]
     path = Path(name.removeprefix("file://"))
     if name and (path / "config").is_file():
-        return [_LocalSource(repo, path)]
+        return [_PathSource(repo, path)]
     if name:
         raise NotFound(
             f"neither a remote nor a repository: {name}", hint="`wherry store remote list` lists the remotes"
         )
     if not names:
         raise UsageError("there is no remote to repair from", hint="name a repository: --repair=PATH")
-    return [_remote(repo, found) for found in names]
-
-
-def _remote(repo: Repository, name: str) -> ObjectSource:
-    url = repo.config.get(f'remote "{name}"', "url")
-    if url.startswith("file://"):
-        return _LocalSource(repo, Path(url.removeprefix("file://")))
-    if url.startswith(("http://", "https://")):
-        return _HttpSource(repo, url)
-    raise Unsupported(f"cannot fetch single objects from {url!r}", where=f"remote {name}")
+    return [_RemoteSource(repo, found) for found in names]
 
 
 def _has_bad_file(problem: Problem) -> bool:
@@ -180,77 +170,35 @@ def _readable(repo: Repository, commit: Checksum) -> bool:
     return True
 
 
-class _LocalSource:
-    """Another repository on this machine."""
+class _RemoteSource:
+    """A remote of the repository's config."""
+
+    def __init__(self, repo: Repository, name: str) -> None:
+        self._repo = repo
+        self._name = name
+
+    def fetch(self, wanted: Iterable[ObjectName], progress: Progress) -> tuple[ObjectName, ...]:
+        from wherry.store.pull_objects import fetch_objects
+
+        return fetch_objects(self._repo, self._name, wanted, progress=progress)
+
+    def ref(self, name: str) -> Checksum | None:
+        from wherry.store.pull_objects import remote_ref
+
+        return remote_ref(self._repo, self._name, name)
+
+
+class _PathSource:
+    """Another repository on this machine, by its path."""
 
     def __init__(self, repo: Repository, path: Path) -> None:
         self._repo = repo
-        self._source = type(repo).open(path)
+        self._path = path
 
     def fetch(self, wanted: Iterable[ObjectName], progress: Progress) -> tuple[ObjectName, ...]:
-        left = []
-        with self._repo.transaction() as transaction:
-            for kind, checksum in wanted:
-                try:
-                    if kind is not ObjectType.FILE:
-                        transaction.write_metadata(kind, self._source.metadata_bytes(kind, checksum), checksum)
-                    elif self._source.mode is Mode.ARCHIVE:
-                        with open(self._source.object_path(kind, checksum), "rb", buffering=0) as file:
-                            transaction.write_archived(file, checksum)
-                    else:
-                        header, content = self._source.load_file(checksum)
-                        try:
-                            transaction.write_file(header, content, checksum)
-                        finally:
-                            if content is not None:
-                                content.close()
-                except (NotFound, FileNotFoundError):
-                    left.append((kind, checksum))
-        return tuple(left)
+        from wherry.store.pull_objects import copy_objects
+
+        return copy_objects(self._repo, self._path, wanted)
 
     def ref(self, name: str) -> Checksum | None:
-        return refs.find_ref(self._source.path, name)
-
-
-class _HttpSource:
-    """An archive repository on a server."""
-
-    def __init__(self, repo: Repository, url: str) -> None:
-        parts = urlsplit(url)
-        self._repo = repo
-        self._server = f"{parts.scheme}://{parts.netloc}"
-        self._path = parts.path.rstrip("/")
-
-    def fetch(self, wanted: Iterable[ObjectName], progress: Progress) -> tuple[ObjectName, ...]:
-        from wherry.core.http import HttpClient
-        from wherry.store.fetch import Fetcher
-
-        left = []
-        client = HttpClient(self._server)
-        try:
-            with self._repo.transaction() as transaction:
-                fetcher = Fetcher(client, self._path, transaction, lambda: None)
-                for done, (kind, checksum) in enumerate(wanted):
-                    progress.update("fetching objects", done, None, unit="objects")
-                    try:
-                        if kind is ObjectType.FILE:
-                            fetcher.file(checksum)
-                        else:
-                            fetcher.metadata(kind, checksum)
-                    except NotFound:
-                        left.append((kind, checksum))
-        finally:
-            client.close()
-        return tuple(left)
-
-    def ref(self, name: str) -> Checksum | None:
-        from wherry.core.http import HttpClient
-        from wherry.store.pull import RemotePull
-
-        client = HttpClient(self._server)
-        try:
-            return RemotePull(self._repo, client, self._path).resolve(name)
-        except NotFound:
-            return None
-        finally:
-            client.close()
+        return refs.find_ref(self._path, name)

@@ -294,10 +294,14 @@ class Scan:
             return
         if self.downloads is None:
             raise NotFound("no such file object in the source repository", where=checksum)
+        self.downloads.want(self.file_download(checksum))
+
+    def file_download(self, checksum: Checksum) -> Download:
+        """Returns the download of a file object, to be wanted."""
         self.counts.content_wanted += 1
         rules = self._options.rules
         name = object_name(ObjectType.FILE, checksum, Mode.ARCHIVE)
-        download = Download(
+        return Download(
             path=f"objects/{name}",
             max_bytes=MAX_OBJECT_BYTES,
             content=True,
@@ -309,7 +313,6 @@ class Scan:
             part_name=f"{checksum}.filez",
             label=name,
         )
-        self.downloads.want(download)
 
     def _file_came(self, _: bytes | None) -> None:
         self.counts.content_fetched += 1

@@ -38,4 +38,4 @@ def content_size(repo: Repository, checksum: Checksum, content: BinaryIO) -> int
                 except FileNotFoundError:
                     pass
             current = current.parent
-        raise NotFound("no such object in the repository", where=checksum) from None
+        raise NotFound("Couldn't find file object", where=checksum) from None

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from wherry.core.digest import Checksum, Ref
 from wherry.core.durable import remove_file, write_file
 from wherry.core.errors import InvalidInput
+from wherry.core.trace import reach
 from wherry.store import objects, variant
 from wherry.store.objects import DirMeta, DirTree, Mode, ObjectType
 from wherry.store.variant import Variant
@@ -186,7 +187,9 @@ def update_summary(repo: Repository, *, metadata: Mapping[str, Any] | None = Non
     with repo.lock(shared=False):
         data = build_summary(repo, metadata=metadata)
         remove_file(repo.path / "summary.sig")
+        reach("store.summary.unsigned")
         write_file(repo.path / "summary", data)
+        reach("store.summary.written")
         os.utime(repo.path)
 
 
