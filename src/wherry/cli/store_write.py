@@ -6,8 +6,8 @@ import click
 
 from wherry.cli.context import settings
 from wherry.cli.output import note
-from wherry.cli.store import open_repo, repo_option, repo_place
-from wherry.core.errors import NotFound
+from wherry.cli.store import NO_GPG, open_repo, repo_option, repo_place
+from wherry.core.errors import NotFound, Unsupported
 
 _MODES = ("bare", "bare-user", "bare-user-only", "bare-split-xattrs", "archive", "archive-z2")
 
@@ -49,3 +49,11 @@ def reset(repo_path: str | None, ref: str, commit: str) -> None:
     if ref not in repo.refs():
         raise NotFound(f"Invalid ref '{ref}'", where=repo.path, hint="`wherry store refs` lists the refs")
     repo.set_ref(Ref(ref), repo.resolve(commit))
+
+
+@click.command("gpg-sign", context_settings={"ignore_unknown_options": True})
+@repo_option
+@click.argument("words", nargs=-1, metavar="COMMIT KEY-ID...")
+def gpg_sign(repo_path: str | None, words: tuple[str, ...]) -> None:
+    """Refused: Wherry has no GPG. `wherry store sign` signs with Ed25519."""
+    raise Unsupported("gpg-sign is not supported", hint=NO_GPG)

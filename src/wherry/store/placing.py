@@ -47,6 +47,7 @@ class Placer:
         self._repo = repo
         self._options = options
         self._user = options.user_mode
+        self._refusal: Unsupported | None = None
         self._sources = self._link_sources()
         self._cache = _Cache(repo) if self._wants_cache() else None
         self._pool: ThreadPoolExecutor | None = None
@@ -89,6 +90,8 @@ class Placer:
             if not header.is_symlink:
                 self._device(fd, _hidden(name, PASSTHROUGH_WHITEOUT, where), header, where)
                 return
+        if self._refusal is not None:
+            self._check_refusal(checksum)
         if self._link(fd, name, checksum, where):
             return
         header, content = self._repo.load_file(checksum)
@@ -113,10 +116,25 @@ class Placer:
         while current is not None:
             if current.mode in _SOURCE_MODES[self._user]:
                 found.append(current)
-            elif self._options.require_hardlinks:
-                raise Unsupported(_not_linkable(current.mode), where=current.path)
+            elif self._options.require_hardlinks and self._refusal is None:
+                self._refusal = Unsupported(_not_linkable(current.mode), where=current.path)
             current = getattr(current, "parent", None)
         return [] if self._options.force_copy else found
+
+    def _check_refusal(self, checksum: Checksum) -> None:
+        """Refuses a file that should be linked and cannot be; those that never are linked are let through.
+
+        Raises:
+            Unsupported: it is such a file.
+        """
+        _, content = self._repo.load_file(checksum)
+        if content is None:
+            linked = self._repo.mode is not Mode.BARE_USER
+        else:
+            with content:
+                linked = bool(content.read(1))
+        if linked and self._refusal is not None:
+            raise self._refusal
 
     def _wants_cache(self) -> bool:
         options = self._options
