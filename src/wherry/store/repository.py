@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from wherry.core.digest import Checksum, Ref, is_checksum
 from wherry.core.durable import fsync_dir, map_os_error
@@ -29,10 +31,19 @@ from wherry.store.loose import LooseObjects
 from wherry.store.objects import Commit, Mode
 from wherry.store.refs import CollectionRef
 
+if TYPE_CHECKING:
+    from wherry.store.checkout import CheckoutStats, Union
+    from wherry.store.fsck import FsckReport
+    from wherry.store.objectset import ObjectName, ObjectSet
+    from wherry.store.prune import PruneStats
+    from wherry.store.stats import PullStats
+    from wherry.store.walk import Entry
+
 _CONFIG_MODES = {Mode.ARCHIVE: "archive-z2"}
 _PARTIAL_CHECKSUM = re.compile(r"[0-9a-f]{2,63}\Z")
 _FOLDERS = ("objects", "tmp/cache", "extensions", "state", "refs/heads", "refs/mirrors", "refs/remotes")
 MAX_PARENT_STEPS = 10_000
+MAX_READ_BYTES = 16 * 1024 * 1024
 
 
 class Repository(LooseObjects):
@@ -242,3 +253,185 @@ class Repository(LooseObjects):
             yield current, commit
             first = False
             current = commit.parent
+
+    def walk(self, rev: str) -> Iterator[Entry]:
+        """Gives every path of a commit, directories before what is in them, in order of names.
+
+        Args:
+            rev: as ``resolve`` takes it.
+        """
+        from wherry.store.walk import entries
+
+        return entries(self, self.resolve(rev))
+
+    def read(self, rev: str, path: str, *, max_bytes: int = MAX_READ_BYTES) -> bytes:
+        """Returns the content of one file of a commit.
+
+        Args:
+            rev: as ``resolve`` takes it.
+            path: like ``etc/hostname``; symbolic links are not followed.
+            max_bytes: what is longer is refused; ``load_file`` reads files of any size, piece by piece.
+
+        Raises:
+            NotFound: there is no such revision, or no such file in it.
+            InvalidInput: it is no regular file, or too long.
+        """
+        from wherry.store.walk import read_path
+
+        return read_path(self, self.resolve(rev), path, max_bytes=max_bytes)
+
+    def reachable(self, rev: str, *, parents: int = 0) -> ObjectSet:
+        """Returns every object that a commit is made of, as a set that stays small.
+
+        Args:
+            rev: as ``resolve`` takes it.
+            parents: how many of its parents count too; -1: all that are here.
+        """
+        from wherry.store.walk import reachable
+
+        return reachable(self, self.resolve(rev), parents=parents)
+
+    def missing(self, rev: str) -> Iterator[ObjectName]:
+        """Gives every object that a commit is made of and that is not here: nothing when it is whole."""
+        from wherry.store.walk import missing_objects
+
+        return missing_objects(self, self.resolve(rev))
+
+    def commit(
+        self,
+        path: Path,
+        ref: str | None = None,
+        *,
+        subject: str = "",
+        body: str = "",
+        parent: str | None = "",
+        timestamp_s: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        canonical_permissions: bool = False,
+    ) -> Checksum:
+        """Commits a directory, and moves a ref to it once it is durable.
+
+        Args:
+            path: the directory that becomes the root.
+            ref: the ref to move; None: nothing names the commit.
+            subject: one line.
+            body: the rest.
+            parent: a revision; "": what the ref names until now, if it is there; None: none.
+            timestamp_s: seconds since 1970; None: now. The same tree, time, texts and parent give the same checksum.
+            metadata: values by key (``variant.from_plain`` says which).
+            canonical_permissions: owner 0:0, modes & 0755, no attributes.
+
+        Returns:
+            Its checksum.
+
+        Raises:
+            NoSpace: the disk is full, or would be; nothing of it stays.
+            Unsupported: the repository's mode cannot keep such a file.
+        """
+        from wherry.store.commit import commit_directory
+
+        before = self.resolve(parent) if parent else None
+        name = refs.parse_ref(ref) if ref is not None else None
+        if parent == "" and name is not None:
+            before = refs.read_ref(self.path, name)
+        return commit_directory(
+            self,
+            Path(path),
+            ref=name,
+            subject=subject,
+            body=body,
+            parent=before,
+            timestamp_s=int(time.time()) if timestamp_s is None else timestamp_s,
+            metadata=metadata,
+            canonical_permissions=canonical_permissions,
+        )
+
+    def checkout(
+        self,
+        rev: str,
+        dest: Path,
+        *,
+        subpath: str = "/",
+        user_mode: bool = False,
+        union: Union | None = None,
+        force_copy: bool = False,
+    ) -> CheckoutStats:
+        """Lays a commit out as a directory, by hard links where that can be. More choices: ``wherry.store.checkout``.
+
+        Args:
+            rev: as ``resolve`` takes it.
+            dest: the directory to make.
+            subpath: the file or directory of the commit to lay out.
+            user_mode: owners and attributes are not set; needs no root.
+            union: what happens to what is there already; None: it is an error.
+            force_copy: no hard links: the files may be changed afterwards.
+
+        Raises:
+            Conflict: something is in the way.
+        """
+        from wherry.store.checkout import Union, checkout
+
+        return checkout(
+            self,
+            self.resolve(rev),
+            Path(dest),
+            subpath=subpath,
+            user_mode=user_mode,
+            union=union or Union.NONE,
+            force_copy=force_copy,
+        )
+
+    def pull_from(
+        self,
+        source: Repository,
+        revs: Iterable[str] | None = None,
+        *,
+        remote: str = "",
+        depth: int = 0,
+        untrusted: bool = False,
+    ) -> PullStats:
+        """Copies commits from another repository on this machine, by hard links where that can be.
+
+        Args:
+            source: where from.
+            revs: refs, which are set here too, or checksums; None: every local ref.
+            remote: the refs are set as ``REMOTE:REF``.
+            depth: how many parents of each too; -1: all that are there.
+            untrusted: every object is copied and its hash checked.
+        """
+        from wherry.store.pull_local import pull_local
+
+        return pull_local(self, source, revs, remote=remote, depth=depth, untrusted=untrusted)
+
+    def prune(
+        self,
+        *,
+        refs_only: bool = False,
+        depth: int = -1,
+        keep: Collection[Checksum] = (),
+        delete_commits: Collection[Checksum] = (),
+        dry_run: bool = False,
+    ) -> PruneStats:
+        """Removes what nothing needs any more. More choices: ``wherry.store.prune``.
+
+        Args:
+            refs_only: only what refs reach is kept, and `keep`; else every commit, and only stray objects go.
+            depth: how many parents of each ref's commit are kept; -1: all.
+            keep: further commits that are kept.
+            delete_commits: these go.
+            dry_run: only counts.
+        """
+        from wherry.store.prune import prune
+
+        return prune(self, refs_only=refs_only, depth=depth, keep=keep, delete_commits=delete_commits, dry_run=dry_run)
+
+    def fsck(self, *, delete: bool = False, verify_bindings: bool = False) -> FsckReport:
+        """Checks every object, commit and ref, and raises for nothing of it. More choices: ``wherry.store.fsck``.
+
+        Args:
+            delete: remove damaged objects; ``wherry.store.repair`` or a pull brings them back.
+            verify_bindings: each ref's commit must have been made for that ref.
+        """
+        from wherry.store.fsck import fsck
+
+        return fsck(self, delete=delete, verify_bindings=verify_bindings)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput, NotFound
-from wherry.store.objects import DirMeta, FileHeader, ObjectType, object_name
+from wherry.store.objects import DirMeta, FileHeader, ObjectType, Xattrs, object_name
 from wherry.store.objectset import ObjectName, ObjectSet
 
 if TYPE_CHECKING:
@@ -17,6 +19,56 @@ MAX_TREE_DEPTH = 250
 """Directories within directories; deeper trees are refused."""
 MAX_LINK_FOLLOWS = 40
 """As the kernel's own (MAXSYMLINKS)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One path of a commit's tree."""
+
+    path: str
+    """Below the root, like ``usr/bin/sh``; the root itself is ``""``."""
+    mode: int
+    """The whole ``st_mode``, type bits included."""
+    uid: int
+    gid: int
+    xattrs: Xattrs = ()
+    target: str = ""
+    """Of a symbolic link."""
+    checksum: Checksum | None = None
+    """Of the file object; None for a directory."""
+
+    @property
+    def is_dir(self) -> bool:
+        """Whether it is a directory."""
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_symlink(self) -> bool:
+        """Whether it is a symbolic link."""
+        return stat.S_ISLNK(self.mode)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file."""
+        return stat.S_ISREG(self.mode)
+
+
+def entries(repo: Repository, commit: Checksum) -> Iterator[Entry]:
+    """Gives every path of a commit's tree, in the order of ``walk``."""
+    for path, found in walk(repo, commit):
+        if isinstance(found, DirMeta):
+            yield Entry(path=path, mode=found.mode, uid=found.uid, gid=found.gid, xattrs=found.xattrs)
+            continue
+        checksum, header = found
+        yield Entry(
+            path=path,
+            mode=header.mode,
+            uid=header.uid,
+            gid=header.gid,
+            xattrs=header.xattrs,
+            target=header.symlink_target,
+            checksum=checksum,
+        )
 
 
 def split_path(path: str) -> tuple[str, ...]:
