@@ -97,8 +97,8 @@ def show(repo_path: str | None, delta: str | None) -> None:
     print(f"Signed: {'yes' if block.signed else 'no'}")
     print(f"From: {block.origin}" if block.origin else "From <scratch>")
     print(f"To: {block.target}")
-    order = {Endianness.LITTLE: "little", Endianness.BIG: "big", None: "invalid"}[block.endianness]
-    print(f"Endianness: {order}{' (heuristic)' if block.endianness and block.endianness_guessed else ''}")
+    order = "little" if block.endianness is Endianness.LITTLE else "big"
+    print(f"Endianness: {order}{' (heuristic)' if block.endianness_guessed else ''}")
     print(f"Timestamp: {block.timestamp_s}")
     print(f"Number of parents: {block.parents}")
     print(f"Number of fallback entries: {len(block.fallbacks)}")

@@ -18,13 +18,15 @@ from wherry.store.content import CHUNK_BYTES
 from wherry.store.objects import FileHeader, ObjectType, Xattrs
 from wherry.store.static_delta.encode import Copied, Encoding, Patched, Whole
 from wherry.store.static_delta.ops import write_varint
-from wherry.store.static_delta.part import NO_COMPRESSION, XZ, nameless_file
+from wherry.store.static_delta.part import XZ, nameless_file
 from wherry.store.static_delta.superblock import NewPart
 
 DICTIONARY_BYTES = 8 * 1024 * 1024
 """What a device needs to unpack a part, and a twelfth of what making one takes. ``xz -8`` has four times as much."""
 _MEMORY_PER_DICTIONARY = 12
 _PRESET = 8
+_HURRIED_PRESET = 0
+_HURRIED_DICTIONARY_BYTES = 256 * 1024
 
 
 class PartBuilder:
@@ -32,7 +34,8 @@ class PartBuilder:
 
     Args:
         folder: where the part is to lie.
-        compress: by xz, or not at all: for contents that do not compress.
+        compress: well; else in a hurry, for contents that do not compress. OSTree cannot read parts that are not
+            compressed at all: it maps them from their second byte on, which no kernel does.
     """
 
     def __init__(self, folder: Path, *, compress: bool) -> None:
@@ -126,7 +129,7 @@ class PartBuilder:
 
     def memory_needed(self) -> int:
         """Returns about how much memory ``finish`` takes."""
-        return self._dictionary() * _MEMORY_PER_DICTIONARY if self._compress else 0
+        return self._dictionary() * _MEMORY_PER_DICTIONARY
 
     def finish(self) -> NewPart:
         """Writes the part's file under a name of its own, synced; called once, in any thread."""
@@ -162,12 +165,9 @@ class PartBuilder:
             self._blob_fd = -1
 
     def _packed(self) -> Iterator[bytes]:
-        if not self._compress:
-            yield bytes([NO_COMPRESSION])
-            yield from self._payload()
-            return
         yield bytes([XZ])
-        filters = [{"id": lzma.FILTER_LZMA2, "preset": _PRESET, "dict_size": self._dictionary()}]
+        preset = _PRESET if self._compress else _HURRIED_PRESET
+        filters = [{"id": lzma.FILTER_LZMA2, "preset": preset, "dict_size": self._dictionary()}]
         packer = lzma.LZMACompressor(lzma.FORMAT_XZ, check=lzma.CHECK_CRC64, filters=filters)
         for piece in self._payload():
             yield packer.compress(piece)
@@ -176,7 +176,8 @@ class PartBuilder:
     def _dictionary(self) -> int:
         """Returns a dictionary no larger than there is to look back at, in steps."""
         size = 1 << 16
-        while size < self.blob_bytes and size < DICTIONARY_BYTES:
+        limit = DICTIONARY_BYTES if self._compress else _HURRIED_DICTIONARY_BYTES
+        while size < self.blob_bytes and size < limit:
             size <<= 1
         return size
 

@@ -1,7 +1,7 @@
 """Making deltas: what changed is found, encoded by several threads, and packed into parts, in bounded memory.
 
-Files are put beside files like them (xz finds more), contents that do not compress into parts of their own, which are
-then not compressed. Neither depends on time or chance: the same commits give the same parts.
+Files are put beside files like them (xz finds more), contents that do not compress into parts of their own, which
+are packed in a hurry. Neither depends on time or chance: the same commits give the same parts.
 
 ::
 

@@ -50,8 +50,7 @@ SIGNED_TYPE = "(taya{sv})"
 _SUPERBLOCK_LAYOUT = ((8, 0), (8, 8), (1, 0), (1, 0), (8, 0), (1, 0), (8, 0), (8, 0))
 _SIGNED_LAYOUT = ((8, 8), (1, 0), (8, 0))
 _ENTRY_LAYOUT = ((1, 0), (8, 0))
-_HEURISTIC_RATIO = 1.2
-_HEURISTIC_OBJECT_BYTES = 0xFFFFFFFF
+_IMPLAUSIBLE_BYTES = 1 << 48
 
 
 class Endianness(enum.Enum):
@@ -113,8 +112,7 @@ class Superblock:
     commit_bytes: bytes
     parts: tuple[PartHeader, ...]
     fallbacks: tuple[Fallback, ...]
-    endianness: Endianness | None
-    """None: it does not say, and the sizes do not tell."""
+    endianness: Endianness
     endianness_guessed: bool
     detached: bytes | None = None
     """The commit's detached metadata, ``a{sv}``."""
@@ -259,26 +257,19 @@ def _reader(view: memoryview) -> Any:
     return lambda at, size: bytes(view[at : at + size])
 
 
-def _endianness(declared: int | None, parts: list[Any]) -> tuple[Endianness | None, bool]:
+def _endianness(declared: int | None, parts: list[Any]) -> tuple[Endianness, bool]:
     """Returns the order of bytes, and whether it was guessed.
 
-    A delta that does not say is little-endian, unless that makes a part a fifth larger compressed than not, or its
-    objects larger than 4 GiB each.
+    A delta that does not say is little-endian, unless that makes its parts, or its objects, larger than any can be.
+    (OSTree looks at the ratio of the sizes first, and is wrong about small deltas.)
     """
     if declared is not None:
         try:
             return Endianness(chr(declared)), False
         except ValueError:
             raise InvalidInput(f"unknown endianness {declared:#x}") from None
-    total = count = 0
-    for _, _, size, unpacked, items in parts:
-        total += size
-        count += len(items) // _OBJECT_BYTES
-        if size > unpacked and (unpacked == 0 or size / unpacked > _HEURISTIC_RATIO):
-            return Endianness.BIG, True
-    if count and total // count > _HEURISTIC_OBJECT_BYTES:
-        return Endianness.BIG, True
-    return None, True
+    implausible = any(max(size, unpacked) > _IMPLAUSIBLE_BYTES for _, _, size, unpacked, _ in parts)
+    return (Endianness.BIG if implausible else Endianness.LITTLE), True
 
 
 def _part(index: int, value: Any, swap: bool, inline: memoryview | None) -> PartHeader:
