@@ -38,6 +38,7 @@ from wherry.core.errors import InvalidInput, NotFound, Unsupported
 
 SOURCE = "wherry:"
 """What stands before the commit's checksum in the first column of ``mount``."""
+MOUNTINFO = Path("/proc/self/mountinfo")
 MAX_MOUNTINFO_BYTES = 64 * 1024 * 1024
 
 _HEADER = struct.Struct("<III")
@@ -289,7 +290,7 @@ class Seen:
 
 def mounts() -> list[Seen]:
     """Returns the mounted commits that can be seen in this mount namespace."""
-    with open("/proc/self/mountinfo", "rb") as file:
+    with open(MOUNTINFO, "rb") as file:
         text = file.read(MAX_MOUNTINFO_BYTES).decode(errors="surrogateescape")
     found: list[Seen] = []
     for line in text.splitlines():
