@@ -293,6 +293,8 @@ class Transfers:
             return HttpError(f"the server answered {status}{f' {reason}' if reason else ''}", status=status, where=url)
         if code == pycurl.E_FILESIZE_EXCEEDED:
             return InvalidInput(f"the answer exceeded maximum size of {transfer.max_bytes} bytes", where=url)
+        if code in _NO_ADDRESS:
+            return InvalidInput(f"not an address to fetch from: {text}", where=url, hint="use http or https")
         if code == pycurl.E_FILE_COULDNT_READ_FILE:
             return NotFound("no such file", where=url)
         if code:
@@ -385,9 +387,8 @@ _WORDS = {
     pycurl.E_OPERATION_TIMEDOUT: ("too slow, or no answer in time", "try again; it goes on where it stopped"),
     pycurl.E_PARTIAL_FILE: ("Download incomplete: the link broke", "try again; it goes on where it stopped"),
     pycurl.E_GOT_NOTHING: ("the server closed the link without an answer", "try again"),
-    pycurl.E_UNSUPPORTED_PROTOCOL: ("not an address to fetch from", "use http, https or file"),
-    pycurl.E_URL_MALFORMAT: ("not an address to fetch from", "use http, https or file"),
 }
+_NO_ADDRESS = frozenset({pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_URL_MALFORMAT})
 
 
 class NoRange(NetworkError):

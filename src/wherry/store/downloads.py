@@ -89,6 +89,8 @@ class Download:
     damaged: bool = False
     stream: Stream | None = None
     transfer: Transfer | None = None
+    coming: int = 0
+    """Bytes of it that have gone to its part, while its transfer is under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +164,8 @@ class Downloads:
         """By whether it is content: the mirror that answered last."""
         self._serial = itertools.count()
         self._streams: set[Stream] = set()
-        self._keep_parts = True
+        self._coming = 0
+        """Bytes of large bodies that have come, of transfers that are still under way."""
         self.refetched: list[str] = []
 
     @property
@@ -231,12 +234,7 @@ class Downloads:
             room -= 1
 
     def _start(self, download: Download) -> None:
-        if self._limits.max_bytes and self._transfers.bytes_received >= self._limits.max_bytes:
-            raise OverBudget(
-                f"the {format_size(self._limits.max_bytes)} that may be fetched have come",
-                where=download.path,
-                hint="what has come is kept; the same command goes on from there",
-            )
+        self._check_budget()
         stream = download.stream
         if stream is None and download.consumer is not None and has_part(self._folder, download.part_name):
             stream = self._open_stream(download)
@@ -256,6 +254,14 @@ class Downloads:
             transfer.take = _Taker(self, download, transfer)
             download.transfer = transfer
         self._transfers.start(transfer)
+
+    def _check_budget(self) -> None:
+        limit = self._limits.max_bytes
+        if limit and self._transfers.bytes_received + self._coming >= limit:
+            raise OverBudget(
+                f"the {format_size(limit)} that may be fetched have come",
+                hint="what has come is kept; the same command goes on from there",
+            )
 
     def _open_stream(self, download: Download) -> Stream:
         assert download.consumer is not None  # noqa: S101 only large files have streams
@@ -291,6 +297,9 @@ class Downloads:
         stream.part.append(data)
         if stream.part.size // _RESERVE_BYTES != before:
             self._reserve(_RESERVE_BYTES)
+        self._coming += len(data)
+        download.coming += len(data)
+        self._check_budget()
         if not stream.busy and stream.behind >= _STEP_BYTES:
             self._advance(download, stream)
 
@@ -301,6 +310,8 @@ class Downloads:
     def _finished(self, transfer: Transfer) -> None:
         download: Download = transfer.key
         download.transfer = None
+        self._coming -= download.coming  # the transfers count them now
+        download.coming = 0
         if transfer.error is not None:
             self._failed(download, transfer, transfer.error)
             return
@@ -340,6 +351,8 @@ class Downloads:
             if download.transfer is not None:  # the rest of it is still coming
                 self._transfers.abort(download.transfer)
                 download.transfer = None
+                self._coming -= download.coming
+                download.coming = 0
             self._drop_stream(download, remove=True)
             self._bad(download, error)
         elif error is not None:
