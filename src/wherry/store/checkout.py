@@ -173,7 +173,7 @@ class _Checkout:
         """Lays out one file in a directory, which may be there."""
         self._base = str(dest)
         try:
-            os.mkdir(dest, 0o755)
+            os.mkdir(dest, 0o700)  # as OSTree makes it
         except FileExistsError:
             pass
         fd = os.open(dest, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
