@@ -18,10 +18,10 @@ export PYTHONDONTWRITEBYTECODE :=
 # What the product needs at run time, what the demo shows with, what the tests compare with.
 RUN_PACKAGES := python3-venv ca-certificates nftables iproute2
 DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
-TEST_PACKAGES := busybox-static crun curl e2fsprogs erofs-utils faketime fish git hyperfine libseccomp2 nginx-light openssl \
+TEST_PACKAGES := busybox-static cpio crun curl e2fsprogs erofs-utils faketime fish git hyperfine libseccomp2 nginx-light openssl \
 	podman qemu-system-x86 runc skopeo umoci user-mode-linux xfsprogs xz-utils zsh zstd
 
-OSTREE_TEST_PACKAGES := attr gnupg openssl ostree ostree-tests
+OSTREE_TEST_PACKAGES := attr cpio gnupg openssl ostree ostree-tests strace
 
 # $(call apt,LIST): installs what is missing of LIST.
 define apt
