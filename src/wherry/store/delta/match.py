@@ -4,10 +4,10 @@ The result is a list of steps, as bsdiff has them: *add* so many bytes of the ol
 take so many new bytes, move in the old file. Where a program was compiled again, almost every address in it differs
 by a little and all else is equal: the differences are mostly zeros, and compress to a fraction of what copies do.
 
-Every position of the old bytes goes into one sorted array of 64-bit numbers, a hash of the 8 bytes there above the
-position, so that one SIMD sort makes the index, and one search in it by all positions of the new bytes, sorted too,
-makes the seeds. Time is n log n whatever the bytes are (bsdiff's own sort can be quadratic, and recurses without
-bound); memory is about 40 bytes for each byte of the longer side. Needs numpy; only who makes deltas needs that.
+Positions of the old bytes go into one sorted array of 64-bit numbers, a hash of the 8 bytes there above the position;
+one search in it by the positions of the new bytes, sorted too, makes the seeds. A position in two is picked on both
+sides, by its hash. Time is n log n whatever the bytes are (bsdiff's own sort can be quadratic, and recurses without
+bound); memory is about 25 bytes for each byte. Needs numpy; only who makes deltas needs that.
 """
 
 from __future__ import annotations
@@ -26,8 +26,12 @@ POSITION_BITS = 25
 MAX_OLD_BYTES = 1 << POSITION_BITS
 MAX_NEW_BYTES = 1 << POSITION_BITS
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_NOWHERE = np.iinfo(np.int64).min
+_NOWHERE = np.iinfo(np.int32).min
+_BATCH = 1 << 20
 PASSES = 3
+SAMPLE_BITS = 1
+"""One position in two is picked, by what stands there; the others follow from those around them."""
+_GROW_BYTES = 8
 _MIN_SEED_BYTES = 12
 _SWITCH_BYTES = 10
 """How many bytes more must match before it is worth to leave a diagonal."""
@@ -103,13 +107,16 @@ def grams(data: Bytes) -> npt.NDArray[np.uint64]:
 
 
 def _keys(data: Bytes) -> npt.NDArray[np.uint64]:
-    """Returns a hash of the 8 bytes at each position, above the position, in the order of positions."""
+    """Returns a hash of the 8 bytes at each position that is picked, above the position, in the order of positions."""
     keys = grams(data)
     keys *= _MULTIPLIER
     keys ^= keys >> np.uint64(29)
     keys *= _MULTIPLIER
+    places = np.flatnonzero(keys >> np.uint64(64 - SAMPLE_BITS) == 0)
+    keys = keys[places]
+    keys <<= np.uint64(SAMPLE_BITS)
     keys &= np.uint64(-1 << POSITION_BITS & 0xFFFFFFFFFFFFFFFF)
-    keys |= np.arange(len(keys), dtype=np.uint64)
+    keys |= places.astype(np.uint64)
     return keys
 
 
@@ -122,6 +129,7 @@ class _Index:
         self._index = _keys(old)
         self._index.sort()
         self._wanted = _keys(new)
+        self._places = (self._wanted & self._mask).astype(np.int64)
         self._wanted.sort()
 
     def seeds(self, expected: Ints | None) -> tuple[Ints, Ints, Ints]:
@@ -130,10 +138,18 @@ class _Index:
         Args:
             expected: for each position of the new bytes the diagonal to look near to; None takes the first place.
         """
-        index, wanted, mask = self._index, self._wanted, self._mask
         nothing = np.empty(0, dtype=np.int64)
-        if not len(index) or not len(wanted):
+        if not len(self._index) or not len(self._wanted):
             return nothing, nothing, nothing
+        by_place = np.full(len(self._new), _NOWHERE, dtype=np.int32)
+        for begin in range(0, len(self._wanted), _BATCH):
+            at, diagonal = self._look_up(self._wanted[begin : begin + _BATCH], expected)
+            by_place[at] = diagonal
+        return _runs(self._old, self._new, self._places, by_place[self._places])
+
+    def _look_up(self, wanted: npt.NDArray[np.uint64], expected: Ints | None) -> tuple[Ints, Ints]:
+        """Returns places of the new bytes, and the diagonals found for them."""
+        index, mask = self._index, self._mask
         at = (wanted & mask).astype(np.int64)
         hashes = wanted & ~mask
         if expected is None:
@@ -150,9 +166,8 @@ class _Index:
             fall = np.where((below & ~mask) == hashes, np.abs((below & mask).astype(np.int64) - near), far)
             found = np.where(rise <= fall, above, below)
         hit = (found & ~mask) == hashes
-        by_place = np.full(len(self._new), _NOWHERE, dtype=np.int64)
-        by_place[at[hit]] = (found[hit] & mask).astype(np.int64) - at[hit]
-        return _runs(self._old, self._new, by_place)
+        at = at[hit]
+        return at, (found[hit] & mask).astype(np.int64) - at
 
 
 def _profile(stretches: list[tuple[int, int, int]], size: int) -> Ints:
@@ -161,26 +176,48 @@ def _profile(stretches: list[tuple[int, int, int]], size: int) -> Ints:
     return np.repeat(np.array([diagonal for _, _, diagonal in stretches], dtype=np.int64), np.diff(begins))
 
 
-def _runs(old: Bytes, new: Bytes, by_place: Ints) -> tuple[Ints, Ints, Ints]:
-    """Returns the runs in which the diagonal stays the same, those that are too short left out."""
-    cuts = np.flatnonzero(by_place[1:] != by_place[:-1]) + 1
-    begins = np.concatenate((np.zeros(1, dtype=np.int64), cuts))
-    ends = np.concatenate((cuts, np.full(1, len(by_place), dtype=np.int64)))
-    diagonals = by_place[begins]
-    there = diagonals != _NOWHERE
-    begins, ends, diagonals = begins[there], ends[there] + (GRAM_BYTES - 1), diagonals[there]
-    # A short run counts when the run before it, or behind it, is on its diagonal.
-    same = np.zeros(len(begins), dtype=bool)
+def _runs(old: Bytes, new: Bytes, places: Ints, found: npt.NDArray[np.int32]) -> tuple[Ints, Ints, Ints]:
+    """Returns the runs of places in which the diagonal stays the same, those that are too short left out."""
+    cuts = np.flatnonzero(found[1:] != found[:-1]) + 1
+    first = np.concatenate((np.zeros(1, dtype=np.int64), cuts))
+    last = np.concatenate((cuts, np.full(1, len(found), dtype=np.int64))) - 1
+    there = found[first] != _NOWHERE
+    first, last = first[there], last[there]
+    begins, ends, diagonals = places[first], places[last] + GRAM_BYTES, found[first].astype(np.int64)
+    # A hash says only that bytes are equal very likely, and places on one diagonal nothing of what lies between.
+    right = (old[begins + diagonals] == new[begins]) & (old[ends - 1 + diagonals] == new[ends - 1])
+    begins, ends, diagonals = begins[right], ends[right], diagonals[right]
+    # A short run counts when the run before it, or behind it, is on its diagonal, or when more is equal around it.
+    keep = ends - begins >= _MIN_SEED_BYTES
     if len(begins) > 1:
         equal = diagonals[1:] == diagonals[:-1]
-        same[1:] = equal
-        same[:-1] |= equal
-    keep = same | (ends - begins >= _MIN_SEED_BYTES)
-    begins, ends, diagonals = begins[keep], ends[keep], diagonals[keep]
-    if len(begins):  # 39 bits of hash: rarely, but surely, two grams are taken for one another
-        right = (old[begins + diagonals] == new[begins]) & (old[ends - 1 + diagonals] == new[ends - 1])
-        begins, ends, diagonals = begins[right], ends[right], diagonals[right]
-    return begins, ends, diagonals
+        keep[1:] |= equal
+        keep[:-1] |= equal
+    begins, ends = _grow(old, new, begins, ends, diagonals, ~keep)
+    keep |= ends - begins >= _MIN_SEED_BYTES
+    return begins[keep], ends[keep], diagonals[keep]
+
+
+def _grow(
+    old: Bytes, new: Bytes, begins: Ints, ends: Ints, diagonals: Ints, which: npt.NDArray[np.bool_]
+) -> tuple[Ints, Ints]:
+    """Carries some runs on by up to ``_GROW_BYTES`` equal bytes on both sides."""
+    begins, ends = begins.copy(), ends.copy()
+    for forward in (True, False):
+        going = np.flatnonzero(which)
+        for _ in range(_GROW_BYTES):
+            at = ends[going] if forward else begins[going] - 1
+            inside = (at >= 0) & (at < len(new)) & (at + diagonals[going] >= 0) & (at + diagonals[going] < len(old))
+            going, at = going[inside], at[inside]
+            equal = new[at] == old[at + diagonals[going]]
+            going = going[equal]
+            if not len(going):
+                break
+            if forward:
+                ends[going] += 1
+            else:
+                begins[going] -= 1
+    return begins, ends
 
 
 def _choose(old: Bytes, new: Bytes, seeds: tuple[Ints, Ints, Ints]) -> list[tuple[int, int, int]]:
