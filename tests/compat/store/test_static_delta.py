@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.compat.store.archive_server import serving
 from tests.compat.store.conftest import ostree
 
 from wherry.core.digest import Checksum
@@ -165,6 +166,35 @@ def test_what_does_not_compress(tmp_path: Path) -> None:
     checked(tmp_path / "theirs", commit)
 
 
+@pytest.mark.parametrize("maker", ["ours", "theirs"])
+@pytest.mark.parametrize("indexed", [False, True])
+def test_pull_over_http(tmp_path: Path, pair: tuple[Path, Checksum, Checksum], maker: str, indexed: bool) -> None:
+    """A server's deltas, and its list of them, made by one program, are pulled by the other."""
+    origin, first, second = pair
+    repo = tmp_path / "served"
+    ostree("init", f"--repo={repo}", "--mode=archive")
+    for commit in (first, second):
+        ostree("pull-local", f"--repo={repo}", origin, commit)
+    ostree("refs", f"--repo={repo}", "--create=os", second)
+    if indexed:
+        ostree("config", f"--repo={repo}", "set", "core.no-deltas-in-summary", "true")
+    run = wherry if maker == "ours" else ostree
+    for args in (["--from", first, "--to", second], ["--empty", first]):
+        run("static-delta", "generate", f"--repo={repo}", *KEEP_ALL, *args)
+    run("summary", f"--repo={repo}", "-u")
+    dest = tmp_path / "dest"
+    ostree("init", f"--repo={dest}", "--mode=bare-user")
+    with serving(repo.parent) as server:
+        ostree("remote", "add", f"--repo={dest}", "--no-gpg-verify", "origin", f"{server.url}/served")
+        pull = ostree if maker == "ours" else wherry
+        for commit in (first, second):
+            pull("pull", f"--repo={dest}", "--require-static-deltas", "origin", commit)
+        assert not [path for path in server.objects() if not path.endswith((".commit", ".commitmeta"))]
+        assert sum("/deltas/" in path for path in server.requests) >= 4
+        assert any("/delta-indexes/" in path for path in server.requests) or not indexed
+    checked(dest, second)
+
+
 def test_both_show_the_same(tmp_path: Path, pair: tuple[Path, Checksum, Checksum]) -> None:
     repo, first, second = pair
     name = names.delta_name(first, second)
@@ -186,8 +216,13 @@ def test_both_show_the_same(tmp_path: Path, pair: tuple[Path, Checksum, Checksum
 
 
 def ours(repo: Path, *args: str) -> str:
-    command = [".venv/bin/wherry", "store", "static-delta", *args, f"--repo={repo}"]
-    return subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    return wherry("static-delta", *args, f"--repo={repo}")
+
+
+def wherry(*args: str | Path) -> str:
+    done = subprocess.run([".venv/bin/wherry", "store", *args], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
 
 
 @pytest.mark.parametrize(
