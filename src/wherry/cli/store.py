@@ -125,6 +125,21 @@ class StoreGroup(SubcommandGroup):
         with _telling():
             return super().make_context(info_name, args, parent, **extra)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses the options before the command's word; those that are not the group's own are the command's."""
+        known = {name: param for param in self.get_params(ctx) for name in param.opts}
+        own: list[str] = []
+        held: list[str] = []
+        rest = list(args)
+        while rest and rest[0].startswith("-") and rest[0] != "--":
+            option = rest.pop(0)
+            name, equals, _ = option.partition("=")
+            param = known.get(name)
+            (own if param is not None or not equals else held).append(option)
+            if isinstance(param, click.Option) and not param.is_flag and not equals and rest:
+                own.append(rest.pop(0))
+        return super().parse_args(ctx, [*own, *rest[:1], *held, *rest[1:]])
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns every word, in the table's order."""
         return list(COMMANDS)
