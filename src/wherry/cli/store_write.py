@@ -51,7 +51,11 @@ def reset(repo_path: str | None, ref: str, commit: str) -> None:
     repo.set_ref(Ref(ref), repo.resolve(commit))
 
 
-@click.command("gpg-sign", context_settings={"ignore_unknown_options": True})
+@click.command(
+    "gpg-sign",
+    context_settings={"ignore_unknown_options": True},
+    epilog="\b\nExample of what there is instead:\n  wherry store sign --repo=repo --keys-file=key COMMIT",
+)
 @repo_option
 @click.argument("words", nargs=-1, metavar="COMMIT KEY-ID...")
 def gpg_sign(repo_path: str | None, words: tuple[str, ...]) -> None:
