@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,13 @@ Examples:
 @click.option(
     "--network-retries", type=click.IntRange(0, 1000), metavar="N", help="How often a file is asked for again."
 )
+@click.option("--disable-retry-on-network-errors", is_flag=True, help="Ask for nothing twice.")
+@click.option("--low-speed-limit-bytes", type=click.IntRange(0, 2**31 - 1), metavar="N",
+              help="A transfer slower than N bytes/s is given up (1000).")  # fmt: skip
+@click.option("--low-speed-time-seconds", type=click.IntRange(1, 86_400), metavar="N",
+              help="When it was so for N seconds (30).")  # fmt: skip
+@click.option("--max-outstanding-fetcher-requests", type=click.IntRange(1, 1000), metavar="N",
+              help="How many files are asked for at once.")  # fmt: skip
 @click.option("-L", "--localcache-repo", "caches", multiple=True, type=click.Path(path_type=Path), metavar="REPO",
               help="A repository on this machine that is asked first.")  # fmt: skip
 @click.option("-T", "--timestamp-check", is_flag=True, help="Commits must not be older than those that are here.")
@@ -135,7 +143,7 @@ def pull(repo_path: str | None, remote_name: str, branches: tuple[str, ...], as_
 def _options(repo: Repository, given: dict[str, Any]) -> PullOptions:
     from wherry.cli.store_sign import allow_dummy
     from wherry.core.units import parse_size
-    from wherry.store.downloads import RETRIES
+    from wherry.store.downloads import PARALLEL, RETRIES
     from wherry.store.pull import PullOptions
     from wherry.store.receive import Rules
     from wherry.store.repository import Repository
@@ -152,8 +160,14 @@ def _options(repo: Repository, given: dict[str, Any]) -> PullOptions:
     transfer = base_settings(
         user_agent=agent, headers=headers, token=token, ca_file=given["ca"], limit_rate_bytes_s=rate
     )
+    for name, option in (
+        ("low_speed_bytes_s", "low_speed_limit_bytes"),
+        ("low_speed_time_s", "low_speed_time_seconds"),
+    ):
+        if given[option] is not None:
+            transfer = replace(transfer, **{name: given[option]})
     base = given["timestamp_check_from_rev"]
-    retries = given["network_retries"]
+    retries = 0 if given["disable_retry_on_network_errors"] else given["network_retries"]
     return PullOptions(
         mirror=given["mirror"],
         depth=given["depth"],
@@ -172,6 +186,7 @@ def _options(repo: Repository, given: dict[str, Any]) -> PullOptions:
         caches=tuple(Repository.open(path) for path in given["caches"]),
         transfer=transfer,
         retries=RETRIES if retries is None else retries,
+        parallel=given["max_outstanding_fetcher_requests"] or PARALLEL,
         max_bytes=parse_size(given["max_bytes"], where="--max-bytes") if given["max_bytes"] else 0,
         cache_dir=given["cache_dir"],
         use_cache=use_cache(),
@@ -225,6 +240,7 @@ def _size(count: int) -> str:
 @click.option("--untrusted", is_flag=True, help="Copy and check every object, do not link.")
 @click.option("--bareuseronly-files", is_flag=True, help="Refuse files with modes outside of 0775.")
 @click.option("--require-static-deltas", is_flag=True, help="Fail when there is no delta.")
+@click.option("--disable-static-deltas", is_flag=True, help="Copy single objects, as is done without this, too.")
 @refused_option("--gpg-verify", reason=NO_GPG, is_flag=True)
 @refused_option("--gpg-verify-summary", reason=NO_GPG, is_flag=True)
 @click.option("--disable-verify-bindings", is_flag=True, help="Take commits that were made for other refs.")
@@ -241,6 +257,8 @@ def pull_local(
     repo = open_repo(repo_path)
     if options["per_object_fsync"]:
         repo.per_object_fsync = True
+    if options["require_static_deltas"] and options["disable_static_deltas"]:
+        raise UsageError("Cannot specify both --require-static-deltas and --disable-static-deltas")
     if options["require_static_deltas"]:
         result = _pull_local_deltas(repo, source, revs, remote_name, options)
         print_json(result.stats) if as_json else print(status_line(result))

@@ -62,7 +62,11 @@ class TransferSettings:
     cookie_file: Path | None = None
     """In Netscape's format."""
     timeout_s: float = 30.0
-    """For connecting; and a transfer that is slower than 1000 bytes/s for so long is given up."""
+    """For connecting; and a transfer that is too slow for so long is given up."""
+    low_speed_bytes_s: int = 1000
+    """What is slower is too slow."""
+    low_speed_time_s: int = 0
+    """For how long, if not for `timeout_s`."""
     limit_rate_bytes_s: int = 0
     """Of all transfers together; 0: no limit."""
     files: bool = False
@@ -341,8 +345,8 @@ class Transfers:
             (pycurl.REDIR_PROTOCOLS, web),
             (pycurl.USERAGENT, settings.user_agent),
             (pycurl.CONNECTTIMEOUT_MS, int(settings.timeout_s * 1000)),
-            (pycurl.LOW_SPEED_LIMIT, 0 if settings.limit_rate_bytes_s else 1000),
-            (pycurl.LOW_SPEED_TIME, max(1, int(settings.timeout_s))),
+            (pycurl.LOW_SPEED_LIMIT, 0 if settings.limit_rate_bytes_s else settings.low_speed_bytes_s),
+            (pycurl.LOW_SPEED_TIME, settings.low_speed_time_s or max(1, int(settings.timeout_s))),
             (pycurl.BUFFERSIZE, _LIMITED_BUFFER_BYTES if settings.limit_rate_bytes_s else _BUFFER_BYTES),
             (pycurl.PROXY, ""),  # also keeps libcurl from reading the environment
             (pycurl.NOPROXY, settings.no_proxy),
