@@ -136,6 +136,7 @@ class Downloads:
         tick: called now and then.
         reserve: asked before a large body is kept; raises NoSpace.
         work: does a little of what needs no network; says whether there is more of it.
+        supply: gives the next download when no other is wanted; so that they need not all be there at once.
         limits: what may be taken.
     """
 
@@ -149,6 +150,7 @@ class Downloads:
         tick: Callable[[], None],
         reserve: Callable[[int], None],
         work: Callable[[], bool] = lambda: False,
+        supply: Callable[[], Download | None] = lambda: None,
         limits: Limits | None = None,
     ) -> None:
         self._transfers = transfers
@@ -157,6 +159,7 @@ class Downloads:
         self._tick = tick
         self._reserve = reserve
         self._work = work
+        self._supply = supply
         self._limits = limits or Limits()
         self._background = Background(prepare, threads=min(4, os.cpu_count() or 1))
         self._queue = _Queue()
@@ -229,8 +232,17 @@ class Downloads:
         if queue.delayed and queue.delayed[0][0] <= time.monotonic():
             queue.first.append(heapq.heappop(queue.delayed)[2])
         room = self._transfers.room
-        while room > 0 and (queue.first or queue.rest) and self._background.pending < MAX_BACKLOG:
-            self._start(queue.first.popleft() if queue.first else queue.rest.popleft())
+        while room > 0 and self._background.pending < MAX_BACKLOG:
+            if queue.first:
+                download = queue.first.popleft()
+            elif queue.rest:
+                download = queue.rest.popleft()
+            else:
+                supplied = self._supply()
+                if supplied is None:
+                    return
+                download = supplied
+            self._start(download)
             room -= 1
 
     def _start(self, download: Download) -> None:

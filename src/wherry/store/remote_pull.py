@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.core.digest import Checksum, Ref, is_checksum, parse_checksum
 from wherry.core.errors import IntegrityError, NotFound, Unsupported
-from wherry.core.http import HttpClient
 from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
 from wherry.core.transfer import Transfers, TransferSettings
@@ -28,6 +27,7 @@ from wherry.store.walk import gaps
 from wherry.store.web import MAX_CONFIG_BYTES, MAX_SUMMARY_BYTES, Web
 
 if TYPE_CHECKING:
+    from wherry.core.http import HttpClient
     from wherry.store.repository import Repository
 
 MAX_REF_BYTES = 1024

@@ -100,6 +100,8 @@ class Scan:
         self._options = options
         self._queue: deque[_Node] = deque()
         self._seen: set[Checksum] = set()
+        self._files: deque[Checksum] = deque()
+        """Files to be fetched: their names alone, as there may be many."""
         self._lock = threading.Lock()
         self.downloads: Downloads | None = None
         self.counts = counts
@@ -294,11 +296,15 @@ class Scan:
             return
         if self.downloads is None:
             raise NotFound("no such file object in the source repository", where=checksum)
-        self.downloads.want(self.file_download(checksum))
+        self.counts.content_wanted += 1
+        self._files.append(checksum)
+
+    def next_file(self) -> Download | None:
+        """Returns the download of the next file that is missing; None when there is none."""
+        return self.file_download(self._files.popleft()) if self._files else None
 
     def file_download(self, checksum: Checksum) -> Download:
-        """Returns the download of a file object, to be wanted."""
-        self.counts.content_wanted += 1
+        """Returns the download of a file object."""
         rules = self._options.rules
         name = object_name(ObjectType.FILE, checksum, Mode.ARCHIVE)
         return Download(

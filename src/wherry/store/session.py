@@ -84,6 +84,7 @@ class Session:
             tick=self._tick,
             reserve=transaction.reserve,
             work=scan.work,
+            supply=scan.next_file,
             limits=self._limits,
         )
         scan.downloads = downloads

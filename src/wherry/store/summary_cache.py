@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 
 from wherry.core.durable import map_os_error, write_file
@@ -67,6 +66,8 @@ class SummaryCache:
 
     def conditions(self, file: str) -> tuple[str, ...]:
         """Returns the headers that ask for a file only when it is another."""
+        from email.utils import formatdate
+
         path = self.path(file)
         try:
             modified_s = int(path.stat().st_mtime)
@@ -80,7 +81,13 @@ class SummaryCache:
         return (*found, f"If-Modified-Since: {formatdate(modified_s, usegmt=True)}") if modified_s else found
 
     def store(self, file: str, transfer: Transfer) -> None:
-        """Keeps what was fetched; nothing happens when it cannot be kept."""
+        """Keeps what was fetched.
+
+        Raises:
+            NoSpace: the disk is full.
+        """
+        from email.utils import parsedate_to_datetime
+
         path = self.path(file)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
