@@ -34,11 +34,17 @@ def static_delta(ctx: click.Context, repo_path: str | None) -> None:
 
 @static_delta.command(name="list")
 @repo_option
-def list_(repo_path: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(repo_path: str | None, as_json: bool) -> None:
     """List static delta files."""
     from wherry.store.static_delta.names import delta_name, list_deltas
 
     found = list_deltas(open_repo(repo_path))
+    if as_json:
+        from wherry.cli.output import print_json
+
+        print_json([delta_name(*name) for name in found])
+        return
     for name in found:
         print(delta_name(*name))
     if not found:

@@ -155,12 +155,17 @@ def remote_show_url(repo_path: str | None, name: str) -> None:
 @click.argument("name")
 @click.option("--cache-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where summaries are kept.")
 @click.option("-r", "--revision", is_flag=True, help="Show their commits too.")
-def remote_refs(repo_path: str | None, name: str, cache_dir: Path | None, revision: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: ref and commit.")
+def remote_refs(repo_path: str | None, name: str, cache_dir: Path | None, revision: bool, as_json: bool) -> None:
     """List the refs of a remote."""
     from wherry.store.summary import parse_summary
 
     repo = open_repo(repo_path)
-    for entry in parse_summary(_summary_of(repo, name, cache_dir).data, where=f"summary of {name}").refs:
+    entries = parse_summary(_summary_of(repo, name, cache_dir).data, where=f"summary of {name}").refs
+    if as_json:
+        print_json({f"{name}:{entry.ref}": entry.commit for entry in entries})
+        return
+    for entry in entries:
         print(f"{name}:{entry.ref}\t{entry.commit}" if revision else f"{name}:{entry.ref}")
 
 
