@@ -160,13 +160,14 @@ def _is_here(encoder: Encoder) -> bool:
 
 @cache
 def sample() -> bytes:
-    """Returns 256 KiB that look like text, code and noise by turns: the same everywhere."""
+    """Returns 256 KiB that look like code, text of few letters, and noise by turns: the same everywhere."""
     noise = hashlib.shake_256(b"wherry device delta sample").digest(96 * 1024)
     words = [noise[at : at + 2 + at % 9] for at in range(0, 4096, 16)]
     parts = []
     for at in range(0, len(noise), 1024):
         block = noise[at : at + 1024]
         parts.append(b"".join(words[byte] for byte in block[:512]))
+        parts.append(bytes(65 + (byte & 3) for byte in block[512:]))
         parts.append(block[512 : 512 + at // 1024 * 4])
     data = b"".join(parts)
     return (data * (256 * 1024 // len(data) + 1))[: 256 * 1024]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 WINDOW_BYTES = 10 * 1024 * 1024
+LEAST_WINDOW_BYTES = 384 * 1024
 LATE_BYTES = 1024 * 1024
 """Objects whose payloads come to this much are made last, of new objects too."""
 BLOCK_BYTES = 4096
@@ -208,7 +209,7 @@ class _Maker:
         from wherry.store.delta.similarity import pick
 
         picks = pick(data)
-        most = max(WINDOW_BYTES - len(data), len(data) * 2)
+        most = max(LEAST_WINDOW_BYTES, len(data) * 2)
         ranges: list[tuple[SourceId, int, int]] = []
         pieces = []
         for where, files, index in self._indexes:

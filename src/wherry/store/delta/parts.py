@@ -159,6 +159,8 @@ def _lzma(packed: Iterator[bytes], where: object) -> Iterator[bytes]:
     inner = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=lzma_filters())
     try:
         for piece in packed:
+            if inner.eof:
+                raise IntegrityError("bytes behind the end of a stream of the delta", where=where)
             data = piece
             while not inner.eof:
                 plain = inner.decompress(data, _OUT_BYTES)
@@ -167,8 +169,6 @@ def _lzma(packed: Iterator[bytes], where: object) -> Iterator[bytes]:
                     yield plain
                 if inner.needs_input:
                     break
-            else:
-                raise IntegrityError("bytes behind the end of a stream of the delta", where=where)
         if inner.unused_data:
             raise IntegrityError("bytes behind the end of a stream of the delta", where=where)
     except (lzma.LZMAError, EOFError) as error:

@@ -327,7 +327,8 @@ def _find_xz(data: memoryview, at: int) -> list[Found]:
         needed = max(4096, min(dictionary, 1 << max(0, plain - 1).bit_length()))
         if needed > encoders.MAX_WINDOW_BYTES:
             return []
-        found.append(Found(begin=begin, end=end, plain=plain, encoder=LZMA2, numbers=(needed, 6, bcj)))
+        numbers = (needed, 6, bcj)
+        found.append(Found(begin=begin, end=end, plain=plain, encoder=LZMA2, numbers=numbers, hints=(dictionary,)))
         at = begin + -(-(end - begin) // 4) * 4 + check
         if len(found) > MAX_PIECES // 4:
             return []

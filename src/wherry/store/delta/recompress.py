@@ -52,13 +52,14 @@ def _candidates(found: Found) -> Iterator[tuple[str, tuple[int, ...]]]:
             for level in levels:
                 yield ZLIB, (level, memory, 0)
     elif found.encoder == LZMA2:
-        dictionary, _, bcj = found.numbers
+        needed, _, bcj = found.numbers
         for preset in (6, 9, 8, 7, 5, 4, 3, 2, 1, 0):
-            yield LZMA2, (dictionary, preset, bcj)
-            yield LZMA2, (dictionary, preset | _LZMA_EXTREME, bcj)
+            for dictionary in dict.fromkeys((found.hints[0], needed)):
+                yield LZMA2, (dictionary, preset, bcj)
+                yield LZMA2, (dictionary, preset | _LZMA_EXTREME, bcj)
     elif found.encoder == ZSTD:
         _, flags, window_log, _ = found.numbers
-        for level in (19, 3, 9, *(level for level in range(1, 23) if level not in (19, 3, 9))):
+        for level in (3, 19, 9, *(level for level in range(1, 23) if level not in (3, 19, 9))):
             for workers in (0, 1):
                 yield ZSTD, (level, flags, window_log, workers)
     elif found.encoder == LZ4:
