@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from pathlib import Path
 from benchmarks import trees
 from benchmarks.plot import bars
 
+from wherry.core.errors import ToolError
 from wherry.core.proc import run
 
 PROJECT = Path(__file__).parents[1]
@@ -57,12 +59,12 @@ class Row:
     found: dict[tuple[str, str], list[Run]] = field(default_factory=dict)
     """(tool, temperature) -> runs."""
 
-    def median(self, tool: str, temperature: str) -> float | None:
+    def median(self, tool: str, temperature: str, metric: str = "seconds") -> float | None:
         runs = self.found.get((tool, temperature))
-        return statistics.median(run.seconds for run in runs) if runs else None
+        return statistics.median(getattr(run, metric) for run in runs) if runs else None
 
-    def ratio(self, temperature: str) -> float | None:
-        theirs, ours = self.median("ostree", temperature), self.median("wherry", temperature)
+    def ratio(self, temperature: str, metric: str = "seconds") -> float | None:
+        theirs, ours = self.median("ostree", temperature, metric), self.median("wherry", temperature, metric)
         return theirs / ours if theirs and ours else None
 
     def peak(self, tool: str) -> int:
@@ -269,7 +271,7 @@ def measure(tool: str, row: Row, folder: Path, *, cold: bool) -> Run:
     run([*helper, str(result), str(log), *TOOLS[tool], *row.command])
     found = json.loads(result.read_text())
     if found.pop("status"):
-        raise SystemExit(f"{tool} {' '.join(row.command)}\n{log.read_text()[-2000:]}")
+        raise ToolError(f"{tool} {' '.join(row.command)}\n{log.read_text(errors='replace')[-1000:]}")
     return Run(**found)
 
 
@@ -277,28 +279,36 @@ def bench(rows: list[Row], folder: Path, runs: int, temperatures: list[str]) -> 
     """Runs all rows; the tools take turns, and turns in who begins."""
     for row in rows:
         begin = time.monotonic()
-        for temperature in temperatures:
-            if row.only and row.only != temperature:
-                continue
+        failed: set[str] = set()
+        for temperature in temperatures if not row.only else [row.only]:
             for number in range(row.runs or runs):
                 for tool in list(TOOLS)[:: 1 if number % 2 else -1]:
-                    taken = measure(tool, row, folder, cold=temperature == "cold")
+                    if tool in failed:
+                        continue
+                    try:
+                        taken = measure(tool, row, folder, cold=temperature == "cold")
+                    except ToolError as error:
+                        failed.add(tool)
+                        print(f"  {row.name}: failed: {error}", file=sys.stderr)
+                        continue
                     row.found.setdefault((tool, temperature), []).append(taken)
         print(f"  {row.name:<26}{time.monotonic() - begin:6.0f} s", file=sys.stderr, flush=True)
+        save(rows, RESULTS / "store.json")
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Row], metric: str = "seconds") -> str:
     """Returns the table; it has 79 columns."""
+    unit = metric.replace("_", " ")
     lines = [
-        f"{'':<24}{'cold, seconds':>24}{'warm, seconds':>24}  peak, MB",
+        f"{'':<24}{'cold, ' + unit:>24}{'warm, ' + unit:>24}  peak, MB",
         f"{'':<24}" + f"{'ostree':>8}{'wherry':>8}{'times':>8}" * 2 + "  ostr wher",
     ]
     for row in rows:
         cells = []
         for temperature in ("cold", "warm"):
-            values = [row.median("ostree", temperature), row.median("wherry", temperature)]
+            values = [row.median(tool, temperature, metric) for tool in TOOLS]
             cells += [f"{value:>8.2f}" if value is not None else f"{'':>8}" for value in values]
-            ratio = row.ratio(temperature)
+            ratio = row.ratio(temperature, metric)
             cells.append(f"{ratio:>7.1f}x" if ratio is not None else f"{'':>8}")
         memory = [row.peak(tool) // 1_000_000 for tool in TOOLS]
         lines.append(f"{row.name:<24}{''.join(cells)}{memory[0]:>6}{memory[1]:>5}")
@@ -361,9 +371,13 @@ def main() -> None:
     parser.add_argument("--temperature", choices=("cold", "warm"), help="only this one")
     parser.add_argument("--trees", nargs=2, type=Path, metavar=("OLD", "NEW"), help="other trees than Debian's")
     parser.add_argument("--folder", type=Path, help="keep the repositories here, for the next time")
+    parser.add_argument(
+        "--cpu", action="store_true", help="tell processor time instead of real time: for a busy machine"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON, too")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the ratios")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the web server goes, too
     old, new = options.trees or trees.debian_pair()
     RESULTS.mkdir(parents=True, exist_ok=True)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="store-", dir=RESULTS))
@@ -380,8 +394,7 @@ def main() -> None:
     finally:
         if options.folder is None:
             shutil.rmtree(folder)
-    print(table(rows))
-    save(rows, RESULTS / "store.json")
+    print(table(rows, "cpu_seconds" if options.cpu else "seconds"))
     if options.json:
         print((RESULTS / "store.json").read_text(), end="")
     if options.svg:
