@@ -1,15 +1,17 @@
 """Taking objects over from another repository on this machine: by hard links where modes and file system allow.
 
 What is linked or copied from a repository of the same owner is trusted as it lies there (but ``.filez`` that must be
-inflated are checked on the way). What is `untrusted` is copied, and its checksum is checked.
+inflated are checked on the way). What is `untrusted` is checked; it is linked only when it belongs to this user.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, BinaryIO
 
 from wherry.core.digest import Checksum
+from wherry.core.errors import Unsupported
 from wherry.store import files, objects
 from wherry.store.objects import FileHeader, Mode, ObjectType
 from wherry.store.receive import RULES, Receiver, Rules
@@ -38,7 +40,8 @@ class Source:
         self._transaction = transaction
         self.untrusted = untrusted
         self._rules = rules
-        self._links = repo.mode is transaction.repo.mode and not untrusted
+        self._links = repo.mode is transaction.repo.mode
+        self._links_canonical = repo.mode is Mode.BARE_USER and transaction.repo.mode is Mode.BARE_USER_ONLY
         self.linked = 0
 
     def has(self, kind: ObjectType, checksum: Checksum) -> bool:
@@ -56,15 +59,23 @@ class Source:
             InvalidInput: malformed.
         """
         data = self.repo.metadata_bytes(kind, checksum)
-        if self.untrusted or kind is ObjectType.COMMITMETA:
+        if kind is ObjectType.COMMITMETA or (self.untrusted and not self._is_mine(kind, checksum)):
             self._transaction.write_metadata(kind, data, checksum)
-        else:
-            self._keep(kind, checksum, data)
+            return data
+        if self.untrusted:
+            objects.check_object(kind, data, checksum)
+        self._keep(kind, checksum, data)
         return data
 
     def link(self, checksum: Checksum) -> bool:
-        """Takes a file over by a hard link; False when that cannot be."""
-        if not self._links:
+        """Takes a file over by a hard link; False when that cannot be.
+
+        Files without owners and attributes are the same in a bare-user and a bare-user-only repository. What is
+        untrusted is checked first, and is linked only when it is this user's: nobody else may change it afterwards.
+        """
+        if not self._links and not (self._links_canonical and self._is_canonical(checksum)):
+            return False
+        if self.untrusted and not (self._is_mine(ObjectType.FILE, checksum) and self._is_good(checksum)):
             return False
         if self._rules.safe_modes:
             self._rules.check(checksum, self.repo.load_file_header(checksum))
@@ -74,6 +85,29 @@ class Source:
             return False
         self.linked += 1
         return True
+
+    def _is_mine(self, kind: ObjectType, checksum: Checksum) -> bool:
+        try:
+            return os.lstat(self.repo.object_path(kind, checksum)).st_uid == os.geteuid()
+        except OSError:
+            return False
+
+    def _is_canonical(self, checksum: Checksum) -> bool:
+        header = self.repo.load_file_header(checksum)
+        if header.is_symlink or not header.mode & stat.S_IRUSR:
+            return False
+        try:
+            files.check_header_fits(header, Mode.BARE_USER_ONLY)
+        except Unsupported:
+            return False
+        return True
+
+    def _is_good(self, checksum: Checksum) -> bool:
+        header, content = self.repo.load_file(checksum)
+        if content is None:
+            return objects.file_checksum(header) == checksum
+        with content:
+            return objects.file_checksum(header, content) == checksum
 
     def size(self, checksum: Checksum) -> int:
         """Returns about how many bytes a file is."""
@@ -140,7 +174,7 @@ class Source:
     def _keep(self, kind: ObjectType, checksum: Checksum, data: bytes) -> None:
         """Writes a metadata object that is taken as it lies there, under its name."""
         transaction = self._transaction
-        if self._links and transaction.link_object(self.repo.object_path(kind, checksum), kind, checksum):
+        if transaction.link_object(self.repo.object_path(kind, checksum), kind, checksum):
             return
         sink = transaction.sink(len(data))
         try:

@@ -94,11 +94,17 @@ def check_header_fits(header: FileHeader, mode: Mode) -> None:
         Unsupported: a bare-user-only repository, and a file with an owner, attributes or special mode bits.
     """
     check_written(mode)
-    if mode is Mode.BARE_USER_ONLY and (
-        header.uid or header.gid or header.xattrs or (not header.is_symlink and header.mode & 0o7777 & ~0o775)
-    ):
+    if mode is not Mode.BARE_USER_ONLY:
+        return
+    bits = 0 if header.is_symlink else header.mode & 0o7777 & ~0o775
+    if bits:
         raise Unsupported(
-            "a bare-user-only repository cannot keep owners, extended attributes or special mode bits",
+            f"Content object of an invalid mode 0{header.mode:o} with bits 0{bits:o}, not for bare-user-only",
+            hint="commit with --canonical-permissions, or use mode bare-user",
+        )
+    if header.uid or header.gid or header.xattrs:
+        raise Unsupported(
+            "a bare-user-only repository cannot keep owners and extended attributes",
             where=f"mode {header.mode:o}, owner {header.uid}:{header.gid}",
             hint="commit with --canonical-permissions and --no-xattrs, or use mode bare-user",
         )

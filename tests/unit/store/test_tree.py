@@ -330,7 +330,8 @@ def test_pull_local(repo: Repository, tmp_path: Path, mode: Mode, untrusted: boo
     stats = pull_local(dest, repo, untrusted=untrusted)
     assert dest.refs() == {Ref("os/x"): second}
     assert sorted(dest.commits()) == [second]
-    assert (stats.linked > 0) == (mode is repo.mode and not untrusted)
+    same = mode is repo.mode or (repo.mode, mode) == (Mode.BARE_USER, Mode.BARE_USER_ONLY)
+    assert (stats.linked > 0) == same, "untrusted files are linked, too: they are checked, and belong to this user"
     assert dest.read_detached(second) == {"k": "v"}
     assert pull_local(dest, repo, ["os/x"], remote="origin").linked == 0
     pull_local(dest, repo, [second], depth=-1)
@@ -346,7 +347,7 @@ def test_pull_local_of_damaged_sources(user_repo: Repository, tmp_path: Path) ->
     user_repo.object_path(ObjectType.FILE, found).write_bytes(b"2")
     dest = make_repo(tmp_path / "dest", Mode.ARCHIVE)
     with pytest.raises(IntegrityError):
-        pull_local(dest, user_repo)
+        pull_local(dest, user_repo, untrusted=True)
     assert dest.refs() == {}
     assert list(dest.list_objects()) == []
     user_repo.mark_partial(commit)
