@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import atexit
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.filesize import decimal
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+
+class _Amount(ProgressColumn):
+    """How much is done: bytes with their rate, or so many of so many."""
+
+    def render(self, task: Task) -> Text:
+        """Returns the text."""
+        if task.fields.get("unit") == "B":
+            speed = task.finished_speed or task.speed
+            rate = f", {decimal(int(speed))}/s" if speed else ""
+            return Text(f"{decimal(int(task.completed))}{rate}", style="progress.download")
+        total = "?" if task.total is None else f"{int(task.total)}"
+        return Text(f"{int(task.completed)}/{total}", style="progress.download")
 
 
 class Bars:
@@ -22,30 +29,30 @@ class Bars:
     def __init__(self) -> None:
         from rich.console import Console
 
-        console = Console(stderr=True)
-        head = (TextColumn("{task.description}"), BarColumn(bar_width=24))
-        self._bytes = RichProgress(
-            *head, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=console, transient=True
+        self._bars = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            _Amount(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
         )
-        self._items = RichProgress(*head, MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True)
-        self._tasks: dict[str, tuple[RichProgress, TaskID]] = {}
-        self._live: RichProgress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._live = False
         atexit.register(self._close)
 
     def update(self, task: str, done: int, total: int | None, *, unit: str = "") -> None:
         """Draws the state of one task."""
-        bars = self._bytes if unit == "B" else self._items
-        if self._live is not bars:
-            self._close()
-            bars.start()
-            self._live = bars
-        if task not in self._tasks or self._tasks[task][0] is not bars:
-            self._tasks[task] = (bars, bars.add_task(task, total=total))
-        bars.update(self._tasks[task][1], completed=done, total=total)
+        if not self._live:
+            self._bars.start()
+            self._live = True
+        if task not in self._tasks:
+            self._tasks[task] = self._bars.add_task(task, total=total, unit=unit)
+        self._bars.update(self._tasks[task], completed=done, total=total)
         if total is not None and done >= total:
-            bars.remove_task(self._tasks.pop(task)[1])
+            self._bars.remove_task(self._tasks.pop(task))
 
     def _close(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        if self._live:
+            self._bars.stop()
+            self._live = False
