@@ -73,7 +73,7 @@ def test_same_tree_same_commit(tmp_path: Path, source: Path, mode: Mode) -> None
 def test_same_tree_same_commit_canonical(tmp_path: Path, source: Path) -> None:
     (source / "unreadable").chmod(0o600)
     found: set[str] = set()
-    for mode in Mode:
+    for mode in set(Mode) - {Mode.BARE_SPLIT_XATTRS}:
         ours = Repository.init(tmp_path / f"ours-{mode}", mode)
         found.add(
             commit_directory(
