@@ -35,6 +35,9 @@ _GROW_BYTES = 8
 _MIN_SEED_BYTES = 12
 _SWITCH_BYTES = 10
 """How many bytes more must match before it is worth to leave a diagonal."""
+_LONG_BYTES = 32
+"""Of longer stretches what is equal is counted; of shorter ones it is known from the seeds."""
+REFINEMENTS = 3
 _MAX_REACH_BYTES = 1 << 20
 """How far a match is carried on into a gap."""
 
@@ -246,13 +249,35 @@ def _choose(old: Bytes, new: Bytes, seeds: tuple[Ints, Ints, Ints]) -> list[tupl
         if current is not None:
             at = max(at, begin)
             anyway = _count_equal(old, new, max(at, 0), stop, current)
+            if stop - at > _LONG_BYTES:
+                matched = _count_equal(old, new, max(at, 0), stop, diagonal)
             if matched <= anyway + _SWITCH_BYTES:
                 continue
             chosen.append((begin, end, current))
         begin, end, current = at, stop, diagonal
     if current is not None:
         chosen.append((begin, end, current))
+    for _ in range(REFINEMENTS):
+        chosen = _refine(old, new, chosen)
     return chosen
+
+
+def _refine(old: Bytes, new: Bytes, chosen: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Leaves out stretches that the diagonal before them, or that behind them, does nearly as well."""
+    kept: list[tuple[int, int, int]] = []
+    for number, (begin, end, diagonal) in enumerate(chosen):
+        others = [kept[-1][2]] if kept else []
+        if number + 1 < len(chosen):
+            others.append(chosen[number + 1][2])
+        if kept and kept[-1][2] == diagonal:
+            kept[-1] = kept[-1][0], end, diagonal
+            continue
+        if others:
+            best = max(_count_equal(old, new, begin, end, other) for other in others)
+            if _count_equal(old, new, begin, end, diagonal) <= best + _SWITCH_BYTES:
+                continue
+        kept.append((begin, end, diagonal))
+    return kept
 
 
 def _count_equal(old: Bytes, new: Bytes, begin: int, end: int, diagonal: int) -> int:
