@@ -98,17 +98,19 @@ def ref_path(repo: Path, ref: Ref) -> Path:
 # --- writing
 
 
-def write_ref(repo: Path, ref: Ref, checksum: Checksum | None) -> None:
-    """Sets a ref durably, or removes it.
+def write_ref(repo: Path, ref: Ref, checksum: Checksum | None, *, durable: bool = True) -> None:
+    """Sets a ref, durably unless that is not wanted, or removes it.
 
     Raises:
         Conflict: another ref's name is a folder of this one's, or the other way round.
         NoSpace: the disk is full; the ref is as it was.
     """
-    _write(repo, ref_path(repo, ref), str(ref), checksum)
+    _write(repo, ref_path(repo, ref), str(ref), checksum, durable=durable)
 
 
-def write_collection_ref(repo: Path, own: str, ref: CollectionRef, checksum: Checksum | None) -> None:
+def write_collection_ref(
+    repo: Path, own: str, ref: CollectionRef, checksum: Checksum | None, *, durable: bool = True
+) -> None:
     """Sets or removes a collection's ref; one of the repository's own collection lies below ``heads``.
 
     Args:
@@ -122,7 +124,7 @@ def write_collection_ref(repo: Path, own: str, ref: CollectionRef, checksum: Che
     """
     parse_collection_ref(*ref)
     base = repo / "refs" / "heads" if ref.collection == own else repo / "refs" / "mirrors" / ref.collection
-    _write(repo, base / ref.name, str(ref), checksum)
+    _write(repo, base / ref.name, str(ref), checksum, durable=durable)
 
 
 def write_alias(repo: Path, ref: Ref, target: Ref) -> None:
@@ -150,32 +152,34 @@ def write_alias(repo: Path, ref: Ref, target: Ref) -> None:
         raise map_os_error(error, "cannot write ref", where=path) from error
 
 
-def _write(repo: Path, path: Path, name: str, checksum: Checksum | None) -> None:
+def _write(repo: Path, path: Path, name: str, checksum: Checksum | None, *, durable: bool) -> None:
     if checksum is None:
         remove_file(path)
         return
-    _place(repo, path, name)
+    _place(repo, path, name, durable=durable)
     temporary = repo / "tmp" / f"ref-{secrets.token_hex(8)}"
     try:
         with open(temporary, "xb") as file:
             file.write(f"{checksum}\n".encode())
             file.flush()
             os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         reach("store.ref.written")
         os.replace(temporary, path)
-        fsync_dir(path.parent)
+        if durable:
+            fsync_dir(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise map_os_error(error, "cannot write ref", where=path) from error
 
 
-def _place(repo: Path, path: Path, name: str) -> Path:
+def _place(repo: Path, path: Path, name: str, *, durable: bool = True) -> Path:
     """Makes the folders of a ref, and takes empty ones of its own name away."""
     try:
         missing = [folder for folder in path.parents if len(folder.parts) > len(repo.parts) and not folder.is_dir()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        for folder in missing:
+        for folder in missing if durable else ():
             fsync_dir(folder.parent)
     except (FileExistsError, NotADirectoryError):
         raise Conflict(f"a ref with a shorter name is in the way of {name}", where=path.parent) from None

@@ -146,11 +146,11 @@ class Transaction:
         self.checkpoint()
         for ref, checksum in self._refs.items():
             reach("store.transaction.ref")
-            refs.write_ref(self.repo.path, ref, checksum)
+            refs.write_ref(self.repo.path, ref, checksum, durable=self.repo.fsync)
         own = self.repo.config.get("core", "collection-id")
         for collection_ref, checksum in self._collection_refs.items():
             reach("store.transaction.ref")
-            refs.write_collection_ref(self.repo.path, own, collection_ref, checksum)
+            refs.write_collection_ref(self.repo.path, own, collection_ref, checksum, durable=self.repo.fsync)
         if self._refs or self._collection_refs:
             os.utime(self.repo.path)
         reach("store.transaction.done")
