@@ -54,7 +54,8 @@ def reset(repo_path: str | None, ref: str, commit: str) -> None:
 @click.command(
     "gpg-sign",
     context_settings={"ignore_unknown_options": True},
-    epilog="\b\nExample of what there is instead:\n  wherry store sign --repo=repo --keys-file=key COMMIT",
+    epilog="\b\nExample, and what there is instead:\n  wherry store gpg-sign --repo=repo COMMIT KEY-ID\n"
+    "  wherry store sign --repo=repo --keys-file=key COMMIT",
 )
 @repo_option
 @click.argument("words", nargs=-1, metavar="COMMIT KEY-ID...")
