@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "commit": ("store_commit", "commit", "Commit directories, archives, other commits."),
     "config": ("store_config", "config", "Get, set or unset a key of the config."),
     "create-usb": ("store_usb", "create_usb", "Copy refs to a disk that is carried around."),
+    "delta": ("store_device_delta", "delta", "Wherry's own deltas for devices."),
     "diff": ("store_diff", "diff", "Compare commits and directories."),
     "export": ("store_export", "export", "Write a commit as a tar archive."),
     "find-remotes": ("store_find", "find_remotes", "Find remotes and disks that have refs."),
