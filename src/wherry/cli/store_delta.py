@@ -32,7 +32,7 @@ def static_delta(ctx: click.Context, repo_path: str | None) -> None:
         ctx.meta["wherry.store.repo"] = repo_path
 
 
-@static_delta.command(name="list")
+@static_delta.command(name="list", epilog="\b\nExample:\n  wherry store static-delta list --repo=repo")
 @repo_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(repo_path: str | None, as_json: bool) -> None:
@@ -51,7 +51,7 @@ def list_(repo_path: str | None, as_json: bool) -> None:
         print("(No static deltas)")
 
 
-@static_delta.command()
+@static_delta.command(epilog="\b\nExample:\n  wherry store static-delta indexes --repo=repo")
 @repo_option
 def indexes(repo_path: str | None) -> None:
     """List static delta indexes."""
@@ -64,7 +64,7 @@ def indexes(repo_path: str | None) -> None:
         print("(No static deltas indexes)")
 
 
-@static_delta.command()
+@static_delta.command(epilog="\b\nExample:\n  wherry store static-delta reindex --repo=repo")
 @repo_option
 @click.option("--to", "target", metavar="REV", help="Only the index of the deltas to this commit.")
 def reindex(repo_path: str | None, target: str | None) -> None:
@@ -75,7 +75,7 @@ def reindex(repo_path: str | None, target: str | None) -> None:
     make(repo, repo.resolve(target) if target else None)
 
 
-@static_delta.command()
+@static_delta.command(epilog="\b\nExample:\n  wherry store static-delta delete --repo=repo FROM-TO")
 @repo_option
 @click.argument("delta", required=False)
 def delete(repo_path: str | None, delta: str | None) -> None:
@@ -87,7 +87,7 @@ def delete(repo_path: str | None, delta: str | None) -> None:
     delete_delta(open_repo(repo_path), parse_delta_name(delta))
 
 
-@static_delta.command()
+@static_delta.command(epilog="\b\nExample:\n  wherry store static-delta show --repo=repo FROM-TO")
 @repo_option
 @click.argument("delta", required=False)
 def show(repo_path: str | None, delta: str | None) -> None:
@@ -155,7 +155,7 @@ def _place(repo: Repository, delta: str) -> Path:
 # --- applying
 
 
-@static_delta.command()
+@static_delta.command(epilog="\b\nExample:\n  wherry store static-delta apply-offline --repo=repo delta/superblock")
 @repo_option
 @click.option("--sign-type", metavar="NAME", help="How it is signed (ed25519).")
 @key_options
@@ -196,7 +196,9 @@ def apply_offline(
     apply(repo, path, verify=verify, progress=settings().progress())
 
 
-@static_delta.command()
+@static_delta.command(
+    epilog="\b\nExample:\n  wherry store static-delta verify --repo=repo --keys-file=trusted.pub FROM-TO"
+)
 @repo_option
 @click.option("--sign-type", default=DEFAULT_TYPE, metavar="NAME", help="How it is signed (ed25519).")
 @key_options
