@@ -85,7 +85,7 @@ def _kernel(proc: Path, sys: Path) -> Iterator[Finding]:
         name="EROFS from a file",
         ok=backed,
         seen="there" if backed else ("EROFS needs Linux 6.12 for this" if "erofs" in filesystems else "no EROFS"),
-        cost="each image is copied out once before its first container starts",
+        cost="each mounted image takes a loop device; without those, images are copied out once",
         remedy="Linux 6.12 or newer with CONFIG_EROFS_FS and CONFIG_EROFS_FS_BACKED_BY_FILE",
         needed=False,
     )
