@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 
 from wherry.core.digest import Checksum, is_checksum
 from wherry.core.errors import IntegrityError, InvalidInput
-from wherry.store import variant
+from wherry.store import dirtree, variant
 from wherry.store.variant import Variant
 
 MAX_METADATA_BYTES = 32 * 1024 * 1024
@@ -331,9 +331,7 @@ def serialize_file_meta(header: FileHeader) -> bytes:
 
 def serialize_dirtree(tree: DirTree) -> bytes:
     """Returns the bytes of a dirtree object."""
-    files = [(name, bytes.fromhex(csum)) for name, csum in tree.files]
-    dirs = [(name, bytes.fromhex(csum), bytes.fromhex(meta)) for name, csum, meta in tree.dirs]
-    return variant.encode(DIRTREE_TYPE, (files, dirs))
+    return dirtree.write(tree.files, tree.dirs)
 
 
 def parse_dirtree(data: bytes, *, where: object = None) -> DirTree:
@@ -342,6 +340,9 @@ def parse_dirtree(data: bytes, *, where: object = None) -> DirTree:
     Raises:
         InvalidInput: malformed, or a name is bad, out of order, or there twice.
     """
+    quick = dirtree.read(data)
+    if quick is not None:
+        return DirTree(files=tuple(quick[0]), dirs=tuple(quick[1]))
     files, dirs = variant.decode(DIRTREE_TYPE, data, where=where)
     for entries in (files, dirs):
         last = b""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import IntegrityError, InvalidInput
-from wherry.store import content, objects
+from wherry.store import content, dirtree, objects, variant
 from wherry.store.objects import Commit, DirMeta, DirTree, FileHeader, Xattrs
 
 _NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
@@ -57,7 +57,12 @@ def test_dirtree(entries: dict[str, tuple[Checksum, Checksum] | None], file: Che
         files=tuple((name, file) for name in sorted(entries) if entries[name] is None),
         dirs=tuple((name, *found) for name in sorted(entries) if (found := entries[name]) is not None),
     )
-    assert objects.parse_dirtree(objects.serialize_dirtree(tree)) == tree
+    data = objects.serialize_dirtree(tree)
+    assert objects.parse_dirtree(data) == tree
+    files = [(name, bytes.fromhex(checksum)) for name, checksum in tree.files]
+    dirs = [(name, bytes.fromhex(checksum), bytes.fromhex(meta)) for name, checksum, meta in tree.dirs]
+    assert data == variant.encode(objects.DIRTREE_TYPE, (files, dirs))
+    assert dirtree.read(data) == (list(tree.files), list(tree.dirs))
 
 
 @given(
@@ -115,3 +120,25 @@ def test_damaged_archive_is_refused_or_has_another_name(header: FileHeader, data
     # Deflate has bits that mean nothing (stored blocks' padding), so the same name is possible, another content is not.
     if found == objects.file_checksum(header, data):
         assert reader.header == header
+
+
+@given(st.dictionaries(_NAMES, st.none() | st.tuples(_SUMS, _SUMS), min_size=1, max_size=4), _SUMS, st.data())
+def test_hostile_dirtree(
+    entries: dict[str, tuple[Checksum, Checksum] | None], file: Checksum, draw: st.DataObject
+) -> None:
+    """What the quick reader takes, the general codec takes too, as the same."""
+    tree = DirTree(
+        files=tuple((name, file) for name in sorted(entries) if entries[name] is None),
+        dirs=tuple((name, *found) for name in sorted(entries) if (found := entries[name]) is not None),
+    )
+    data = bytearray(objects.serialize_dirtree(tree))
+    for _ in range(draw.draw(st.integers(1, 3))):
+        at = draw.draw(st.integers(0, len(data) - 1))
+        data[at : at + draw.draw(st.integers(0, 2))] = draw.draw(st.binary(max_size=2))
+        if not data:
+            return
+    quick = dirtree.read(bytes(data))
+    if quick is not None:
+        files, dirs = variant.decode(objects.DIRTREE_TYPE, bytes(data))
+        assert quick[0] == [(name, checksum.hex()) for name, checksum in files]
+        assert quick[1] == [(name, checksum.hex(), meta.hex()) for name, checksum, meta in dirs]
