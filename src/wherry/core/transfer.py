@@ -34,6 +34,8 @@ _AUTHORITIES = (
     "/etc/ssl/cert.pem",
 )
 """Where systems keep their certificate authorities; libcurl's own guess is that of the machine it was built on."""
+_HTTPAUTH_BEARER = 1 << 6
+"""CURLAUTH_BEARER of curl/curl.h; pycurl has no name for it."""
 _TLS_CODES = frozenset({
     pycurl.E_SSL_CONNECT_ERROR, pycurl.E_SSL_CERTPROBLEM, pycurl.E_SSL_CIPHER, pycurl.E_PEER_FAILED_VERIFICATION,
     pycurl.E_SSL_CACERT_BADFILE, pycurl.E_SSL_ISSUER_ERROR, pycurl.E_SSL_PINNEDPUBKEYNOTMATCH,
@@ -366,7 +368,7 @@ class Transfers:
             key = settings.client_key or settings.client_cert
             options += [(pycurl.SSLCERT, str(settings.client_cert)), (pycurl.SSLKEY, str(key))]
         if settings.token:
-            options += [(pycurl.HTTPAUTH, pycurl.HTTPAUTH_BEARER), (pycurl.XOAUTH2_BEARER, settings.token)]
+            options += [(pycurl.HTTPAUTH, _HTTPAUTH_BEARER), (pycurl.XOAUTH2_BEARER, settings.token)]
         if settings.cookie_file:
             options.append((pycurl.COOKIEFILE, str(settings.cookie_file)))
         for option, value in options:
