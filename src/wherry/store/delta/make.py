@@ -4,7 +4,7 @@ Old files are searched by content across the whole old tree (similarity.py); a n
 are most like it, and matched byte by byte (match.py). Whatever is compressed is taken apart first, where it can be put
 together again exactly (payload.py). Objects with large payloads come last and may copy from new objects too.
 
-Work is done by threads: numpy and the compressors let go of the interpreter. Memory does not grow with the size of a
+Matching is done by processes, compressing by threads. Memory does not grow with the size of a
 file: it is cut into segments of ``SEGMENT_BYTES``, each laid beside ``WINDOW_BYTES`` of other content at most.
 """
 
@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +105,15 @@ def make_delta(
     return parse_head(head, where=output)
 
 
+_maker: _Maker | None = None
+"""Whose segments this process matches: set before it is forked."""
+
+
+def _match(checksum: Checksum, begin: int, end: int) -> Piece:
+    assert _maker is not None  # noqa: S101 set before the fork
+    return _maker.match(checksum, begin, end)
+
+
 class _Maker:
     """Makes one delta."""
 
@@ -117,6 +129,7 @@ class _Maker:
         self._new_numbers: dict[Name, int] = {}
         self._positions: dict[Checksum, int] = {}
         self._indexes: list[tuple[int, list[Checksum], Index]] = []
+        self._late: frozenset[Checksum] = frozenset()
         self._disk_bytes = self._scratch_bytes = 0
 
     def run(self, parts: Path, before: tuple[Checksum, ...], after: tuple[Checksum, ...]) -> Header:
@@ -132,10 +145,11 @@ class _Maker:
             self._indexes = [(OLD, *self._index(pool, candidates))] if inventory.files else []
             self._total = sum(self._size(item) for item in inventory.files)
             self._done = 0
-            self._files(pool, early)
             if late:
                 self._indexes.append((NEW, *self._index(pool, early)))
-                self._files(pool, late)
+            self._new_numbers = {(ObjectType.FILE, item): number for number, item in enumerate(early)}
+            self._late = frozenset(late)
+            self._files([*early, *late])
             for link in inventory.links:
                 self._begin(ObjectType.FILE, link, 0)
                 self._end((ObjectType.FILE, link), 0)
@@ -212,7 +226,7 @@ class _Maker:
         most = max(LEAST_WINDOW_BYTES, len(data) * 2)
         ranges: list[tuple[SourceId, int, int]] = []
         pieces = []
-        for where, files, index in self._indexes:
+        for where, files, index in self._indexes[: None if checksum in self._late else 1]:
             favourite = self._favourite(checksum) if where == OLD else None
             for item in self._candidates(index, picks, min(most, WINDOW_BYTES), favourite):
                 source = files[item.file]
@@ -242,15 +256,28 @@ class _Maker:
 
     # --- writing
 
-    def _files(self, pool: ThreadPoolExecutor, files: list[Checksum]) -> None:
-        """Matches files in threads, and writes them in order."""
-        waiting: deque[tuple[Checksum, int, Future[Piece], bool]] = deque()
-        for checksum, begin, end, last in self._segments(files):
-            while len(waiting) >= _AHEAD * self._options.threads:
+    def _files(self, files: list[Checksum]) -> None:
+        """Matches files in processes of their own, and writes them in order."""
+        global _maker
+        waiting: deque[tuple[Checksum, int, Callable[[], Piece], bool]] = deque()
+        threads = self._options.threads
+        with ExitStack() as stack:
+            pool: ProcessPoolExecutor | None = None
+            if threads > 1:
+                # Forked, they have the indexes without a copy. The matching itself is many short steps of numpy's,
+                # which threads would only wait for each other with.
+                _maker = self
+                pool = stack.enter_context(ProcessPoolExecutor(threads, mp_context=get_context("fork")))
+            for checksum, begin, end, last in self._segments(files):
+                while len(waiting) >= _AHEAD * threads:
+                    self._take(waiting)
+                piece: Callable[[], Piece] = partial(self.match, checksum, begin, end)
+                if pool is not None:
+                    piece = pool.submit(_match, checksum, begin, end).result
+                waiting.append((checksum, begin, piece, last))
+            while waiting:
                 self._take(waiting)
-            waiting.append((checksum, begin, pool.submit(self._match, checksum, begin, end), last))
-        while waiting:
-            self._take(waiting)
+        _maker = None
 
     def _segments(self, files: list[Checksum]) -> Iterator[tuple[Checksum, int, int, bool]]:
         for checksum in files:
@@ -259,9 +286,9 @@ class _Maker:
                 end = min(size, begin + SEGMENT_BYTES)
                 yield checksum, begin, end, end == size
 
-    def _take(self, waiting: deque[tuple[Checksum, int, Future[Piece], bool]]) -> None:
-        checksum, begin, future, last = waiting.popleft()
-        piece = future.result()
+    def _take(self, waiting: deque[tuple[Checksum, int, Callable[[], Piece], bool]]) -> None:
+        checksum, begin, found, last = waiting.popleft()
+        piece = found()
         size = self._size(checksum)
         if begin == 0:
             self._begin(ObjectType.FILE, checksum, size)
@@ -272,7 +299,8 @@ class _Maker:
         if last:
             self._end((ObjectType.FILE, checksum), size)
 
-    def _match(self, checksum: Checksum, begin: int, end: int) -> Piece:
+    def match(self, checksum: Checksum, begin: int, end: int) -> Piece:
+        """Returns how to make a segment of a file."""
         data = _array(self._views.view(checksum))[begin:end]
         ranges, window = self._window(checksum, data)
         return patch(ranges, window, data)
@@ -291,7 +319,7 @@ class _Maker:
 
     def _end(self, name: Name, size: int) -> None:
         self._writer.end()
-        self._new_numbers[name] = len(self._new_numbers)
+        self._new_numbers[name] = self._writer.made - 1
         recipe = self._views.recipe(name[1]) if name[0] is ObjectType.FILE else ()
         length = sum(piece.size for piece in recipe) if recipe else size
         self._disk_bytes += max(1, -(-length // BLOCK_BYTES)) * BLOCK_BYTES
@@ -308,7 +336,7 @@ class _Maker:
             window += content
         if name[0] is ObjectType.DIRTREE or name[0] is ObjectType.COMMIT:
             table = b"".join(bytes.fromhex(checksum) for _, checksum in self._new_numbers)[-SEGMENT_BYTES:]
-            first = len(self._new_numbers) * 32 - len(table)
+            first = self._writer.made * 32 - len(table)
             ranges.append((SourceId(CHECKSUMS, 0), first, len(table)))
             window += table
         self._begin(*name, len(data))

@@ -12,6 +12,7 @@ bound); memory is about 25 bytes for each byte. Needs numpy; only who makes delt
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +29,8 @@ MAX_NEW_BYTES = 1 << POSITION_BITS
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _NOWHERE = np.iinfo(np.int32).min
 _BATCH = 1 << 20
-PASSES = 3
+PASSES = (0, 1, 0)
+"""Of each pass: how often weak stretches are thinned out first. The one that comes out shortest counts."""
 SAMPLE_BITS = 1
 """One position in two is picked, by what stands there; the others follow from those around them."""
 _GROW_BYTES = 8
@@ -37,6 +39,10 @@ _SWITCH_BYTES = 10
 """How many bytes more must match before it is worth to leave a diagonal."""
 _LONG_BYTES = 32
 """Of longer stretches what is equal is counted; of shorter ones it is known from the seeds."""
+_THIN_BYTES = 64
+_THIN_ROWS = 8192
+_COST_LEVEL = 3
+_STEP_COST_BYTES = 4
 REFINEMENTS = 3
 _MAX_REACH_BYTES = 1 << 20
 """How far a match is carried on into a gap."""
@@ -70,8 +76,8 @@ def match(old: bytes | memoryview | Bytes, new: bytes | memoryview | Bytes) -> l
     best: list[Step] = []
     least = -1
     expected: Ints | None = None
-    for _ in range(PASSES):
-        stretches = _choose(before, after, index.seeds(expected))
+    for thinnings in PASSES:
+        stretches = _choose(before, after, index.seeds(expected), thinnings)
         steps = _steps(before, after, stretches)
         cost = _cost(before, after, steps)
         if least < 0 or cost < least:
@@ -84,13 +90,18 @@ def match(old: bytes | memoryview | Bytes, new: bytes | memoryview | Bytes) -> l
 
 def _cost(old: Bytes, new: Bytes, steps: list[Step]) -> int:
     """Returns about how many bytes the steps come to, compressed."""
-    at = position = cost = 0
+    import zstandard
+
+    at = position = 0
+    differences, fresh = bytearray(), bytearray()
     for step in steps:
-        equal = np.count_nonzero(new[at : at + step.add] == old[position : position + step.add])
-        cost += (step.add - int(equal)) + step.new + 8
-        at += step.add + step.new
+        differences += (new[at : at + step.add] - old[position : position + step.add]).tobytes()
+        at += step.add
+        fresh += new[at : at + step.new].tobytes()
+        at += step.new
         position += step.add + step.seek
-    return cost
+    compressor = zstandard.ZstdCompressor(level=_COST_LEVEL)
+    return len(compressor.compress(differences)) + len(compressor.compress(fresh)) + _STEP_COST_BYTES * len(steps)
 
 
 def _array(data: bytes | memoryview | Bytes) -> Bytes:
@@ -223,26 +234,20 @@ def _grow(
     return begins, ends
 
 
-def _choose(old: Bytes, new: Bytes, seeds: tuple[Ints, Ints, Ints]) -> list[tuple[int, int, int]]:
+def _choose(old: Bytes, new: Bytes, seeds: tuple[Ints, Ints, Ints], thinnings: int) -> list[tuple[int, int, int]]:
     """Returns the stretches of the new bytes that are taken from one diagonal each: begin, end, diagonal."""
     begins, ends, diagonals = seeds
     if not len(begins):
         return []
-    # Runs on one diagonal, one behind the other, are one stretch; what lies between differs in place.
-    first = np.concatenate((np.ones(1, dtype=bool), diagonals[1:] != diagonals[:-1]))
-    starts = np.flatnonzero(first)
-    stops = np.concatenate((starts[1:], np.full(1, len(begins), dtype=np.int64)))
     lengths = ends - begins
-    lengths[1:] -= np.maximum(0, np.where(first[1:], 0, ends[:-1] - begins[1:]))
-    sums = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
-    support = sums[stops] - sums[starts]
-    rows = zip(
-        begins[starts].tolist(), ends[stops - 1].tolist(), diagonals[starts].tolist(), support.tolist(), strict=True
-    )
+    lengths[1:] -= np.where(diagonals[1:] == diagonals[:-1], np.maximum(0, ends[:-1] - begins[1:]), 0)
+    rows = _Rows(begins, ends, diagonals, lengths).joined()
+    for _ in range(thinnings):
+        rows = rows.thinned(old, new).joined()
     chosen: list[tuple[int, int, int]] = []
     begin = end = 0
     current: int | None = None
-    for at, stop, diagonal, matched in rows:
+    for at, stop, diagonal, matched in rows.listed():
         if diagonal == current:
             end = max(end, stop)
             continue
@@ -260,6 +265,65 @@ def _choose(old: Bytes, new: Bytes, seeds: tuple[Ints, Ints, Ints]) -> list[tupl
     for _ in range(REFINEMENTS):
         chosen = _refine(old, new, chosen)
     return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Stretches before they are chosen from: where they begin and end, their diagonals, how much of them is equal."""
+
+    begins: Ints
+    ends: Ints
+    diagonals: Ints
+    support: Ints
+
+    def joined(self) -> _Rows:
+        """Returns them with those on one diagonal, one behind the other, as one; what lies between differs in place."""
+        if not len(self.begins):
+            return self
+        first = np.concatenate((np.ones(1, dtype=bool), self.diagonals[1:] != self.diagonals[:-1]))
+        starts = np.flatnonzero(first)
+        return _Rows(
+            self.begins[starts],
+            np.maximum.reduceat(self.ends, starts),
+            self.diagonals[starts],
+            np.add.reduceat(self.support, starts),
+        )
+
+    def thinned(self, old: Bytes, new: Bytes) -> _Rows:
+        """Returns them without those short ones that a stronger neighbour's diagonal does nearly as well."""
+        count = len(self.begins)
+        weak = np.zeros(count, dtype=bool)
+        short = self.ends - self.begins <= _THIN_BYTES
+        for shift in (1, -1):
+            other = np.roll(self.diagonals, shift)
+            strength = np.roll(self.support, shift)
+            below = strength > self.support if shift == 1 else strength >= self.support
+            asked = short & below & ~weak
+            asked[0 if shift == 1 else count - 1] = False
+            which = np.flatnonzero(asked)
+            for at in range(0, len(which), _THIN_ROWS):
+                some = which[at : at + _THIN_ROWS]
+                weak[some] = self.support[some] <= self._equal(old, new, some, other[some]) + _SWITCH_BYTES
+        keep = ~weak
+        return _Rows(self.begins[keep], self.ends[keep], self.diagonals[keep], self.support[keep])
+
+    def _equal(self, old: Bytes, new: Bytes, which: Ints, diagonals: Ints) -> Ints:
+        """Counts, for some rows, what is equal on other diagonals."""
+        offsets = np.arange(_THIN_BYTES)
+        places = self.begins[which][:, None] + offsets
+        inside = places < self.ends[which][:, None]
+        sources = places + diagonals[:, None]
+        inside &= (sources >= 0) & (sources < len(old))
+        equal = new[np.where(inside, places, 0)] == old[np.where(inside, sources, 0)]
+        equal &= inside
+        result: Ints = equal.sum(axis=1, dtype=np.int64)
+        return result
+
+    def listed(self) -> Iterator[tuple[int, int, int, int]]:
+        """Gives them one by one."""
+        return zip(
+            self.begins.tolist(), self.ends.tolist(), self.diagonals.tolist(), self.support.tolist(), strict=True
+        )
 
 
 def _refine(old: Bytes, new: Bytes, chosen: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

@@ -1,0 +1,119 @@
+"""Pairs of real Debian trees for ``make bench-delta``, made by mmdebstrap and cached under ``build/cache``.
+
+security
+    the same packages from bookworm as it was released, and with its security fixes and updates: another kernel, so
+    another folder of modules, another initial RAM disk, new libraries
+packages
+    the older tree, and the same with some packages added
+configuration
+    the older tree, and the same with one line of configuration
+
+What the mirror has on the day decides what is in them; nothing else is pinned.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.core.lock import file_lock
+from wherry.core.proc import run
+
+MIRROR = "http://deb.debian.org"
+PACKAGES = (
+    "linux-image-cloud-amd64",
+    "systemd",
+    "systemd-sysv",
+    "python3",
+    "openssh-server",
+    "git",
+    "perl",
+    "curl",
+    "initramfs-tools",
+)
+ADDED = ("nginx-light", "tcpdump", "vim-tiny", "python3-requests", "rsync")
+BASE = (f"deb {MIRROR}/debian bookworm main",)
+UPDATED = (
+    *BASE,
+    f"deb {MIRROR}/debian bookworm-updates main",
+    f"deb {MIRROR}/debian-security bookworm-security main",
+)
+_TIME_S = "1750000000"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreePair:
+    """Two trees and their tar files."""
+
+    name: str
+    title: str
+    old: Path
+    new: Path
+    """Folders; beside each lies a tar file of the same name."""
+
+
+def prepare(cache: Path, names: list[str]) -> list[TreePair]:
+    """Makes the pairs that are not there yet, and returns them."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with file_lock(cache / ".lock"):
+        base = _tree(cache / "base", BASE, PACKAGES)
+        pairs = []
+        if "security" in names:
+            new = _tree(cache / "security", UPDATED, PACKAGES)
+            title = "security updates and a new kernel"
+            pairs.append(TreePair(name="security", title=title, old=base, new=new))
+        if "packages" in names:
+            new = _tree(cache / "packages", BASE, (*PACKAGES, *ADDED))
+            pairs.append(TreePair(name="packages", title=f"{len(ADDED)} packages added", old=base, new=new))
+        if "configuration" in names:
+            new = _changed(base, cache / "configuration")
+            pairs.append(TreePair(name="configuration", title="one line of configuration", old=base, new=new))
+    return pairs
+
+
+def _tree(path: Path, sources: tuple[str, ...], packages: tuple[str, ...]) -> Path:
+    tar = path.with_suffix(".tar")
+    if not tar.exists():
+        print(f"==> mmdebstrap: {path.name}; some two minutes, once", flush=True)
+        partial = path.with_suffix(".tmp.tar")
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": _TIME_S}
+        run(
+            [
+                "mmdebstrap",
+                "--mode=root",
+                "--variant=important",
+                f"--include={','.join(packages)}",
+                "bookworm",
+                str(partial),
+                *sources,
+            ],
+            env=environment,
+        )
+        partial.rename(tar)
+    if not path.is_dir():
+        partial = path.with_suffix(".tmp")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        run(["tar", "-C", str(partial), "-xf", str(tar), "--exclude=./dev/*"])
+        partial.rename(path)
+    return path
+
+
+def _changed(base: Path, path: Path) -> Path:
+    """Makes the tree that differs from another by one line."""
+    tar = path.with_suffix(".tar")
+    if not path.is_dir():
+        partial = path.with_suffix(".tmp")
+        shutil.rmtree(partial, ignore_errors=True)
+        run(["cp", "-a", str(base), str(partial)])
+        config = partial / "etc/ssh/sshd_config"
+        config.write_text(config.read_text() + "PermitRootLogin no\n")
+        os.utime(config, (int(_TIME_S) + 60, int(_TIME_S) + 60))
+        partial.rename(path)
+    if not tar.exists():
+        partial = path.with_suffix(".tmp.tar")
+        run(["tar", "-C", str(path), "--sort=name", "--numeric-owner", "-cf", str(partial), "."])
+        partial.rename(tar)
+    return path
