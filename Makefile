@@ -21,6 +21,7 @@ DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
 TEST_PACKAGES := busybox-static cpio crun curl e2fsprogs erofs-utils faketime fish git hyperfine libseccomp2 nginx-light openssl \
 	podman qemu-system-x86 runc skopeo umoci user-mode-linux xfsprogs xz-utils zsh zstd
 
+DELTA_BENCH_PACKAGES := casync mmdebstrap ostree xdelta3 zstd
 OSTREE_TEST_PACKAGES := attr cpio gnupg openssl ostree ostree-tests strace
 
 # $(call apt,LIST): installs what is missing of LIST.
@@ -98,6 +99,10 @@ bench: $(BUILD) apt-test venv-test ## Speed, as ratios to the real peers in one 
 bench-store: $(BUILD) apt-test venv-test ## The store beside the real ostree: seconds, ratios, memory (ROWS=..., as root)
 	@$(BIN)/python -u -m benchmarks.store $(ROWS)
 
+.PHONY: bench-delta
+bench-delta: $(BUILD) apt-delta venv-test ## What an update costs, beside OSTree, casync, xdelta3, zstd (PAIRS=..., as root)
+	@$(BIN)/python -u -m benchmarks.delta $(PAIRS)
+
 .PHONY: docs
 docs: venv-test ## Write the generated reference pages; check every link
 	@$(BIN)/python -u docs/generate.py
@@ -117,7 +122,7 @@ clean: ## Remove what was built; keep the downloads
 $(BUILD):
 	@mkdir -p $(BUILD)/cache
 
-.PHONY: apt-demo apt-test apt-ostree
+.PHONY: apt-demo apt-test apt-ostree apt-delta
 apt-demo: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES))
 apt-ostree: | $(BUILD)

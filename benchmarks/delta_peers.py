@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,19 +43,21 @@ class Row:
     note: str = ""
 
 
-def measured(args: Sequence[str | Path], *, stdout: Path | None = None) -> Cost:
+def measured(args: Sequence[str | Path]) -> Cost:
     """Runs a program to its end.
 
     Raises:
         RuntimeError: it failed.
     """
     begun = time.monotonic()
-    with open(stdout or os.devnull, "wb") as out:
-        process = subprocess.Popen([str(arg) for arg in args], stdin=subprocess.DEVNULL, stdout=out)
+    with open(os.devnull, "wb") as out, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen([str(arg) for arg in args], stdin=subprocess.DEVNULL, stdout=out, stderr=errors)
         _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"exit status {process.returncode}: {' '.join(str(arg) for arg in args)}")
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            said = errors.read()[-500:].decode(errors="replace")
+            raise RuntimeError(f"exit status {process.returncode}: {' '.join(str(arg) for arg in args)}: {said}")
     return Cost(seconds=time.monotonic() - begun, memory_bytes=usage.ru_maxrss * 1024)
 
 

@@ -10,6 +10,7 @@ What can go wrong without anybody's fault is told apart, for a caller that then 
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Callable, Mapping
@@ -21,15 +22,16 @@ from wherry.core.durable import map_os_error
 from wherry.core.errors import IntegrityError, InvalidInput, NoSpace, NotFound, ToolError, Unsupported
 from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
+from wherry.linux.memory import give_memory_back
 from wherry.store import objects
 from wherry.store.delta import encoders
-from wherry.store.delta.format import DIFFERENCES, NEW_BYTES, ORDERS, Head, object_list_digest
+from wherry.store.delta.format import DIFFERENCES, NEW_BYTES, ORDERS, Head
 from wherry.store.delta.job import Job, Origin
 from wherry.store.delta.orders import EndOrder, ObjectOrder, PatchOrder, read_orders
 from wherry.store.delta.parts import PartStream, check_part
 from wherry.store.delta.patch import run_steps, skip_steps
 from wherry.store.delta.payload import restore
-from wherry.store.delta.sources import Sources, Window, list_names, old_objects, require
+from wherry.store.delta.sources import Sources, Window, old_objects, require
 from wherry.store.objects import ObjectType
 from wherry.store.walk import gaps
 
@@ -94,9 +96,10 @@ def apply_delta(
         NetworkError: the link broke; what has come is kept.
         NoSpace: the disk is full, or would be.
     """
+    give_memory_back()
     check_fits(repo, head)
     old = old_objects(repo, head.header.from_commits)
-    if object_list_digest(list_names(old)) != head.header.sources:
+    if hashlib.sha256(old.data).digest() != head.header.sources:
         raise IntegrityError("the commits that the delta starts from have other objects here")
     job = Job(repo, head, origin)
     job.open()

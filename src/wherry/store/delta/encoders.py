@@ -327,7 +327,7 @@ def _lz4_decode(numbers: tuple[int, ...], pieces: Pieces, size: int, where: obje
     except (block.LZ4BlockError, ValueError) as error:
         raise IntegrityError(f"a compressed payload is damaged: {error}", where=where) from error
     del data
-    yield plain
+    yield from _sliced(plain)
 
 
 def _lz4_encode(numbers: tuple[int, ...], pieces: Pieces, size: int) -> Iterator[bytes]:
@@ -337,7 +337,13 @@ def _lz4_encode(numbers: tuple[int, ...], pieces: Pieces, size: int) -> Iterator
     mode = {"mode": "high_compression", "compression": level} if level else {"mode": "default"}
     made: bytes = block.compress(data, store_size=False, **mode)
     del data
-    yield made
+    yield from _sliced(made)
+
+
+def _sliced(data: bytes) -> Iterator[bytes]:
+    """Gives long bytes in short pieces, so that nobody holds on to the long ones."""
+    for at in range(0, len(data), CHUNK_BYTES):
+        yield data[at : at + CHUNK_BYTES]
 
 
 def _joined(pieces: Pieces, limit: int, where: object) -> bytearray:

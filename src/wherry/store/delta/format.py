@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wherry.core.digest import Checksum
@@ -268,11 +268,3 @@ def _stream(reader: Reader) -> Stream:
     if codec == STORED and size != unpacked:
         raise reader.error("a stored stream of two lengths")
     return Stream(codec=codec, size=size, unpacked=unpacked)
-
-
-def object_list_digest(names: Iterable[bytes]) -> bytes:
-    """Returns the digest of a list of objects: of each the byte of its type and its 32 bytes, in order."""
-    digest = hashlib.sha256()
-    for name in names:
-        digest.update(name)
-    return digest.digest()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wherry.core.digest import Checksum
-from wherry.store.delta.sources import Name, old_objects
+from wherry.store.delta.sources import Name, NameList, old_objects
 from wherry.store.objects import FileHeader, ObjectType
 from wherry.store.walk import check_depth
 
@@ -27,7 +27,7 @@ _DIGITS = re.compile(r"\d+")
 class Inventory:
     """The objects on both sides."""
 
-    old: list[Name]
+    old: NameList
     """In the order in which a delta counts them."""
     numbers: dict[Name, int] = field(default_factory=dict)
     files: list[Checksum] = field(default_factory=list)

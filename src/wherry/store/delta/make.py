@@ -10,6 +10,7 @@ file: it is cut into segments of ``SEGMENT_BYTES``, each laid beside ``WINDOW_BY
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,11 +27,11 @@ from wherry.core.durable import replacing
 from wherry.core.errors import InvalidInput, Unsupported
 from wherry.core.progress import QUIET, Progress
 from wherry.store.delta import encoders
-from wherry.store.delta.format import Encoder, Head, Header, object_list_digest, parse_head, serialize_head
+from wherry.store.delta.format import Encoder, Head, Header, parse_head, serialize_head
 from wherry.store.delta.inventory import Inventory, plain_path, take_inventory
 from wherry.store.delta.orders import CHECKSUMS, NEW, OLD, ObjectOrder, SourceId
 from wherry.store.delta.payload import view_size
-from wherry.store.delta.sources import Name, list_names
+from wherry.store.delta.sources import Name
 from wherry.store.delta.views import Views
 from wherry.store.delta.writer import PartWriter, Piece, Sign, write_delta
 from wherry.store.objects import ObjectType
@@ -168,7 +169,7 @@ class _Maker:
         return Header(
             from_commits=before,
             to_commits=after,
-            sources=object_list_digest(list_names(inventory.old)),
+            sources=hashlib.sha256(inventory.old.data).digest(),
             objects=self._writer.made,
             disk_bytes=self._disk_bytes,
             scratch_bytes=self._scratch_bytes,

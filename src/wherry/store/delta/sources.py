@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, overload
 
 from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
@@ -33,21 +33,53 @@ MAX_OPEN = 32
 """Sources that are held open."""
 _COPY_BYTES = 256 * 1024
 
+NAME_BYTES = 33
 Name = tuple[ObjectType, Checksum]
 
 
-def old_objects(repo: Repository, commits: Iterable[Checksum]) -> list[Name]:
+class NameList(Sequence[Name]):
+    """Objects, 33 bytes each: a device with a large tree has tens of thousands.
+
+    Args:
+        data: of each the byte of its type and its checksum.
+    """
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.data = bytearray(data)
+
+    def __len__(self) -> int:
+        return len(self.data) // NAME_BYTES
+
+    @overload
+    def __getitem__(self, index: int) -> Name: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Name]: ...
+
+    def __getitem__(self, index: int | slice) -> Name | Sequence[Name]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        at = index * NAME_BYTES
+        return ObjectType(self.data[at]), Checksum(self.data[at + 1 : at + NAME_BYTES].hex())
+
+    def append(self, name: Name) -> None:
+        """Adds one at the end."""
+        self.data.append(name[0].value)
+        self.data += bytes.fromhex(name[1])
+
+
+def old_objects(repo: Repository, commits: Iterable[Checksum]) -> NameList:
     """Returns all objects of some commits in the order in which a delta counts them.
 
     Raises:
         NotFound: a commit, or a directory of it, is not here.
     """
-    found: set[Name] = set()
+    found: set[bytes] = set()
     for commit in commits:
-        found |= reachable(repo, commit)
-    return sorted(
-        (item for item in found if item[0] is not ObjectType.COMMITMETA), key=lambda item: (item[0].value, item[1])
-    )
+        found.update(list_names(name for name in reachable(repo, commit) if name[0] is not ObjectType.COMMITMETA))
+    return NameList(b"".join(sorted(found)))
 
 
 def list_names(names: Iterable[Name]) -> Iterator[bytes]:
@@ -93,14 +125,12 @@ class Sources:
         self._repo = repo
         self._old = old
         self._open: OrderedDict[SourceId, Source] = OrderedDict()
-        self.made: list[Name] = []
+        self.made = NameList()
         """The objects that the delta has made, in order."""
-        self._checksums = bytearray()
 
     def add(self, name: Name) -> None:
         """Notes an object that was made."""
         self.made.append(name)
-        self._checksums += bytes.fromhex(name[1])
 
     def open(self, source: SourceId) -> Source:
         """Opens something to copy from.
@@ -111,7 +141,10 @@ class Sources:
             IntegrityError: it cannot be taken apart as its recipe says.
         """
         if source.where == CHECKSUMS:
-            return Source(bytes(self._checksums), None, len(self._checksums))
+            checksums = b"".join(
+                self.made.data[at + 1 : at + NAME_BYTES] for at in range(0, len(self.made.data), NAME_BYTES)
+            )
+            return Source(checksums, None, len(checksums))
         found = self._open.get(source)
         if found is None:
             while len(self._open) >= MAX_OPEN:
@@ -126,7 +159,7 @@ class Sources:
             self._open.popitem()[1].close()
 
     def _open_new(self, source: SourceId) -> Source:
-        listed = self._old if source.where == OLD else self.made
+        listed: Sequence[Name] = self._old if source.where == OLD else self.made
         if source.where not in (OLD, NEW) or source.number >= len(listed):
             raise InvalidInput("malformed device delta: a source that is none")
         kind, checksum = listed[source.number]
