@@ -122,7 +122,7 @@ def apply_delta(
     finally:
         job.close()
     job.remove()
-    reach("store.delta.done")
+    reach("store.device-delta.done")
     return ApplyStats(bytes_received=job.received, objects=work.kept, present=work.present)
 
 
@@ -246,9 +246,9 @@ class _Work:
             else:
                 self._check(offset, index)
                 self._apply(index, offset)
-                reach("store.delta.part")
+                reach("store.device-delta.part")
                 self._transaction.checkpoint()
-                reach("store.delta.checkpoint")
+                reach("store.device-delta.checkpoint")
                 if self._view is not None:
                     self._view.sync()
                 job.save(index + 1, 0 if self._view is None else self._view.size)
@@ -371,7 +371,7 @@ class _Work:
             finally:
                 view.close()
             self.kept += 1
-            reach("store.delta.object")
+            reach("store.device-delta.object")
         else:
             raise InvalidInput("malformed device delta: an end of nothing")
         self._sources.add((done.kind, done.checksum))
@@ -400,5 +400,5 @@ class _Work:
                 found = {} if detached is None else objects.parse_dict(detached, where=order.checksum)
                 self._verify(order.checksum, data, found)
             self._repo.mark_partial(order.checksum)
-            reach("store.delta.partial")
+            reach("store.device-delta.partial")
         self._transaction.write_metadata(order.kind, data, order.checksum)

@@ -21,7 +21,7 @@ import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import Any
+from typing import IO, Any, cast
 
 from wherry.core.errors import IntegrityError, InvalidInput, Unsupported, WherryError
 from wherry.core.pipe import through_program
@@ -278,15 +278,30 @@ def _zstd_parameters(numbers: tuple[int, ...], size: int) -> Any:
     )
 
 
+class PieceReader:
+    """Pieces as a file to read."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = iter(pieces)
+        self._rest = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """Returns up to `size` bytes; none at the end."""
+        if not self._rest:
+            self._rest = next(self._pieces, b"")
+        found, self._rest = self._rest[:size], self._rest[size:]
+        return found
+
+
 def _zstd_decode(numbers: tuple[int, ...], pieces: Pieces, size: int, where: object) -> Iterator[bytes]:
     import zstandard
 
-    decoder = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).decompressobj()
     try:
-        for piece in pieces:
-            for at in range(0, len(piece), 4096):  # a bite may expand 30,000 times
-                if plain := decoder.decompress(piece[at : at + 4096]):
-                    yield plain
+        with zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).stream_reader(
+            cast(IO[bytes], PieceReader(pieces))
+        ) as reader:
+            while plain := reader.read(CHUNK_BYTES):
+                yield plain
     except zstandard.ZstdError as error:
         raise IntegrityError(f"a compressed payload is damaged: {error}", where=where) from error
 

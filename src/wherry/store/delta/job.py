@@ -187,7 +187,7 @@ class Job:
                 raise map_os_error(error, "cannot keep the delta", where=self._folder) from error
             at += len(piece)
             self.received += len(piece)
-            reach("store.delta.piece")
+            reach("store.device-delta.piece")
 
     def restart(self, offset: int) -> None:
         """Throws away what has come from `offset` on: it is damaged."""
@@ -199,7 +199,7 @@ class Job:
         os.fsync(self.stream.fileno())
         write_file(self._folder / "progress", jsonio.canonical({"part": part, "view": view_bytes}))
         self.part, self.view_bytes = part, view_bytes
-        reach("store.delta.progress")
+        reach("store.device-delta.progress")
 
     def remove(self) -> None:
         """Throws all of it away: it is applied, or no good."""

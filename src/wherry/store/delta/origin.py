@@ -53,5 +53,5 @@ class HttpOrigin:
             failures += 1
             if failures >= MAX_TRIES:
                 raise cause
-            reach("store.delta.again")
+            reach("store.device-delta.again")
             backoff(failures)

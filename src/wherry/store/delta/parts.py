@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 from wherry.core.errors import IntegrityError
+from wherry.store.delta.encoders import PieceReader
 from wherry.store.delta.format import LZMA, STORED, ZSTD, Part, Stream
 
 WINDOW_LOG = 22
 """Of both compressors: what a device needs to unpack one stream."""
 _READ_BYTES = 64 * 1024
-_BITE_BYTES = 2048
-"""zstd unpacks a bite of this to a few MiB at most."""
 _OUT_BYTES = 256 * 1024
 
 
@@ -139,16 +138,12 @@ def _packed(file: BinaryIO, offset: int, size: int) -> Iterator[bytes]:
 def _zstd(packed: Iterator[bytes], where: object) -> Iterator[bytes]:
     import zstandard
 
-    inner = zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG).decompressobj(write_size=_OUT_BYTES)
+    # Read, not fed: a few bytes of zeros come to megabytes, and a reader stops when it has what was asked for.
+    inner = zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG)
     try:
-        for data in packed:
-            for at in range(0, len(data), _BITE_BYTES):
-                if inner.eof:
-                    raise IntegrityError("bytes behind the end of a stream of the delta", where=where)
-                if plain := inner.decompress(data[at : at + _BITE_BYTES]):
-                    yield plain
-        if inner.unused_data:
-            raise IntegrityError("bytes behind the end of a stream of the delta", where=where)
+        with inner.stream_reader(cast(IO[bytes], PieceReader(packed)), read_size=_READ_BYTES) as reader:
+            while plain := reader.read(_OUT_BYTES):
+                yield plain
     except zstandard.ZstdError as error:
         raise IntegrityError(f"a stream of the delta is damaged: {error}", where=where) from error
 

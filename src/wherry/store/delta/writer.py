@@ -121,7 +121,7 @@ class PartWriter:
             self._file.write(data)
             streams.append(Stream(codec=codec, size=len(data), unpacked=size))
         self.parts.append(Part(streams=tuple(streams), objects=count, digest=digest.digest()))
-        reach("store.delta.made")
+        reach("store.device-delta.made")
 
 
 def compress(data: bytes, *, strong: bool = True) -> tuple[int, bytes]:
