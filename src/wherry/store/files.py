@@ -35,7 +35,7 @@ OSTREEMETA = "user.ostreemeta"
 MAX_TARGET_BYTES = 4096
 
 
-def read_xattrs(target: int | Path, *, follow: bool = True) -> Xattrs:
+def read_xattrs(target: int | Path | str, *, follow: bool = True) -> Xattrs:
     """Returns the extended attributes of an open file or a path, sorted; none where there is no support.
 
     Those without a value are left out, as OSTree does: else equal trees had two checksums.
@@ -110,7 +110,7 @@ def check_header_fits(header: FileHeader, mode: Mode) -> None:
         )
 
 
-def open_object(path: Path, mode: Mode) -> tuple[FileHeader, BinaryIO | None]:
+def open_object(path: Path | str, mode: Mode) -> tuple[FileHeader, BinaryIO | None]:
     """Opens a file object.
 
     Returns:
@@ -134,7 +134,7 @@ def open_object(path: Path, mode: Mode) -> tuple[FileHeader, BinaryIO | None]:
         raise map_os_error(error, "cannot read an object", where=path) from error
 
 
-def _open_archived(path: Path) -> tuple[FileHeader, BinaryIO | None]:
+def _open_archived(path: Path | str) -> tuple[FileHeader, BinaryIO | None]:
     file: BinaryIO = open(path, "rb")  # noqa: SIM115 handed to the caller
     try:
         header, size = archived.read_archive_head(file, where=path)
@@ -147,7 +147,7 @@ def _open_archived(path: Path) -> tuple[FileHeader, BinaryIO | None]:
         raise
 
 
-def _open_bare_user(path: Path) -> tuple[FileHeader, BinaryIO | None]:
+def _open_bare_user(path: Path | str) -> tuple[FileHeader, BinaryIO | None]:
     file: BinaryIO = open(path, "rb", buffering=0)  # noqa: SIM115 handed to the caller
     try:
         try:
@@ -167,11 +167,11 @@ def _open_bare_user(path: Path) -> tuple[FileHeader, BinaryIO | None]:
         raise
 
 
-def _open_split(path: Path) -> tuple[FileHeader, BinaryIO | None]:
+def _open_split(path: Path | str) -> tuple[FileHeader, BinaryIO | None]:
     header, content = _open_bare(path, plain=True)
     try:
         status = os.lstat(path)
-        with open(path.with_suffix(".file-xattrs-link"), "rb") as file:
+        with open(Path(path).with_suffix(".file-xattrs-link"), "rb") as file:
             raw = file.read(archived.MAX_HEAD_BYTES + 1)
         if len(raw) > archived.MAX_HEAD_BYTES:
             raise InvalidInput("more extended attributes than any file may have", where=path)
@@ -183,7 +183,7 @@ def _open_split(path: Path) -> tuple[FileHeader, BinaryIO | None]:
     return replace(header, uid=status.st_uid, gid=status.st_gid, xattrs=xattrs), content
 
 
-def _open_bare(path: Path, *, plain: bool) -> tuple[FileHeader, BinaryIO | None]:
+def _open_bare(path: Path | str, *, plain: bool) -> tuple[FileHeader, BinaryIO | None]:
     status = os.lstat(path)
     if stat.S_ISLNK(status.st_mode):
         target = _target(os.fsencode(os.readlink(path)), path)

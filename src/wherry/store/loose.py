@@ -49,6 +49,7 @@ class LooseObjects:
     def __init__(self, path: Path, config: Config) -> None:
         self.path = path
         self.objects_dir = path / "objects"
+        self._objects = str(self.objects_dir)
         self._local = threading.local()
         self._load(config)
 
@@ -109,7 +110,7 @@ class LooseObjects:
     def has(self, kind: ObjectType, checksum: Checksum) -> bool:
         """Tells whether an object is there, here or in a parent repository."""
         name = object_name(kind, checksum, self.mode)
-        if os.path.lexists(f"{self.objects_dir}/{name}"):
+        if os.path.lexists(f"{self._objects}/{name}"):
             return True
         transaction = self._active()
         if transaction is not None and transaction.staged(name) is not None:
@@ -117,15 +118,15 @@ class LooseObjects:
         parent = self.parent
         return parent is not None and parent.has(kind, checksum)
 
-    def object_path(self, kind: ObjectType, checksum: Checksum) -> Path:
-        """Returns where an object lies, or would lie, in this repository (its parent may have it instead)."""
+    def _object_file(self, kind: ObjectType, checksum: Checksum) -> str:
+        """Returns what `object_path` does, without the cost of a Path."""
         name = object_name(kind, checksum, self.mode)
         transaction = self._active()
-        if transaction is not None:
-            staged = transaction.staged(name)
-            if staged is not None:
-                return staged
-        return self.objects_dir / name
+        return (transaction is not None and transaction.staged(name)) or f"{self._objects}/{name}"
+
+    def object_path(self, kind: ObjectType, checksum: Checksum) -> Path:
+        """Returns where an object lies, or would lie, in this repository (its parent may have it instead)."""
+        return Path(self._object_file(kind, checksum))
 
     def metadata_bytes(self, kind: ObjectType, checksum: Checksum) -> bytes:
         """Returns the bytes of a commit, dirtree, dirmeta or detached metadata, unchecked.
@@ -134,10 +135,14 @@ class LooseObjects:
             NotFound: it is not there.
             InvalidInput: it is longer than any such object may be.
         """
-        path = self.object_path(kind, checksum)
+        path = self._object_file(kind, checksum)
         try:
-            with open(path, "rb") as file:
-                data = file.read(MAX_METADATA_BYTES + 1)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                size = os.fstat(fd).st_size
+                data = os.read(fd, size + 1) if size <= MAX_METADATA_BYTES else b""
+            finally:
+                os.close(fd)
         except FileNotFoundError:
             parent = self.parent
             if parent is not None:
@@ -145,7 +150,7 @@ class LooseObjects:
             raise NotFound(f"No such metadata object {checksum}.{kind.extension}") from None
         except OSError as error:
             raise map_os_error(error, "cannot read an object", where=path) from error
-        if len(data) > MAX_METADATA_BYTES:
+        if size > MAX_METADATA_BYTES:
             raise InvalidInput(f"longer than {MAX_METADATA_BYTES} bytes", where=path)
         return data
 
@@ -187,7 +192,7 @@ class LooseObjects:
             InvalidInput: it is damaged.
         """
         try:
-            return files.open_object(self.object_path(ObjectType.FILE, checksum), self.mode)
+            return files.open_object(self._object_file(ObjectType.FILE, checksum), self.mode)
         except NotFound:
             parent = self.parent
             if parent is None:

@@ -157,9 +157,9 @@ class Transaction:
 
     # --- looking
 
-    def staged(self, name: str) -> Path | None:
+    def staged(self, name: str) -> str | None:
         """Returns where an object lies in this transaction, None when it does not."""
-        path = self._stage / name
+        path = f"{self._stage}/{name}"
         return path if os.path.lexists(path) else None
 
     # --- writing
