@@ -39,7 +39,7 @@ def delta() -> None:
 )
 @click.option("--without", multiple=True, metavar="NAME", help="A compressor that devices lack: gzip, zlib, lzma2 ...")
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64), help="Threads at a time.")
-@click.option("--quick", is_flag=True, help="Compress by zstd alone: quicker, and a few per cent longer.")
+@click.option("--quick", is_flag=True, help="Match once, compress by zstd alone: quicker, and somewhat longer.")
 @click.option("--sign", "key_file", type=click.Path(path_type=Path), help="Sign it by the Ed25519 keys in a file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def make(

@@ -297,9 +297,8 @@ def _zstd_decode(numbers: tuple[int, ...], pieces: Pieces, size: int, where: obj
     import zstandard
 
     try:
-        with zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).stream_reader(
-            cast(IO[bytes], PieceReader(pieces))
-        ) as reader:
+        source = cast(IO[bytes], PieceReader(pieces))
+        with zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES).stream_reader(source) as reader:
             while plain := reader.read(CHUNK_BYTES):
                 yield plain
     except zstandard.ZstdError as error:

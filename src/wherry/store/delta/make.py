@@ -57,7 +57,7 @@ class MakeOptions:
     """Those that the devices have."""
     threads: int = 2
     strong: bool = True
-    """Whether to spend time on the last few per cent."""
+    """Whether to match in several passes, and to compress by LZMA where that is shorter."""
     signers: Sequence[Sign] = ()
 
 
@@ -304,7 +304,7 @@ class _Maker:
         """Returns how to make a segment of a file."""
         data = _array(self._views.view(checksum))[begin:end]
         ranges, window = self._window(checksum, data)
-        return patch(ranges, window, data)
+        return patch(ranges, window, data, strong=self._options.strong)
 
     def _begin(self, kind: ObjectType, checksum: Checksum, size: int) -> None:
         self._writer.begin(
@@ -353,15 +353,15 @@ class _Maker:
         return [found] if found is not None and kind in (ObjectType.COMMIT, ObjectType.DIRMETA) else []
 
 
-def patch(ranges: list[tuple[SourceId, int, int]], window: Any, data: Any) -> Piece:
+def patch(ranges: list[tuple[SourceId, int, int]], window: Any, data: Any, *, strong: bool = True) -> Piece:
     """Returns how to make `data` of `window`, the content of `ranges`."""
-    from wherry.store.delta.match import match
+    from wherry.store.delta.match import PASSES, match
 
     steps = []
     differences: list[bytes] = []
     new: list[bytes] = []
     at = position = 0
-    for step in match(window, data) if len(window) else []:
+    for step in match(window, data, passes=PASSES if strong else PASSES[:1]) if len(window) else []:
         steps.append((step.add, step.new, step.seek))
         differences.append((data[at : at + step.add] - window[position : position + step.add]).tobytes())
         at += step.add

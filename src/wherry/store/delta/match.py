@@ -12,7 +12,7 @@ bound); memory is about 25 bytes for each byte. Needs numpy; only who makes delt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +60,15 @@ class Step:
     """How far to move in the old bytes then, beyond `add`."""
 
 
-def match(old: bytes | memoryview | Bytes, new: bytes | memoryview | Bytes) -> list[Step]:
+def match(
+    old: bytes | memoryview | Bytes, new: bytes | memoryview | Bytes, *, passes: Sequence[int] = PASSES
+) -> list[Step]:
     """Returns the steps from `old` to `new`; their `add` and `new` come to the length of `new`.
 
     Args:
         old: at most ``MAX_OLD_BYTES``.
         new: at most ``MAX_NEW_BYTES``.
+        passes: see ``PASSES``; fewer are quicker.
     """
     before, after = _array(old), _array(new)
     if len(before) > MAX_OLD_BYTES or len(after) > MAX_NEW_BYTES:
@@ -76,10 +79,10 @@ def match(old: bytes | memoryview | Bytes, new: bytes | memoryview | Bytes) -> l
     best: list[Step] = []
     least = -1
     expected: Ints | None = None
-    for thinnings in PASSES:
+    for thinnings in passes:
         stretches = _choose(before, after, index.seeds(expected), thinnings)
         steps = _steps(before, after, stretches)
-        cost = _cost(before, after, steps)
+        cost = _cost(before, after, steps) if len(passes) > 1 else 0
         if least < 0 or cost < least:
             best, least = steps, cost
         if not stretches:
