@@ -18,8 +18,8 @@ export PYTHONDONTWRITEBYTECODE :=
 # What the product needs at run time, what the demo shows with, what the tests compare with.
 RUN_PACKAGES := python3-venv ca-certificates nftables iproute2
 DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
-TEST_PACKAGES := busybox-static cpio crun curl e2fsprogs erofs-utils faketime fish git hyperfine libseccomp2 nginx-light openssl \
-	podman qemu-system-x86 runc skopeo umoci user-mode-linux xfsprogs xz-utils zsh zstd
+TEST_PACKAGES := busybox-static cpio crun curl e2fsprogs erofs-utils faketime fish git hyperfine kmod libseccomp2 nginx-light \
+	openssl ostree-tests podman qemu-system-x86 runc skopeo umoci user-mode-linux xfsprogs xz-utils zsh zstd
 
 DELTA_BENCH_PACKAGES := casync mmdebstrap ostree xdelta3 zstd
 OSTREE_TEST_PACKAGES := attr cpio gnupg openssl ostree ostree-tests strace

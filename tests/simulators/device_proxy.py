@@ -38,6 +38,8 @@ class Road(ThreadingHTTPServer):
         """Every connection is closed without an answer."""
         self.cut: dict[str, int] = {}
         """Answers to paths with this in them end after so many bytes."""
+        self.cut_in_all: int | None = None
+        """After so many bytes of file objects nothing more comes of what is cut."""
         self.spoil: set[str] = set()
         """Answers to paths with this in them have their last byte changed."""
         self.asked: list[Asked] = []
@@ -104,6 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         limit = next((size for text, size in road.cut.items() if text in self.path), None)
+        if limit is not None and road.cut_in_all is not None:
+            limit = min(limit, max(0, road.cut_in_all - sum(asked.sent for asked in road.objects())))
         spoil = any(text in self.path for text in road.spoil)
         total = int(answer.getheader("Content-Length") or 0)
         sent = 0

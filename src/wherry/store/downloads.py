@@ -43,8 +43,6 @@ MAX_OBJECT_BYTES = 1 << 40
 MAX_RESUMES = 64
 """How often a transfer that breaks off is taken up again at once, when some more has come each time."""
 _STEP_BYTES = 1024 * 1024
-_RESERVE_BYTES = 16 * 1024 * 1024
-"""Room is made sure of for so much of a large body at a time; its header, once it is here, tells the rest."""
 _BUSY_WAIT_S = 0.02
 _IDLE_WAIT_S = 0.1
 _FIRST_PAUSE_S = 0.2
@@ -298,17 +296,15 @@ class Downloads:
         """Takes a piece of a body that is too long for memory."""
         stream = download.stream
         if stream is None:
-            self._reserve(_RESERVE_BYTES)
             stream = self._open_stream(download)
             if stream.part.size:  # from before, and not asked to go on
                 stream.part.restart()
             for piece in transfer.pieces:
+                self._reserve(len(piece))
                 stream.part.append(piece)
             transfer.pieces.clear()
-        before = stream.part.size // _RESERVE_BYTES
+        self._reserve(len(data))
         stream.part.append(data)
-        if stream.part.size // _RESERVE_BYTES != before:
-            self._reserve(_RESERVE_BYTES)
         self._coming += len(data)
         download.coming += len(data)
         self._check_budget()

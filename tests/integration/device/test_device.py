@@ -170,12 +170,26 @@ def test_changed_object(device: Device, maker: Maker, image: AppImage, port: int
     assert page(port).startswith("two")
 
 
-def test_truncated_download_resumes(device: Device, maker: Maker, image: AppImage, port: int) -> None:
+def test_truncated_download_goes_on(device: Device, maker: Maker, image: AppImage, port: int) -> None:
     import random
 
     big = random.Random(1).randbytes(6_000_000)
     one = maker.revision({"web": web(image, port)}, config={"web": {**site("one"), "big": big}})
     device.road.cut = {".filez": 700_000}
+    device.deploy(one)
+    assert page(port) == "one"
+    resumed = [asked for asked in device.road.objects() if asked.range]
+    assert len(resumed) > 5, "it went on where it stopped, each time"
+    assert all(asked.status == 206 for asked in resumed)
+    assert sum(asked.sent for asked in device.road.objects()) < 8_500_000, "and fetched little twice"
+
+
+def test_truncated_download_resumes(device: Device, maker: Maker, image: AppImage, port: int) -> None:
+    import random
+
+    big = random.Random(1).randbytes(6_000_000)
+    one = maker.revision({"web": web(image, port)}, config={"web": {**site("one"), "big": big}})
+    device.road.cut, device.road.cut_in_all = {".filez": 700_000}, 3_000_000
     device.deploy(one, expect=NetworkError.exit_code)
     assert device.on_hub().update_state is UpdateState.FAILED
     came = sum(asked.sent for asked in device.road.objects())
