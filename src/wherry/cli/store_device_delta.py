@@ -30,7 +30,12 @@ def delta() -> None:
     """Wherry's deltas for devices: all that one commit needs beyond another, in one stream."""
 
 
-@delta.command()
+@delta.command(
+    epilog="""\b
+Examples:
+  wherry store delta make --repo=repo --from=os/1 --to=os/2 -o 1-2.wdelta
+  wherry store delta make --repo=repo --to=os/2 --sign=owner.key -o 2.wdelta"""
+)
 @repo_option
 @click.option("--from", "old", multiple=True, metavar="REV", help="What devices have; several may be given, or none.")
 @click.option("--to", "new", multiple=True, required=True, metavar="REV", help="What they are to have.")
@@ -87,7 +92,12 @@ def make(
         print(f"{output}: {format_size(head.total)}, {head.header.objects} objects")
 
 
-@delta.command()
+@delta.command(
+    epilog="""\b
+Examples:
+  wherry store delta show 1-2.wdelta
+  wherry store delta show --json https://updates.example.com/1-2.wdelta"""
+)
 @click.argument("file", metavar="FILE|URL")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(file: str, as_json: bool) -> None:
@@ -103,7 +113,11 @@ def show(file: str, as_json: bool) -> None:
             print(f"{key}: {format_size(item) if key.endswith('bytes') and isinstance(item, int) else item}")
 
 
-@delta.command()
+@delta.command(
+    epilog="""\b
+Examples:
+  wherry store delta verify --keys-file=owner.pub 1-2.wdelta"""
+)
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--keys-file", type=click.Path(path_type=Path), help="Ed25519 public keys, base64, one a line.")
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="An Ed25519 public key, base64.")
@@ -125,7 +139,12 @@ def verify(file: Path, keys_file: Path | None, keys: tuple[str, ...]) -> None:
     print(f"{file}: {len(head.header.parts)} parts are whole")
 
 
-@delta.command()
+@delta.command(
+    epilog="""\b
+Examples:
+  wherry store delta apply --repo=/var/lib/wherry/store --ref=os/2 1-2.wdelta
+  wherry store delta apply https://updates.example.com/1-2.wdelta"""
+)
 @repo_option
 @click.argument("file", metavar="FILE|URL")
 @click.option("--ref", "ref_name", metavar="REF", help="Set this ref to the commit.")
