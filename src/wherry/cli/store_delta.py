@@ -23,7 +23,14 @@ _MEGABYTE = 1_000_000
 _MAX_MEGABYTES = 1_000_000
 
 
-@click.group(cls=SubcommandGroup, name="static-delta")
+@click.group(
+    cls=SubcommandGroup,
+    name="static-delta",
+    epilog="""\b
+Examples:
+  wherry store static-delta generate --repo=repo --from=os/main^ --to=os/main
+  wherry store static-delta list --repo=repo""",
+)
 @repo_option
 @click.pass_context
 def static_delta(ctx: click.Context, repo_path: str | None) -> None:
