@@ -126,10 +126,12 @@ def grams(data: Bytes) -> npt.NDArray[np.uint64]:
 def _keys(data: Bytes) -> npt.NDArray[np.uint64]:
     """Returns a hash of the 8 bytes at each position that is picked, above the position, in the order of positions."""
     keys = grams(data)
+    # Bytes that repeat themselves match everywhere: each would be a stretch of its own, and none the right one.
+    repeated = keys == (keys << np.uint64(32) | keys >> np.uint64(32))
     keys *= _MULTIPLIER
     keys ^= keys >> np.uint64(29)
     keys *= _MULTIPLIER
-    places = np.flatnonzero(keys >> np.uint64(64 - SAMPLE_BITS) == 0)
+    places = np.flatnonzero((keys >> np.uint64(64 - SAMPLE_BITS) == 0) & ~repeated)
     keys = keys[places]
     keys <<= np.uint64(SAMPLE_BITS)
     keys &= np.uint64(-1 << POSITION_BITS & 0xFFFFFFFFFFFFFFFF)
