@@ -11,6 +11,7 @@ file: it is cut into segments of ``SEGMENT_BYTES``, each laid beside ``WINDOW_BY
 from __future__ import annotations
 
 import hashlib
+import signal
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from wherry.core.digest import Checksum
 from wherry.core.durable import replacing
 from wherry.core.errors import InvalidInput, Unsupported
 from wherry.core.progress import QUIET, Progress
+from wherry.linux.process import set_parent_death_signal
 from wherry.store.delta import encoders
 from wherry.store.delta.format import Encoder, Head, Header, parse_head, serialize_head
 from wherry.store.delta.inventory import Inventory, plain_path, take_inventory
@@ -268,7 +270,15 @@ class _Maker:
                 # Forked, they have the indexes without a copy. The matching itself is many short steps of numpy's,
                 # which threads would only wait for each other with.
                 _maker = self
-                pool = stack.enter_context(ProcessPoolExecutor(threads, mp_context=get_context("fork")))
+                # They end with this thread, which makes them, however it ends.
+                pool = stack.enter_context(
+                    ProcessPoolExecutor(
+                        threads,
+                        mp_context=get_context("fork"),
+                        initializer=set_parent_death_signal,
+                        initargs=(signal.SIGKILL,),
+                    )
+                )
             for checksum, begin, end, last in self._segments(files):
                 while len(waiting) >= _AHEAD * threads:
                     self._take(waiting)
