@@ -362,11 +362,12 @@ class _Commit:
         keys = list(self._options["sign_keys"])
         if not keys and not self._options["sign_files"]:
             return
+        from wherry.cli.store_sign import allow_dummy
         from wherry.store.sign import engine, read_secrets, sign_commit
 
         for path in self._options["sign_files"]:
             keys += read_secrets(path)
-        found = engine(self._options["sign_type"], allow_dummy="OSTREE_DUMMY_SIGN_ENABLED" in os.environ)
+        found = engine(self._options["sign_type"], allow_dummy=allow_dummy())
         for key in keys:
             sign_commit(self._repo, checksum, found, key)
 
