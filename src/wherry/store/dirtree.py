@@ -1,4 +1,4 @@
-"""Reading and writing of dirtrees ``(a(say)a(sayay))`` by hand: ten times as fast as the general codec.
+"""Reading and writing of dirtrees ``(a(say)a(sayay))`` by hand, which is quicker than the general codec.
 
 Nearly every command reads every dirtree of a commit. `read` takes what is in normal form and right in every respect,
 and says nothing about the rest: that is left to the general codec, which finds the words for it.
