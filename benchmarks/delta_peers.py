@@ -161,9 +161,9 @@ class Bench:
 
     def _reachable(self, branch: str) -> set[str]:
         from wherry.core.digest import Checksum
-        from wherry.store.objects import ObjectType, object_name
+        from wherry.store.format.objects import ObjectType, object_name
         from wherry.store.repository import Repository
-        from wherry.store.walk import reachable
+        from wherry.store.tree.walk import reachable
 
         repo = Repository.open(self.archive)
         found = reachable(repo, Checksum(self._commit(branch)))

@@ -21,9 +21,9 @@ from typing import Any, BinaryIO
 from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import IntegrityError, InvalidInput, NotFound
 from wherry.revision.load import component_commits, load_revision
-from wherry.store.objects import Mode, ObjectType, parse_object_name
+from wherry.store.format.objects import Mode, ObjectType, parse_object_name
 from wherry.store.repository import Repository
-from wherry.store.walk import gaps
+from wherry.store.tree.walk import gaps
 
 USER = "admin"
 PASSWORD = "swordfish"

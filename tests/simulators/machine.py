@@ -10,9 +10,9 @@ from wherry.core.digest import Checksum
 from wherry.image.catalog import CONFIG_KEY, DIGEST_KEY, REFERENCE_KEY, SIZE_KEY
 from wherry.image.reference import Reference
 from wherry.revision.project import Project
-from wherry.store.commit import commit_directory
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
+from wherry.store.tree.commit import commit_directory
 
 
 class Machine:

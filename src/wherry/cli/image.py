@@ -115,7 +115,7 @@ def import_(
     """
     from wherry.core.units import format_size
     from wherry.image.importing import import_image
-    from wherry.store.objects import Mode
+    from wherry.store.format.objects import Mode
     from wherry.store.repository import Repository
 
     repo = (
@@ -222,7 +222,7 @@ def _used_commits() -> dict[Checksum, list[str]]:
 
 def _free(repo: Repository, commits: set[Checksum]) -> None:
     """Removes the files that only these commits need, unless a name still leads to them."""
-    from wherry.store.prune import prune
+    from wherry.store.care.prune import prune
 
     doomed = commits - set(repo.refs().values())
     if doomed:

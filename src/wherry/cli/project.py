@@ -17,7 +17,7 @@ from wherry.core.errors import UsageError
 if TYPE_CHECKING:
     from wherry.revision.compare import Difference
     from wherry.revision.project import Project, Status
-    from wherry.store.objects import Commit
+    from wherry.store.format.objects import Commit
 
 EXIT_NOTHING = 1
 """Nothing to commit, as git says it."""

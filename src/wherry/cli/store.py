@@ -258,7 +258,7 @@ def _take_test_variables() -> None:
     """Takes what ``ostree`` takes from the environment for tests of crashes (``docs/internals/trace-points.md``)."""
     boot_id = os.environ.get("OSTREE_BOOTID")
     if boot_id:
-        from wherry.store.transaction import use_boot_id
+        from wherry.store.disk.staging import use_boot_id
 
         if not boot_id.replace("-", "").isalnum():
             raise UsageError("OSTREE_BOOTID is no name of a boot", where=boot_id[:80])

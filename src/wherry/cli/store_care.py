@@ -13,7 +13,7 @@ from wherry.cli.store import open_repo, parse_time, repo_option
 from wherry.core.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
-    from wherry.store.fsck import FsckReport, Problem
+    from wherry.store.care.fsck import FsckReport, Problem
     from wherry.store.repository import Repository
 
 
@@ -51,7 +51,7 @@ def fsck(
     as_json: bool,
 ) -> None:
     """Check every object, every commit and every ref."""
-    from wherry.store.fsck import fsck as check
+    from wherry.store.care.fsck import fsck as check
 
     repo = open_repo(repo_path)
     stop = not (all_ or delete or as_json or repair is not None)
@@ -114,7 +114,7 @@ def _verdict(report: FsckReport, *, stop: bool) -> None:
 
 
 def _repair(repo: Repository, report: FsckReport, remote: str) -> None:
-    from wherry.store.repair import repair, sources
+    from wherry.store.care.repair import repair, sources
 
     done = repair(repo, report, sources(repo, remote), progress=settings().progress())
     for item in done.refs:
@@ -154,8 +154,8 @@ def prune(
     keep: tuple[str, ...],
 ) -> None:
     """Remove what nothing needs any more."""
-    from wherry.store.prune import prune as remove
-    from wherry.store.prune import prune_deltas
+    from wherry.store.care.prune import prune as remove
+    from wherry.store.care.prune import prune_deltas
 
     if delete_commit and no_prune:
         raise UsageError("Cannot specify both --delete-commit and --no-prune")

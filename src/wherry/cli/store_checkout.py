@@ -89,13 +89,13 @@ def _check(options: dict[str, Any]) -> None:
 
 def _one(repo: Repository, commit: Checksum, subpath: str, destination: Path, options: dict[str, Any]) -> None:
     if options["composefs"] or options["composefs_noverity"]:
-        from wherry.store.composefs import checkout_image
+        from wherry.store.mount.composefs import checkout_image
 
         checkout_image(repo, commit, destination, digests=not options["composefs_noverity"])
         return
-    from wherry.store.checkout import Union
-    from wherry.store.checkout import checkout as lay_out
-    from wherry.store.walk import lookup
+    from wherry.store.tree.checkout import Union
+    from wherry.store.tree.checkout import checkout as lay_out
+    from wherry.store.tree.walk import lookup
 
     if options["allow_noent"]:
         try:

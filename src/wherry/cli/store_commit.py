@@ -17,11 +17,11 @@ from wherry.core.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from wherry.core.digest import Checksum
-    from wherry.store.directory import Consumed
-    from wherry.store.modifier import Modifier
+    from wherry.store.disk.transaction import Transaction
     from wherry.store.repository import Repository
-    from wherry.store.transaction import Transaction
-    from wherry.store.tree import TreeBuilder
+    from wherry.store.tree.directory import Consumed
+    from wherry.store.tree.modifier import Modifier
+    from wherry.store.tree.mutable import TreeBuilder
 
 _MAX_TIME_S = 2**63 - 1
 _ID = click.IntRange(-1, 2**32 - 2)
@@ -127,9 +127,9 @@ class _Commit:
     def run(self, path: str | None) -> None:
         from wherry.core.digest import Ref
         from wherry.core.trace import reach
-        from wherry.store.commit import commit_tree
-        from wherry.store.counting import CountingWriter
-        from wherry.store.tree import write_node
+        from wherry.store.disk.counting import CountingWriter
+        from wherry.store.tree.commit import commit_tree
+        from wherry.store.tree.mutable import write_node
 
         options, repo = self._options, self._repo
         time_s = self._time()
@@ -169,10 +169,10 @@ class _Commit:
     # --- what it is made of
 
     def _builder(self, path: str | None, writer: Any, transaction: Transaction, modifier: Modifier) -> TreeBuilder:
-        from wherry.store.commit import read_commit
-        from wherry.store.directory import Consumed, read_directory
-        from wherry.store.shortcuts import shortcuts
-        from wherry.store.tree import TreeBuilder
+        from wherry.store.tree.commit import read_commit
+        from wherry.store.tree.directory import Consumed, read_directory
+        from wherry.store.tree.mutable import TreeBuilder
+        from wherry.store.tree.shortcuts import shortcuts
 
         options, repo = self._options, self._repo
         trees = [_tree_argument(text) for text in options["trees"]]
@@ -218,8 +218,8 @@ class _Commit:
 
     def _archive(self, builder: TreeBuilder, prefix: str, name: str, modifier: Modifier, writer: Any) -> None:
         from wherry.core.durable import map_os_error
-        from wherry.store.archive import import_archive
-        from wherry.store.tree import TreeBuilder
+        from wherry.store.tree.archive import import_archive
+        from wherry.store.tree.mutable import TreeBuilder
 
         target = builder
         if prefix:
@@ -243,7 +243,7 @@ class _Commit:
             builder.overlay_node(target.root, prefix)
 
     def _modifier(self) -> Modifier:
-        from wherry.store.modifier import Modifier, for_repo
+        from wherry.store.tree.modifier import Modifier, for_repo
 
         options = self._options
         owners = {}
@@ -310,9 +310,9 @@ class _Commit:
         return options["subject"], options["body"]
 
     def _metadata(self, parent: Checksum | None) -> dict[str, Any]:
-        from wherry.store.bindings import COLLECTION_BINDING, REF_BINDING
-        from wherry.store.variant import Variant
-        from wherry.store.vparse import parse_text
+        from wherry.store.format.bindings import COLLECTION_BINDING, REF_BINDING
+        from wherry.store.format.variant import Variant
+        from wherry.store.format.vparse import parse_text
 
         options = self._options
         metadata: dict[str, Any] = dict(_strings(options["add_metadata_string"]))
@@ -336,17 +336,17 @@ class _Commit:
 
     def _add_computed(self, metadata: dict[str, Any], builder: TreeBuilder, tree: Checksum, meta: Checksum) -> None:
         if self._options["bootable"]:
-            from wherry.store.bootable import bootable_metadata
+            from wherry.store.tree.bootable import bootable_metadata
 
             metadata.update(bootable_metadata(builder))
         if self._options["generate_composefs_metadata"]:
-            from wherry.store.composefs import DIGEST_KEY, digest_of_tree
-            from wherry.store.variant import Variant
+            from wherry.store.format.variant import Variant
+            from wherry.store.mount.composefs import DIGEST_KEY, digest_of_tree
 
             metadata[DIGEST_KEY] = Variant("ay", digest_of_tree(self._repo, tree, meta))
 
         if self._options["generate_sizes"]:
-            from wherry.store.sizes import SIZES, sizes_metadata
+            from wherry.store.tree.sizes import SIZES, sizes_metadata
 
             sizes = sizes_metadata(self._repo, tree, meta)
             if sizes is not None:

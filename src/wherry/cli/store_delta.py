@@ -340,9 +340,9 @@ def _megabytes(text: str | None, default: int, option: str) -> int:
 def _signing(name: str, keys: tuple[str, ...], keys_file: Path | None) -> Sign | None:
     if not keys and keys_file is None:
         return None
+    from wherry.store.format.variant import Variant
     from wherry.store.sign import read_secrets
     from wherry.store.static_delta.superblock import build_signed
-    from wherry.store.variant import Variant
 
     engine = signer(name)
     secrets = (*keys, *(read_secrets(keys_file) if keys_file is not None else ()))

@@ -12,9 +12,9 @@ from wherry.cli.store import open_repo, repo_option
 from wherry.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from wherry.store.diff import Tree
-    from wherry.store.modifier import Modifier
     from wherry.store.repository import Repository
+    from wherry.store.tree.diff import Tree
+    from wherry.store.tree.modifier import Modifier
 
 
 @click.command(
@@ -46,7 +46,7 @@ def diff(
 
     A directory is named with a slash first or with "./". Prints M, D or A and the path.
     """
-    from wherry.store.modifier import Modifier
+    from wherry.store.tree.modifier import Modifier
 
     if len(revs) > 2:
         raise UsageError("give one or two commits or directories")
@@ -64,7 +64,7 @@ def diff(
 
 
 def _print_paths(repo: Repository, old: str, new: str, modifier: Modifier, *, as_json: bool) -> None:
-    from wherry.store.diff import Kind, diff_trees
+    from wherry.store.tree.diff import Kind, diff_trees
 
     changes = diff_trees(_side(repo, old, modifier), _side(repo, new, modifier))
     if as_json:
@@ -84,7 +84,7 @@ def _is_directory(text: str) -> bool:
 
 
 def _side(repo: Repository, text: str, modifier: Modifier) -> Tree:
-    from wherry.store.diff import scan_directory, tree_of
+    from wherry.store.tree.diff import scan_directory, tree_of
 
     if _is_directory(text):
         return scan_directory(Path(text), modifier)
@@ -93,8 +93,8 @@ def _side(repo: Repository, text: str, modifier: Modifier) -> Tree:
 
 def _print_stats(repo: Repository, old: str, new: str) -> None:
     from wherry.cli.sizes import glib_size
-    from wherry.store.objects import ObjectType
-    from wherry.store.walk import reachable
+    from wherry.store.format.objects import ObjectType
+    from wherry.store.tree.walk import reachable
 
     before, after = (
         {item for item in reachable(repo, repo.resolve(rev)) if item[0] is not ObjectType.COMMITMETA}

@@ -31,7 +31,7 @@ def export(repo_path: str | None, rev: str, no_xattrs: bool, subpath: str, prefi
     Entries have the commit's time, so the same commit gives the same archive.
     """
     from wherry.core.durable import map_os_error
-    from wherry.store.export import export as write
+    from wherry.store.tree.export import export as write
 
     repo = open_repo(repo_path)
     commit = repo.resolve(rev)

@@ -14,7 +14,7 @@ from wherry.cli.store_usb import collection_refs
 from wherry.core.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
-    from wherry.store.finders import Finder, Result
+    from wherry.store.pull.finders import Finder, Result
 
 _NAMES = {"config": "OstreeRepoFinderConfig", "mount": "OstreeRepoFinderMount"}
 
@@ -48,8 +48,8 @@ def find_remotes(
     as_json: bool,
 ) -> None:
     """Find remotes and media that have the refs of collections."""
-    from wherry.store.finders import find_remotes as find
-    from wherry.store.finders import pull_found
+    from wherry.store.pull.finders import find_remotes as find
+    from wherry.store.pull.finders import pull_found
 
     refs = collection_refs(words)
     if mirror and not pulls:
@@ -82,7 +82,7 @@ def find_remotes(
 
 
 def _finders(text: str | None) -> list[Finder]:
-    from wherry.store.finders import Finder
+    from wherry.store.pull.finders import Finder
 
     if text is None:
         return list(Finder)

@@ -48,7 +48,7 @@ def mount(repo_path: str | None, rev: str | None, target: Path | None, as_json: 
         return
     if target is None:
         raise UsageError("no folder to mount on is named", hint="wherry store mount COMMIT DIR")
-    from wherry.store.trees import Verity, mount_commit
+    from wherry.store.mount.trees import Verity, mount_commit
 
     settings = _Settings(given)
     repo = open_repo(repo_path)
@@ -91,7 +91,7 @@ def unmount(target: Path, lazy: bool) -> None:
 
     Other mounts are left alone. `umount DIR` does the same.
     """
-    from wherry.store.mounting import unmount as end
+    from wherry.store.mount.mounting import unmount as end
 
     end(target, lazy=lazy)
 
@@ -135,7 +135,7 @@ class _Settings:
 def _check_digest(repo: Repository, commit: Checksum, wanted: str) -> None:
     """Refuses a commit whose image has another fs-verity digest than the one that is wanted."""
     from wherry.core.errors import IntegrityError
-    from wherry.store.composefs import digest_of_tree
+    from wherry.store.mount.composefs import digest_of_tree
 
     found = repo.load_commit(commit)
     digest = digest_of_tree(repo, found.tree, found.meta).hex()
@@ -144,7 +144,7 @@ def _check_digest(repo: Repository, commit: Checksum, wanted: str) -> None:
 
 
 def _list(*, as_json: bool) -> None:
-    from wherry.store.mounting import mounts
+    from wherry.store.mount.mounting import mounts
 
     found = mounts()
     if as_json:

@@ -17,9 +17,9 @@ from wherry.core.errors import InvalidInput, UsageError
 
 if TYPE_CHECKING:
     from wherry.core.transfer import TransferSettings
-    from wherry.store.pull import PullOptions, PullResult
+    from wherry.store.pull.pull import PullOptions, PullResult
+    from wherry.store.pull.stats import PullStats
     from wherry.store.repository import Repository
-    from wherry.store.stats import PullStats
 
 _NBSP = "\u00a0"
 
@@ -112,8 +112,8 @@ def pull(repo_path: str | None, remote_name: str, branches: tuple[str, ...], as_
 
     What has come is kept when the link breaks; the same command goes on from there.
     """
-    from wherry.store.pull import pull as run
-    from wherry.store.remote import find_remote
+    from wherry.store.pull.pull import pull as run
+    from wherry.store.pull.remote import find_remote
 
     if options["dry_run"] and not options["require_static_deltas"]:
         raise UsageError("--dry-run currently requires --require-static-deltas")
@@ -143,9 +143,9 @@ def pull(repo_path: str | None, remote_name: str, branches: tuple[str, ...], as_
 def _options(repo: Repository, given: dict[str, Any]) -> PullOptions:
     from wherry.cli.store_sign import allow_dummy
     from wherry.core.units import parse_size
-    from wherry.store.downloads import PARALLEL, RETRIES
-    from wherry.store.pull import PullOptions
-    from wherry.store.receive import Rules
+    from wherry.store.disk.receive import Rules
+    from wherry.store.pull.downloads import PARALLEL, RETRIES
+    from wherry.store.pull.pull import PullOptions
     from wherry.store.repository import Repository
 
     agent = f"libostree/{OSTREE_VERSION}"
@@ -250,8 +250,8 @@ def pull_local(
     repo_path: str | None, source: Path, revs: tuple[str, ...], remote_name: str, as_json: bool, **options: Any
 ) -> None:
     """Copy commits from another repository on this machine: refs (all of them when none is named) or checksums."""
-    from wherry.store.pull_local import pull_local as copy
-    from wherry.store.receive import Rules
+    from wherry.store.disk.receive import Rules
+    from wherry.store.pull.local import pull_local as copy
     from wherry.store.repository import Repository
 
     repo = open_repo(repo_path)
@@ -291,9 +291,9 @@ def _pull_local_deltas(
     repo: Repository, source: Path, revs: tuple[str, ...], remote_name: str, options: dict[str, Any]
 ) -> PullResult:
     """Pulls by the static deltas of a repository on this machine."""
-    from wherry.store.pull import PullOptions, pull
-    from wherry.store.receive import Rules
-    from wherry.store.remote import Remote
+    from wherry.store.disk.receive import Rules
+    from wherry.store.pull.pull import PullOptions, pull
+    from wherry.store.pull.remote import Remote
     from wherry.store.repository import Repository
 
     src = Repository.open(source)

@@ -34,7 +34,7 @@ _TYPES = {"d": "directory", "l": "symlink", "-": "file"}
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ls(repo_path: str | None, rev: str, paths: tuple[str, ...], as_json: bool, **options: bool) -> None:
     """List the files of a commit: mode, owner, group, size, path."""
-    from wherry.store.walk import split_path
+    from wherry.store.tree.walk import split_path
 
     repo = open_repo(repo_path)
     listing = _Listing(repo, repo.resolve(rev), options, as_json=as_json)
@@ -52,7 +52,7 @@ class _Listing:
         self._metas: dict[Checksum, Any] = {}
 
     def show(self, path: str) -> None:
-        from wherry.store.walk import lookup
+        from wherry.store.tree.walk import lookup
 
         found = lookup(self._repo, self._commit, path)
         if not isinstance(found, tuple):
@@ -69,7 +69,7 @@ class _Listing:
             print_json(self._json)
 
     def _below(self, tree: Checksum, prefix: str, depth: int) -> None:
-        from wherry.store.walk import check_depth
+        from wherry.store.tree.walk import check_depth
 
         check_depth(depth, prefix)
         entries = self._repo.load_dirtree(tree)
@@ -89,7 +89,7 @@ class _Listing:
         if self._options["nul_filenames_only"] and self._json is None:
             sys.stdout.write(f"/{path}\0")
             return
-        from wherry.store.stored import content_size
+        from wherry.store.disk.stored import content_size
 
         header, content = self._repo.load_file(checksum)
         size = 0
@@ -122,7 +122,7 @@ class _Listing:
 
 
 def _xattrs_text(meta: Any) -> str:
-    from wherry.store.vtext import to_text
+    from wherry.store.format.vtext import to_text
 
     return to_text("a(ayay)", [(name + b"\0", value) for name, value in meta.xattrs])
 
@@ -133,7 +133,7 @@ def _xattrs_text(meta: Any) -> str:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 def cat(repo_path: str | None, rev: str, paths: tuple[str, ...]) -> None:
     """Print files of a commit; symbolic links are followed within it."""
-    from wherry.store.walk import follow
+    from wherry.store.tree.walk import follow
 
     repo = open_repo(repo_path)
     commit = repo.resolve(rev)
@@ -156,6 +156,6 @@ def cat(repo_path: str | None, rev: str, paths: tuple[str, ...]) -> None:
 @click.option("--ignore-xattrs", is_flag=True, help="Leave extended attributes out.")
 def checksum(path: Path, ignore_xattrs: bool) -> None:
     """Print the checksum that a file on disk has as an object; of a directory that of its dirmeta."""
-    from wherry.store.directory import file_checksum
+    from wherry.store.tree.directory import file_checksum
 
     print(file_checksum(path, ignore_xattrs=ignore_xattrs))

@@ -15,8 +15,8 @@ from wherry.cli.store_summary import print_summary
 from wherry.core.errors import InvalidInput, Unsupported, UsageError
 
 if TYPE_CHECKING:
+    from wherry.store.pull.summary_cache import Fetched
     from wherry.store.repository import Repository
-    from wherry.store.summary_cache import Fetched
 
 
 @click.group(
@@ -62,8 +62,8 @@ def remote_add(
     collection_id: str | None,
 ) -> None:
     """Add a remote."""
+    from wherry.store.pull.remote import add_remote
     from wherry.store.refs import parse_collection
-    from wherry.store.remote import add_remote
 
     if if_not_exists and force:
         raise UsageError("Can only specify one of --if-not-exists and --force")
@@ -118,7 +118,7 @@ def _sign_verify(text: str, values: dict[str, str]) -> None:
 @click.option("--if-exists", is_flag=True, help="Do nothing when it is not there.")
 def remote_delete(repo_path: str | None, name: str, if_exists: bool) -> None:
     """Delete a remote and its cookies; its refs stay."""
-    from wherry.store.remote import delete_remote
+    from wherry.store.pull.remote import delete_remote
 
     delete_remote(open_repo(repo_path), name, if_exists=if_exists)
 
@@ -129,7 +129,7 @@ def remote_delete(repo_path: str | None, name: str, if_exists: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def remote_list(repo_path: str | None, show_urls: bool, as_json: bool) -> None:
     """List the remotes."""
-    from wherry.store.remote import list_remotes
+    from wherry.store.pull.remote import list_remotes
 
     found = list_remotes(open_repo(repo_path))
     if as_json:
@@ -145,7 +145,7 @@ def remote_list(repo_path: str | None, show_urls: bool, as_json: bool) -> None:
 @click.argument("name")
 def remote_show_url(repo_path: str | None, name: str) -> None:
     """Print where a remote is."""
-    from wherry.store.remote import find_remote
+    from wherry.store.pull.remote import find_remote
 
     print(find_remote(open_repo(repo_path), name).url)
 
@@ -192,8 +192,8 @@ def remote_summary(
 def _summary_of(repo: Repository, name: str, cache_dir: Path | None) -> Fetched:
     """Fetches the summary of a remote."""
     from wherry.cli.store_sign import allow_dummy
-    from wherry.store.pull import read_remote_summary
-    from wherry.store.remote import find_remote
+    from wherry.store.pull.pull import read_remote_summary
+    from wherry.store.pull.remote import find_remote
 
     return read_remote_summary(
         repo,
@@ -217,8 +217,8 @@ def _summary_of(repo: Repository, name: str, cache_dir: Path | None) -> Fetched:
 @click.argument("value")
 def remote_add_cookie(repo_path: str | None, name: str, domain: str, path: str, cookie_name: str, value: str) -> None:
     """Have a cookie sent to a remote."""
-    from wherry.store.cookies import add_cookie
-    from wherry.store.remote import cookie_path
+    from wherry.store.pull.cookies import add_cookie
+    from wherry.store.pull.remote import cookie_path
 
     add_cookie(cookie_path(open_repo(repo_path), name), domain, path, cookie_name, value)
 
@@ -234,8 +234,8 @@ def remote_delete_cookie(
     repo_path: str | None, name: str, domain: str, path: str, cookie_name: str, value: str | None
 ) -> None:
     """Send a cookie no more; with VALUE only when that is what it has."""
-    from wherry.store.cookies import delete_cookie
-    from wherry.store.remote import cookie_path
+    from wherry.store.pull.cookies import delete_cookie
+    from wherry.store.pull.remote import cookie_path
 
     delete_cookie(cookie_path(open_repo(repo_path), name), domain, path, cookie_name, value)
 
@@ -245,8 +245,8 @@ def remote_delete_cookie(
 @click.argument("name")
 def remote_list_cookies(repo_path: str | None, name: str) -> None:
     """Show the cookies of a remote."""
-    from wherry.store.cookies import read_cookies
-    from wherry.store.remote import cookie_path
+    from wherry.store.pull.cookies import read_cookies
+    from wherry.store.pull.remote import cookie_path
 
     for cookie in read_cookies(cookie_path(open_repo(repo_path), name)):
         try:

@@ -13,7 +13,7 @@ from wherry.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from wherry.core.digest import Checksum
-    from wherry.store.objects import Commit, ObjectType
+    from wherry.store.format.objects import Commit, ObjectType
     from wherry.store.repository import Repository
 
 _MAX_VARIANT_BYTES = 64 * 1024 * 1024
@@ -61,9 +61,9 @@ def _date(time_s: int) -> str:
 
 def _print_raw(repo: Repository, kind: ObjectType, checksum: Checksum, *, swapped: bool = True) -> None:
     """Prints a metadata object as text, with its integers swapped, as OSTree does, unless they should not be."""
-    from wherry.store import objects, variant
-    from wherry.store.objects import ObjectType
-    from wherry.store.vtext import byteswapped, to_text
+    from wherry.store.format import objects, variant
+    from wherry.store.format.objects import ObjectType
+    from wherry.store.format.vtext import byteswapped, to_text
 
     type_ = {
         ObjectType.COMMIT: objects.COMMIT_TYPE,
@@ -76,8 +76,8 @@ def _print_raw(repo: Repository, kind: ObjectType, checksum: Checksum, *, swappe
 
 
 def _commit_json(checksum: Checksum, commit: Commit, *, partial: bool) -> dict[str, Any]:
-    from wherry.store.variant import from_plain
-    from wherry.store.vtext import variant_text
+    from wherry.store.format.variant import from_plain
+    from wherry.store.format.vtext import variant_text
 
     return {
         "commit": checksum,
@@ -98,7 +98,7 @@ def _commit_json(checksum: Checksum, commit: Commit, *, partial: bool) -> dict[s
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def log(repo_path: str | None, rev: str, raw: bool, as_json: bool) -> None:
     """Show a commit and its parents, the newest first."""
-    from wherry.store.objects import ObjectType
+    from wherry.store.format.objects import ObjectType
 
     repo = open_repo(repo_path)
     current: Checksum | None = repo.resolve(rev)
@@ -173,7 +173,7 @@ def show(repo_path: str | None, name: str, as_json: bool, **options: Any) -> Non
 
 def _print_object(repo: Repository, name: str, options: dict[str, Any]) -> None:
     from wherry.core.digest import Checksum, is_checksum
-    from wherry.store.objects import ObjectType
+    from wherry.store.format.objects import ObjectType
 
     kinds = (ObjectType.COMMIT, ObjectType.DIRMETA, ObjectType.DIRTREE)
     checksum, kind = Checksum(name), ObjectType.COMMIT
@@ -198,14 +198,14 @@ def _print_object(repo: Repository, name: str, options: dict[str, Any]) -> None:
 
 def _print_file(repo: Repository, checksum: Checksum) -> None:
     """Prints what is known of a file object."""
-    from wherry.store.vtext import to_text
+    from wherry.store.format.vtext import to_text
 
     header, content = repo.load_file(checksum)
     print(f"Object: {checksum}\nType: file")
     if content is None:
         print(f"File Type: symlink\nTarget: {header.symlink_target}")
     else:
-        from wherry.store.stored import content_size
+        from wherry.store.disk.stored import content_size
 
         with content:
             size = content_size(repo, checksum, content)
@@ -225,8 +225,8 @@ def _metadata(repo: Repository, commit: Checksum, *, detached: bool) -> dict[str
 
 
 def _print_key(repo: Repository, commit: Checksum, options: dict[str, Any]) -> None:
-    from wherry.store.variant import from_plain
-    from wherry.store.vtext import byteswapped, to_text
+    from wherry.store.format.variant import from_plain
+    from wherry.store.format.vtext import byteswapped, to_text
 
     detached = options["print_detached_metadata_key"] is not None
     key = options["print_detached_metadata_key"] if detached else options["print_metadata_key"]
@@ -242,8 +242,8 @@ def _print_key(repo: Repository, commit: Checksum, options: dict[str, Any]) -> N
 
 def _print_variant(path: Path, type_: str) -> None:
     from wherry.core.durable import map_os_error
-    from wherry.store import variant
-    from wherry.store.vtext import byteswapped, to_text
+    from wherry.store.format import variant
+    from wherry.store.format.vtext import byteswapped, to_text
 
     if not variant.is_type(type_):
         raise InvalidInput(f"not a GVariant type: {type_!r}")
@@ -259,7 +259,7 @@ def _print_variant(path: Path, type_: str) -> None:
 
 def _print_sizes(repo: Repository, commit: Checksum) -> None:
     from wherry.cli.sizes import glib_size
-    from wherry.store.sizes import SIZES, read_sizes
+    from wherry.store.tree.sizes import SIZES, read_sizes
 
     loaded = repo.load_commit(commit)
     if SIZES not in loaded.metadata:

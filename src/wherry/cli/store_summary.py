@@ -68,7 +68,7 @@ def summary(
     if update:
         from wherry.cli.store_sign import allow_dummy
         from wherry.store import sign
-        from wherry.store.vparse import parse_text
+        from wherry.store.format.vparse import parse_text
 
         engine = sign.engine(sign_type, allow_dummy=allow_dummy()) if secrets else None
         metadata = {}
@@ -105,9 +105,9 @@ def print_summary(data: bytes, where: str | Path, *, raw: bool, keys: bool, key:
         NotFound: there is no such key.
         InvalidInput: it is malformed.
     """
+    from wherry.store.format.variant import decode
+    from wherry.store.format.vtext import byteswapped, to_text, variant_text
     from wherry.store.summary import SUMMARY_TYPE, parse_summary
-    from wherry.store.variant import decode
-    from wherry.store.vtext import byteswapped, to_text, variant_text
 
     if raw:
         value = decode(SUMMARY_TYPE, data, where=where)
@@ -143,9 +143,9 @@ def _print(parsed: Summary) -> None:
 
 
 def _print_ref(item: SummaryEntry, collection: str) -> None:
+    from wherry.store.format.variant import from_plain
+    from wherry.store.format.vtext import variant_text
     from wherry.store.summary import TIMESTAMP, VERSION
-    from wherry.store.variant import from_plain
-    from wherry.store.vtext import variant_text
 
     print(f"* ({collection}, {item.ref})" if collection else f"* {item.ref}")
     print(f"    Latest Commit ({_size(item.commit_bytes)}):\n      {item.commit}")
@@ -160,9 +160,9 @@ def _print_ref(item: SummaryEntry, collection: str) -> None:
 
 
 def _value(name: str, value: Any) -> str:
+    from wherry.store.format.variant import from_plain
+    from wherry.store.format.vtext import to_text
     from wherry.store.summary import swap64
-    from wherry.store.variant import from_plain
-    from wherry.store.vtext import to_text
 
     if name in ("ostree.summary.last-modified", "ostree.summary.expires") and isinstance(value, int):
         return _time(swap64(value))

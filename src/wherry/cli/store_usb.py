@@ -60,7 +60,7 @@ def create_usb(
     as_json: bool,
 ) -> None:
     """Copy the refs to a USB stick, or any folder, where `find-remotes` finds them."""
-    from wherry.store.usb import DEFAULT_PLACE, copy_to_media
+    from wherry.store.pull.usb import DEFAULT_PLACE, copy_to_media
 
     refs = collection_refs(words)
     if commit and len(refs) > 1:

@@ -28,7 +28,7 @@ def init(repo_path: str | None, ignored: tuple[str, ...], mode: str, collection_
     bare keeps owners on the files and needs root; bare-user keeps them in an attribute; bare-user-only does not keep
     them; archive keeps files compressed, to be served over HTTP.
     """
-    from wherry.store.objects import Mode
+    from wherry.store.format.objects import Mode
     from wherry.store.repository import Repository
 
     if ignored:

@@ -18,7 +18,7 @@ from wherry.device.paths import DevicePaths
 from wherry.device.supply import StoreSupply
 from wherry.device.updater import Updater, World
 from wherry.engine.engine import Engine
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
 
 REPORT_TIMEOUT_S = 15.0

@@ -21,14 +21,14 @@ from wherry.revision.load import CONFIG_FOLDER, component_commits, load_revision
 from wherry.revision.sign import verify_bytes, verify_commit
 from wherry.spec.revision import FILE_NAME, Revision
 from wherry.spec.wire import REPO
-from wherry.store.objects import Mode, ObjectType, object_name
+from wherry.store.format.objects import Mode, ObjectType, object_name
 from wherry.store.repository import Repository
-from wherry.store.walk import gaps
+from wherry.store.tree.walk import gaps
 from wherry.trust.keys import PublicKey
 
 if TYPE_CHECKING:
-    from wherry.store.pull import Plan as PullPlan
-    from wherry.store.pull import RemotePull
+    from wherry.store.pull.pull import Plan as PullPlan
+    from wherry.store.pull.pull import RemotePull
 
 PARALLEL = 8
 """Requests at a time."""
@@ -112,13 +112,13 @@ class StoreSupply:
 
     def lay_out_config(self, revision: Checksum, app: str, target: Path) -> None:
         """Writes the files of ``config/<app>`` below `target`, which is made."""
-        from wherry.store.checkout import checkout
+        from wherry.store.tree.checkout import checkout
 
         checkout(self._repo, revision, target, subpath=f"{CONFIG_FOLDER}/{app}", force_copy=True)
 
     def keep(self, revisions: Collection[Revision], commits: Collection[Checksum]) -> None:
         """Prunes the store down to `commits` and the components of `revisions`."""
-        from wherry.store.prune import prune
+        from wherry.store.care.prune import prune
 
         components = {commit for revision in revisions for commit in component_commits(revision)}
         prune(self._repo, refs_only=True, depth=0, keep=components | set(commits))
@@ -179,7 +179,7 @@ class StoreSupply:
         return self._repo.has(ObjectType.COMMIT, commit) and not self._repo.is_partial(commit)
 
     def _pull(self, revision: Checksum, *, signed: bool = True) -> RemotePull:
-        from wherry.store.pull import RemotePull
+        from wherry.store.pull.pull import RemotePull
 
         def verify(commit: Checksum, data: bytes, detached: Mapping[str, Any]) -> None:
             verify_bytes(commit, data, detached, self._keys)

@@ -53,7 +53,7 @@ def prepare_image(paths: Paths, repo: Repository, commit: Checksum) -> None:
         if image.exists() or repo.mode.value == "archive":
             return
         _remove_half_made(paths)
-        from wherry.store.composefs import write_image
+        from wherry.store.mount.composefs import write_image
 
         write_image(repo, commit, image)
 
@@ -68,7 +68,7 @@ def check_out_image(paths: Paths, repo: Repository, commit: Checksum) -> Path:
             return folder
         _remove_half_made(paths)
         from wherry.linux.syncfs import syncfs
-        from wherry.store.checkout import checkout
+        from wherry.store.tree.checkout import checkout
 
         new = paths.images / f".new-{commit}"
         checkout(repo, commit, new, force_copy=True)
@@ -168,7 +168,7 @@ def _open_dir(path: Path, what: str) -> int:
 
 def _mount_image(paths: Paths, commit: Checksum, target: Path) -> int | None:
     """Mounts an image's metadata at `target` and returns an O_PATH descriptor of it; None where that is refused."""
-    from wherry.store.mounting import mount_image
+    from wherry.store.mount.mounting import mount_image
 
     image = paths.images / f"{commit}.erofs"
     if not image.exists():

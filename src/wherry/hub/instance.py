@@ -26,7 +26,7 @@ from wherry.core.durable import make_dirs, write_file
 from wherry.core.errors import Conflict, Locked, NotFound, NotPermitted
 from wherry.core.lock import file_lock
 from wherry.hub.database import Database, open_database
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
 
 _KEY_BYTES = 32

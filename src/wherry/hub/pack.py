@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
-from wherry.store.objects import Mode, ObjectType, object_name, parse_object_name
+from wherry.store.disk.transaction import Transaction
+from wherry.store.format.objects import Mode, ObjectType, object_name, parse_object_name
 from wherry.store.repository import Repository
-from wherry.store.transaction import Transaction
 
 MAX_NAME_BYTES = 80
 MAX_METADATA_BYTES = 16 * 1024 * 1024

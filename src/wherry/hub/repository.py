@@ -33,9 +33,9 @@ from wherry.hub.schema import revisions
 from wherry.revision.load import component_commits, load_revision
 from wherry.spec.revision import Revision
 from wherry.spec.wire import MAX_OBJECTS_PER_QUESTION, ObjectList, ObjectSizes, RefUpdate, RevisionInfo
-from wherry.store.objects import Commit, Mode, ObjectType, object_name, parse_object_name
+from wherry.store.format.objects import Commit, Mode, ObjectType, object_name, parse_object_name
 from wherry.store.repository import Repository
-from wherry.store.sizes import object_sizes
+from wherry.store.tree.sizes import object_sizes
 
 MAX_PACKS_AT_ONCE = 4
 MAX_LISTED_REVISIONS = 1000

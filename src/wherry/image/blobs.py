@@ -16,8 +16,8 @@ from typing import BinaryIO, Protocol, cast
 from wherry.core.digest import Digest
 from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput, NotFound
-from wherry.store.compression import MAGIC_BYTES, PIECE_BYTES, HashingReader, compression_of, decompressed
-from wherry.store.tar import DEFAULT_LIMITS, EntryType, Limits, TarReader
+from wherry.store.tree.compression import MAGIC_BYTES, PIECE_BYTES, HashingReader, compression_of, decompressed
+from wherry.store.tree.tar import DEFAULT_LIMITS, EntryType, Limits, TarReader
 
 MAX_JSON_BYTES = 4 * 1024 * 1024
 """The longest index, manifest or config (registries take no longer manifests either)."""

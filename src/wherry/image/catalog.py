@@ -18,7 +18,7 @@ from wherry.core.digest import Checksum, Digest, Ref, checksum_of, is_checksum, 
 from wherry.core.errors import Conflict, InvalidInput, NotFound
 from wherry.image.config import ImageConfig, parse_config
 from wherry.image.reference import REF_PREFIX, Reference
-from wherry.store.objects import ObjectType
+from wherry.store.format.objects import ObjectType
 from wherry.store.repository import Repository
 
 CONFIG_KEY = "wherry.image.config"

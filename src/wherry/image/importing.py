@@ -40,12 +40,12 @@ from wherry.image.packed import LayerBlob, PackedImage
 from wherry.image.platforms import ELF_HEAD_BYTES, TELLING_FILES, Platform, architecture_of
 from wherry.image.recognise import recognise
 from wherry.image.reference import Reference
-from wherry.store.commit import commit_tree, write_directory
-from wherry.store.compression import HashingReader, decompressed
-from wherry.store.modifier import Modifier
 from wherry.store.repository import Repository
-from wherry.store.tar import DEFAULT_LIMITS, Limits, TarReader
-from wherry.store.tree import TreeBuilder
+from wherry.store.tree.commit import commit_tree, write_directory
+from wherry.store.tree.compression import HashingReader, decompressed
+from wherry.store.tree.modifier import Modifier
+from wherry.store.tree.mutable import TreeBuilder
+from wherry.store.tree.tar import DEFAULT_LIMITS, Limits, TarReader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

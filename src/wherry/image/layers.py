@@ -17,10 +17,10 @@ from typing import BinaryIO, cast
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
-from wherry.store.objects import DirMeta, FileHeader, Xattrs
+from wherry.store.format.objects import DirMeta, FileHeader, Xattrs
 from wherry.store.repository import Repository
-from wherry.store.tar import EntryType, TarEntry, TarReader
-from wherry.store.tree import TreeBuilder
+from wherry.store.tree.mutable import TreeBuilder
+from wherry.store.tree.tar import EntryType, TarEntry, TarReader
 
 MAX_LINK_FOLLOWS = 40
 """As the kernel's own (MAXSYMLINKS)."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.image.blobs import DirectoryBlobs
 from wherry.image.layout import is_layout
-from wherry.store.compression import decompressed
-from wherry.store.tar import EntryType, Limits, TarReader
+from wherry.store.tree.compression import decompressed
+from wherry.store.tree.tar import EntryType, Limits, TarReader
 
 KINDS = ("oci", "oci-archive", "docker-archive", "dir", "tar")
 

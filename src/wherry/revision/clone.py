@@ -107,7 +107,7 @@ def clone(
 def _fetch(
     repo: Repository, client: HubClient, commit: Checksum, trust: Sequence[PublicKey], progress: Progress
 ) -> int:
-    from wherry.store.pull import RemotePull
+    from wherry.store.pull.pull import RemotePull
 
     def verify(checksum: Checksum, data: bytes, detached: Mapping[str, Any]) -> None:
         if trust:

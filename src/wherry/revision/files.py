@@ -21,7 +21,7 @@ from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput
 from wherry.spec.revision import FILE_NAME as REVISION_FILE
-from wherry.store.objects import (
+from wherry.store.format.objects import (
     DirMeta,
     DirTree,
     FileHeader,

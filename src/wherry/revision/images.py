@@ -17,11 +17,11 @@ from wherry.image.reference import Reference
 from wherry.revision.compose import Service
 from wherry.revision.resolve import ImagePin
 from wherry.spec.revision import Revision
-from wherry.store.objects import ObjectType
+from wherry.store.format.objects import ObjectType
 
 if TYPE_CHECKING:
     from wherry.image.catalog import ImageRecord
-    from wherry.store.pull import PullStats
+    from wherry.store.pull.pull import PullStats
     from wherry.store.repository import Repository
 
 _UNKNOWN = ImagePin(commit=Checksum(""), digest=Digest(""))
@@ -73,7 +73,7 @@ class ImageSource:
         missing = [commit for commit in commits if not self._here(commit)]
         if not missing:
             return None
-        from wherry.store.pull import pull_local
+        from wherry.store.pull.pull import pull_local
 
         return pull_local(self._repo, self._open_machine(), missing)
 

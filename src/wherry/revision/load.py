@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from wherry.core.digest import Checksum, parse_checksum, short
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.spec.revision import FILE_NAME, MAX_REVISION_BYTES, Revision, parse_revision
-from wherry.store.walk import read_path
+from wherry.store.tree.walk import read_path
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository

@@ -24,8 +24,8 @@ from typing import BinaryIO, cast
 
 from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
-from wherry.store import content
-from wherry.store.objects import Mode, ObjectType, archive_head, object_name
+from wherry.store.disk import content
+from wherry.store.format.objects import Mode, ObjectType, archive_head, object_name
 from wherry.store.repository import Repository
 
 PACK_BYTES = 16 * 1024 * 1024

@@ -28,7 +28,7 @@ from wherry.revision.values import is_name
 from wherry.revision.workspace import Workspace, files_of
 from wherry.spec.container import AppImage
 from wherry.spec.revision import Revision
-from wherry.store.objects import Commit, ObjectType
+from wherry.store.format.objects import Commit, ObjectType
 from wherry.trust.keys import PrivateKey
 
 

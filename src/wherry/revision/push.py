@@ -22,9 +22,9 @@ from wherry.revision.hubclient import HubClient
 from wherry.revision.load import component_commits, load_revision
 from wherry.revision.pack import PACK_BYTES, ObjectId, Pack, in_order, packs, wire_name
 from wherry.spec.wire import MAX_OBJECTS_PER_QUESTION
-from wherry.store.objects import ObjectType
+from wherry.store.format.objects import ObjectType
 from wherry.store.repository import Repository
-from wherry.store.walk import reachable
+from wherry.store.tree.walk import reachable
 
 TRIES = 4
 MAX_HISTORY = 100_000

@@ -28,12 +28,12 @@ from wherry.revision.sign import sign_commit
 from wherry.revision.workspace import files_of, revision_ref
 from wherry.spec.revision import FILE_NAME as REVISION_FILE
 from wherry.spec.revision import Revision, serialize_revision
-from wherry.store.commit import commit_tree
-from wherry.store.tree import TreeBuilder
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.mutable import TreeBuilder
 from wherry.trust.keys import PrivateKey, PublicKey
 
 if TYPE_CHECKING:
-    from wherry.store.transaction import Transaction
+    from wherry.store.disk.transaction import Transaction
 
 MAX_MESSAGE_CHARS = 64 * 1024
 FIRST_GOOD_TIME_S = 1_704_067_200

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.core.digest import Checksum, short
 from wherry.core.errors import IntegrityError, InvalidInput, TrustError
-from wherry.store.objects import ObjectType
-from wherry.store.variant import Variant
+from wherry.store.format.objects import ObjectType
+from wherry.store.format.variant import Variant
 from wherry.trust.keys import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, PrivateKey, PublicKey
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from wherry.revision.manifest import parse_manifest
 from wherry.revision.resolve import FindImage, build_revision
 from wherry.revision.workspace import files_of
 from wherry.spec.revision import Revision
+from wherry.store.disk.transaction import Transaction
 from wherry.store.repository import Repository
-from wherry.store.transaction import Transaction
 
 
 def of_commit(repo: Repository, commit: Checksum | None) -> State:

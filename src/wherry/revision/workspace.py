@@ -34,9 +34,9 @@ from wherry.revision.credentials import hub_key
 from wherry.revision.files import Entry, Files, check_path, kind_of
 from wherry.spec.codec import decode, encode
 from wherry.spec.revision import FILE_NAME as REVISION_FILE
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
-from wherry.store.walk import walk
+from wherry.store.tree.walk import walk
 from wherry.trust.keys import PrivateKey
 
 FOLDER = ".wherry"

@@ -27,17 +27,17 @@ from wherry.core.durable import fsync_dir, map_os_error
 from wherry.core.errors import Conflict, InvalidInput, NotFound, Unsupported
 from wherry.store import refs
 from wherry.store.config import Config
-from wherry.store.loose import LooseObjects
-from wherry.store.objects import Commit, Mode
+from wherry.store.disk.loose import LooseObjects
+from wherry.store.format.objects import Commit, Mode
 from wherry.store.refs import CollectionRef
 
 if TYPE_CHECKING:
-    from wherry.store.checkout import CheckoutStats, Union
-    from wherry.store.fsck import FsckReport
-    from wherry.store.objectset import ObjectName, ObjectSet
-    from wherry.store.prune import PruneStats
-    from wherry.store.stats import PullStats
-    from wherry.store.walk import Entry
+    from wherry.store.care.fsck import FsckReport
+    from wherry.store.care.prune import PruneStats
+    from wherry.store.disk.objectset import ObjectName, ObjectSet
+    from wherry.store.pull.stats import PullStats
+    from wherry.store.tree.checkout import CheckoutStats, Union
+    from wherry.store.tree.walk import Entry
 
 _CONFIG_MODES = {Mode.ARCHIVE: "archive-z2"}
 _PARTIAL_CHECKSUM = re.compile(r"[0-9a-f]{2,63}\Z")
@@ -260,7 +260,7 @@ class Repository(LooseObjects):
         Args:
             rev: as ``resolve`` takes it.
         """
-        from wherry.store.walk import entries
+        from wherry.store.tree.walk import entries
 
         return entries(self, self.resolve(rev))
 
@@ -276,7 +276,7 @@ class Repository(LooseObjects):
             NotFound: there is no such revision, or no such file in it.
             InvalidInput: it is no regular file, or too long.
         """
-        from wherry.store.walk import read_path
+        from wherry.store.tree.walk import read_path
 
         return read_path(self, self.resolve(rev), path, max_bytes=max_bytes)
 
@@ -287,13 +287,13 @@ class Repository(LooseObjects):
             rev: as ``resolve`` takes it.
             parents: how many of its parents count too; -1: all that are here.
         """
-        from wherry.store.walk import reachable
+        from wherry.store.tree.walk import reachable
 
         return reachable(self, self.resolve(rev), parents=parents)
 
     def missing(self, rev: str) -> Iterator[ObjectName]:
         """Gives every object that a commit is made of and that is not here: nothing when it is whole."""
-        from wherry.store.walk import missing_objects
+        from wherry.store.tree.walk import missing_objects
 
         return missing_objects(self, self.resolve(rev))
 
@@ -328,7 +328,7 @@ class Repository(LooseObjects):
             NoSpace: the disk is full, or would be; nothing of it stays.
             Unsupported: the repository's mode cannot keep such a file.
         """
-        from wherry.store.commit import commit_directory
+        from wherry.store.tree.commit import commit_directory
 
         before = self.resolve(parent) if parent else None
         name = refs.parse_ref(ref) if ref is not None else None
@@ -356,7 +356,7 @@ class Repository(LooseObjects):
         union: Union | None = None,
         force_copy: bool = False,
     ) -> CheckoutStats:
-        """Lays a commit out as a directory, by hard links where that can be. More choices: ``wherry.store.checkout``.
+        """Lays a commit out as a directory, by hard links where that can be. More: ``wherry.store.tree.checkout``.
 
         Args:
             rev: as ``resolve`` takes it.
@@ -369,7 +369,7 @@ class Repository(LooseObjects):
         Raises:
             Conflict: something is in the way.
         """
-        from wherry.store.checkout import Union, checkout
+        from wherry.store.tree.checkout import Union, checkout
 
         return checkout(
             self,
@@ -399,7 +399,7 @@ class Repository(LooseObjects):
             depth: how many parents of each too; -1: all that are there.
             untrusted: every object is copied and its hash checked.
         """
-        from wherry.store.pull_local import pull_local
+        from wherry.store.pull.local import pull_local
 
         return pull_local(self, source, revs, remote=remote, depth=depth, untrusted=untrusted)
 
@@ -412,7 +412,7 @@ class Repository(LooseObjects):
         delete_commits: Collection[Checksum] = (),
         dry_run: bool = False,
     ) -> PruneStats:
-        """Removes what nothing needs any more. More choices: ``wherry.store.prune``.
+        """Removes what nothing needs any more. More choices: ``wherry.store.care.prune``.
 
         Args:
             refs_only: only what refs reach is kept, and `keep`; else every commit, and only stray objects go.
@@ -421,17 +421,17 @@ class Repository(LooseObjects):
             delete_commits: these go.
             dry_run: only counts.
         """
-        from wherry.store.prune import prune
+        from wherry.store.care.prune import prune
 
         return prune(self, refs_only=refs_only, depth=depth, keep=keep, delete_commits=delete_commits, dry_run=dry_run)
 
     def fsck(self, *, delete: bool = False, verify_bindings: bool = False) -> FsckReport:
-        """Checks every object, commit and ref, and raises for nothing of it. More choices: ``wherry.store.fsck``.
+        """Checks every object, commit and ref, and raises for nothing of it. More choices: ``wherry.store.care.fsck``.
 
         Args:
-            delete: remove damaged objects; ``wherry.store.repair`` or a pull brings them back.
+            delete: remove damaged objects; ``wherry.store.care.repair`` or a pull brings them back.
             verify_bindings: each ref's commit must have been made for that ref.
         """
-        from wherry.store.fsck import fsck
+        from wherry.store.care.fsck import fsck
 
         return fsck(self, delete=delete, verify_bindings=verify_bindings)

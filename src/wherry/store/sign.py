@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error, write_file
 from wherry.core.errors import IntegrityError, InvalidInput, NotFound, TrustError, Unsupported
-from wherry.store import objects
-from wherry.store.objects import ObjectType
-from wherry.store.variant import Variant
+from wherry.store.format import objects
+from wherry.store.format.objects import ObjectType
+from wherry.store.format.variant import Variant
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository

@@ -21,9 +21,9 @@ from wherry.core.digest import Checksum, Ref
 from wherry.core.durable import remove_file, write_file
 from wherry.core.errors import InvalidInput
 from wherry.core.trace import reach
-from wherry.store import objects, variant
-from wherry.store.objects import DirMeta, DirTree, Mode, ObjectType
-from wherry.store.variant import Variant
+from wherry.store.format import objects, variant
+from wherry.store.format.objects import DirMeta, DirTree, Mode, ObjectType
+from wherry.store.format.variant import Variant
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
@@ -209,8 +209,8 @@ def update_metadata_ref(repo: Repository, metadata: Mapping[str, Any], *, timest
         metadata: further keys, plain or Variants.
         timestamp_s: the commit's time; None: now.
     """
-    from wherry.store.bindings import COLLECTION_BINDING
-    from wherry.store.commit import commit_tree
+    from wherry.store.format.bindings import COLLECTION_BINDING
+    from wherry.store.tree.commit import commit_tree
 
     if not repo.collection_id:
         return

@@ -5,9 +5,9 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass, field
 
-from wherry.store import overlay_tree
-from wherry.store.erofs import Inode, Link, build
-from wherry.store.erofs_xattrs import Xattr
+from wherry.store.mount import overlay_tree
+from wherry.store.mount.erofs import Inode, Link, build
+from wherry.store.mount.erofs_xattrs import Xattr
 
 
 @dataclass(kw_only=True)

@@ -16,8 +16,8 @@ from tests.unit.image.makers import make_repo
 from wherry.core.lock import file_lock
 from wherry.core.proc import run
 from wherry.image.importing import import_image
-from wherry.store.checkout import checkout
-from wherry.store.composefs import image_of_tree, write_image
+from wherry.store.mount.composefs import image_of_tree, write_image
+from wherry.store.tree.checkout import checkout
 
 CACHE = Path("build/cache")
 EPOCH = "1767225600"

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.property.composefs.trees import trees
 
 from wherry.core.proc import run
-from wherry.store.erofs import Inode, build
+from wherry.store.mount.erofs import Inode, build
 
 DIRECTORY = stat.S_IFDIR | 0o755
 

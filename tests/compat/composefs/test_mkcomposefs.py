@@ -12,12 +12,12 @@ import pytest
 from tests.compat.composefs.conftest import Tool
 from tests.compat.composefs.dump import Node, directory, regular, to_dump, to_image
 
-from wherry.store import verity
-from wherry.store.commit import commit_directory
-from wherry.store.composefs import digest_of_tree, image_of_tree
-from wherry.store.objects import DirMeta, Mode
+from wherry.store.format.objects import DirMeta, Mode
+from wherry.store.mount import verity
+from wherry.store.mount.composefs import digest_of_tree, image_of_tree
 from wherry.store.repository import Repository
-from wherry.store.walk import walk
+from wherry.store.tree.commit import commit_directory
+from wherry.store.tree.walk import walk
 
 Compare = Callable[[Node], int]
 DIGEST = bytes(range(32))

@@ -14,11 +14,11 @@ from tests.compat.composefs.conftest import Tool
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import IntegrityError
-from wherry.store.commit import commit_directory
-from wherry.store.composefs import DIGEST_KEY, checkout_image, digest_of_tree
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
+from wherry.store.format.variant import Variant
+from wherry.store.mount.composefs import DIGEST_KEY, checkout_image, digest_of_tree
 from wherry.store.repository import Repository
-from wherry.store.variant import Variant
+from wherry.store.tree.commit import commit_directory
 
 DIGEST = "be956966c70970ea23b1a8043bca58cfb0d011d490a35a7817b36d04c0210954"
 IMAGE_SHA256 = "031fab2c7f390b752a820146dc89f6880e5739cba7490f64024e0c7d11aad7c9"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from wherry.core.proc import run
-from wherry.store.files import read_xattrs
-from wherry.store.objects import DirMeta
+from wherry.store.disk.files import read_xattrs
+from wherry.store.format.objects import DirMeta
 from wherry.store.repository import Repository
-from wherry.store.walk import walk
+from wherry.store.tree.walk import walk
 
 Facts = dict[str, tuple[object, ...]]
 

@@ -121,7 +121,7 @@ def test_real_ostree_reads_an_image(layout: Path, repo: Repository, tmp_path: Pa
 
 
 def test_tar_reader_against_gnu_tar_names(tmp_path: Path) -> None:
-    from wherry.store.tar import TarReader
+    from wherry.store.tree.tar import TarReader
 
     root = tmp_path / "root"
     make_base(root)

@@ -9,12 +9,12 @@ from tests.compat.store.conftest import ostree
 
 from wherry.core.digest import Ref
 from wherry.core.http import HttpClient
-from wherry.store.commit import commit_directory
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode
-from wherry.store.pull import RemotePull
+from wherry.store.care.fsck import fsck
+from wherry.store.format.objects import Mode
+from wherry.store.pull.pull import RemotePull
 from wherry.store.repository import Repository
-from wherry.store.walk import walk
+from wherry.store.tree.commit import commit_directory
+from wherry.store.tree.walk import walk
 
 
 def test_debian(tmp_path: Path, debian: Path) -> None:

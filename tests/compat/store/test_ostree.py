@@ -14,14 +14,14 @@ from tests.compat.store.conftest import ostree
 
 from wherry.core.digest import Ref
 from wherry.core.http import HttpClient
-from wherry.store.checkout import checkout
-from wherry.store.commit import commit_directory
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode
-from wherry.store.prune import prune
-from wherry.store.pull import RemotePull, pull_local
+from wherry.store.care.fsck import fsck
+from wherry.store.care.prune import prune
+from wherry.store.format.objects import Mode
+from wherry.store.pull.pull import RemotePull, pull_local
 from wherry.store.repository import Repository
 from wherry.store.summary import update_summary
+from wherry.store.tree.checkout import checkout
+from wherry.store.tree.commit import commit_directory
 
 MODES = [Mode.BARE, Mode.BARE_USER, Mode.ARCHIVE]
 

@@ -12,8 +12,8 @@ from tests.compat.store.archive_server import serving
 from tests.compat.store.conftest import ostree
 
 from wherry.core.digest import Checksum
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode, ObjectType
+from wherry.store.care.fsck import fsck
+from wherry.store.format.objects import Mode, ObjectType
 from wherry.store.repository import Repository
 from wherry.store.static_delta import apply, index, names
 from wherry.store.static_delta.generate import Options, generate

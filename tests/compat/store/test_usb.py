@@ -9,10 +9,10 @@ import pytest
 from tests.compat.store.conftest import ostree
 
 from wherry.cli.root import run
-from wherry.store.finders import Finder, find_remotes, pull_found
+from wherry.store.pull.finders import Finder, find_remotes, pull_found
+from wherry.store.pull.usb import repositories_on
 from wherry.store.refs import CollectionRef
 from wherry.store.repository import Repository
-from wherry.store.usb import repositories_on
 
 COLLECTION = "org.example.Os"
 

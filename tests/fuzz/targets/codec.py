@@ -9,11 +9,12 @@ from tests.fuzz.engine import Target
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput, WherryError
-from wherry.store import content, objects, variant, vtext
 from wherry.store.config import Config
-from wherry.store.objects import Commit, DirMeta, DirTree, FileHeader
-from wherry.store.sizes import read_sizes
-from wherry.store.variant import Variant
+from wherry.store.disk import content
+from wherry.store.format import objects, variant, vtext
+from wherry.store.format.objects import Commit, DirMeta, DirTree, FileHeader
+from wherry.store.format.variant import Variant
+from wherry.store.tree.sizes import read_sizes
 
 _SUM = Checksum("5a" * 32)
 _OTHER = Checksum("a5" * 32)

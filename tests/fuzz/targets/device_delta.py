@@ -27,9 +27,9 @@ from wherry.store.delta.format import (
 from wherry.store.delta.make import MakeOptions
 from wherry.store.delta.orders import PatchOrder, read_orders
 from wherry.store.delta.parts import PartStream
-from wherry.store.objects import ObjectType
+from wherry.store.format.objects import ObjectType
 from wherry.store.repository import Repository
-from wherry.store.walk import reachable
+from wherry.store.tree.walk import reachable
 
 _LENGTH_BYTES = 4
 

@@ -16,13 +16,13 @@ from tests.fuzz.engine import Target
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
-from wherry.store import objects, variant
-from wherry.store.objects import Commit, FileHeader, ObjectType
+from wherry.store.format import objects, variant
+from wherry.store.format.objects import Commit, FileHeader, ObjectType
+from wherry.store.format.variant import Variant
 from wherry.store.static_delta import apply, index, superblock
 from wherry.store.static_delta.names import delta_name
 from wherry.store.static_delta.ops import decode
 from wherry.store.static_delta.part import PartFile
-from wherry.store.variant import Variant
 
 _SUM = Checksum("5a" * 32)
 _OLD = bytes(range(256)) * 40

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.fuzz.engine import Target
 
-from wherry.store import variant
+from wherry.store.format import variant
+from wherry.store.format.variant import Variant
 from wherry.store.summary import SUMMARY_TYPE, parse_summary, swap64
-from wherry.store.variant import Variant
 
 
 def _seeds() -> list[bytes]:

@@ -17,12 +17,12 @@ from tests.property.composefs.trees import xattr_values
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
 from wherry.core.proc import run
-from wherry.store.commit import commit_directory
-from wherry.store.composefs import write_image
-from wherry.store.erofs import Inode, build
-from wherry.store.mounting import mount_image
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
+from wherry.store.mount.composefs import write_image
+from wherry.store.mount.erofs import Inode, build
+from wherry.store.mount.mounting import mount_image
 from wherry.store.repository import Repository
+from wherry.store.tree.commit import commit_directory
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)  # cap_net_bind_service=ep
 

@@ -21,13 +21,13 @@ from tests.integration.composefs.conftest import compare
 
 from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import Conflict, IntegrityError, NotFound, Unsupported
-from wherry.store import images, mounting
-from wherry.store.commit import commit_directory
-from wherry.store.images import Kind, prune_images
-from wherry.store.mounting import DataLayer, mounts, unmount
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
+from wherry.store.mount import images, mounting
+from wherry.store.mount.images import Kind, prune_images
+from wherry.store.mount.mounting import DataLayer, mounts, unmount
+from wherry.store.mount.trees import MountedTree, Verity, mount_commit
 from wherry.store.repository import Repository
-from wherry.store.trees import MountedTree, Verity, mount_commit
+from wherry.store.tree.commit import commit_directory
 
 KERNEL = tuple(int(part) for part in os.uname().release.split(".")[:2])
 MODES = [Mode.BARE_USER, Mode.BARE, Mode.BARE_USER_ONLY]
@@ -204,7 +204,7 @@ def test_a_repository_that_cannot_be_written_to(repo: Repository, tree: Path, pl
 
 
 def test_an_image_that_is_not_the_commits(repo: Repository, tree: Path) -> None:
-    from wherry.store.variant import Variant
+    from wherry.store.format.variant import Variant
 
     wrong = commit_directory(
         repo,
@@ -314,7 +314,7 @@ def test_killed_while_it_lays_the_tree_out(stored: Repository, tree: Path) -> No
     """Half a tree is never taken for a whole one."""
     script = (
         "import os, signal, sys; from pathlib import Path; from wherry.core import trace\n"
-        "from wherry.store import Repository; from wherry.store.images import tree\n"
+        "from wherry.store import Repository; from wherry.store.mount.images import tree\n"
         "repo = Repository.open(Path(sys.argv[1]))\n"
         "trace.arm('store.tree.made', lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
         "tree(repo, repo.resolve('x'))\n"

@@ -18,13 +18,13 @@ from pathlib import Path
 from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import IntegrityError, Unsupported
 from wherry.linux import fsverity
-from wherry.store import verity
-from wherry.store.commit import commit_directory, commit_tree
-from wherry.store.composefs import DIGEST_KEY, digest_of_tree
-from wherry.store.mounting import unmount
-from wherry.store.objects import Mode, ObjectType
+from wherry.store.format.objects import Mode, ObjectType
+from wherry.store.mount import verity
+from wherry.store.mount.composefs import DIGEST_KEY, digest_of_tree
+from wherry.store.mount.mounting import unmount
+from wherry.store.mount.trees import Verity, enable_verity, mount_commit
 from wherry.store.repository import Repository
-from wherry.store.trees import Verity, enable_verity, mount_commit
+from wherry.store.tree.commit import commit_directory, commit_tree
 
 DISK = Path("/disk")
 MNT = Path("/mnt")
@@ -54,7 +54,7 @@ def make_tree(top: Path) -> None:
 
 
 def object_of(repo: Repository, path: str, commit: Checksum) -> Path:
-    from wherry.store.walk import lookup
+    from wherry.store.tree.walk import lookup
 
     found = lookup(repo, commit, path)
     assert isinstance(found, str)

@@ -22,11 +22,11 @@ from wherry.revision.sign import sign_commit
 from wherry.spec.container import App, AppImage, Healthcheck, PortMapping
 from wherry.spec.revision import HealthPolicy, Revision, serialize_revision
 from wherry.spec.wire import DeviceInfo, UpdateState
-from wherry.store.commit import commit_tree
-from wherry.store.objects import DirMeta, FileHeader, Mode
-from wherry.store.pull_local import pull_local
+from wherry.store.format.objects import DirMeta, FileHeader, Mode
+from wherry.store.pull.local import pull_local
 from wherry.store.repository import Repository
-from wherry.store.tree import TreeBuilder
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.mutable import TreeBuilder
 from wherry.trust.keys import PrivateKey
 
 PASSWORD = "a long enough password"

@@ -19,7 +19,7 @@ from wherry.core.jsonio import loads
 from wherry.engine.state import Paths
 from wherry.image.importing import import_image
 from wherry.linux.netlink import RouteSocket
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
 
 BUSYBOX = Path("/bin/busybox")

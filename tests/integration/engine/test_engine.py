@@ -76,7 +76,7 @@ def test_copy_where_composefs_is_refused(engine: Engine, cli: Cli, monkeypatch: 
     import errno
 
     from wherry.core.errors import Unsupported
-    from wherry.store import mounting
+    from wherry.store.mount import mounting
 
     def refuse(image: Path, target: Path, *, loop: bool | None = False) -> bool:
         raise Unsupported(f"no: {errno.ENODEV}")

@@ -25,11 +25,11 @@ from wherry.spec.codec import encode
 from wherry.spec.container import App, AppImage
 from wherry.spec.revision import Revision, serialize_revision
 from wherry.spec.wire import PACK_TYPE, Progress, UpdateState
-from wherry.store.commit import commit_tree
-from wherry.store.objects import DirMeta, FileHeader, Mode, ObjectType, object_name
+from wherry.store.format.objects import DirMeta, FileHeader, Mode, ObjectType, object_name
 from wherry.store.repository import Repository
-from wherry.store.tree import TreeBuilder
-from wherry.store.walk import reachable
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.mutable import TreeBuilder
+from wherry.store.tree.walk import reachable
 from wherry.trust.keys import PrivateKey
 
 PASSWORD = "a long enough password"

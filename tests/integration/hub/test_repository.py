@@ -26,9 +26,9 @@ from wherry.core.digest import Checksum
 from wherry.core.errors import HttpError
 from wherry.core.http import HttpClient
 from wherry.spec.wire import PACK_TYPE
-from wherry.store.objects import FileHeader, Mode
+from wherry.store.format.objects import FileHeader, Mode
 from wherry.store.repository import Repository
-from wherry.store.tree import TreeBuilder
+from wherry.store.tree.mutable import TreeBuilder
 
 
 def raw_status(hub: HubProcess, target: str, token: str) -> int:

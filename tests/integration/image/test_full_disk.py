@@ -15,7 +15,7 @@ from wherry.core.proc import run
 from wherry.image.catalog import Images
 from wherry.image.importing import import_image
 from wherry.linux.mount import MNT_DETACH, mount, umount
-from wherry.store.composefs import write_image
+from wherry.store.mount.composefs import write_image
 
 
 @pytest.fixture

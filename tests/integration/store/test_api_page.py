@@ -22,6 +22,6 @@ def test_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_docstrings() -> None:
-    from wherry.store import objectset
+    from wherry.store.disk import objectset
 
     assert doctest.testmod(objectset).failed == 0

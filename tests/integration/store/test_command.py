@@ -19,8 +19,8 @@ from tests.unit.store.conftest import commit_files
 
 from wherry.cli.store import COMMANDS, store
 from wherry.core.digest import Checksum
-from wherry.store.objects import ObjectType
-from wherry.store.remote import add_remote
+from wherry.store.format.objects import ObjectType
+from wherry.store.pull.remote import add_remote
 from wherry.store.repository import Repository
 
 

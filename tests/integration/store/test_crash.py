@@ -15,8 +15,8 @@ from tests.compat.store.archive_server import ArchiveServer, serving
 from tests.unit.store.conftest import commit_files
 
 from wherry.core.digest import Ref
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode
+from wherry.store.care.fsck import fsck
+from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
 
 COMMIT_POINTS = [

@@ -12,10 +12,10 @@ import pytest
 from tests.integration.store.test_crash import check, points, wherry
 from tests.unit.store.conftest import commit_files
 
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode, ObjectType
+from wherry.store.care.fsck import fsck
+from wherry.store.format.objects import Mode, ObjectType
 from wherry.store.repository import Repository
-from wherry.store.walk import lookup
+from wherry.store.tree.walk import lookup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

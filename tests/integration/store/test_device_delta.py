@@ -16,8 +16,6 @@ from tests.unit.store.conftest import REGULAR, make_repo
 from tests.unit.store.delta.pairs import Pair, legacy_lz4, new_files, old_files, program, whole
 
 from wherry.core.digest import Checksum
-from wherry.store import objects
-from wherry.store.commit import commit_tree
 from wherry.store.delta import encoders
 from wherry.store.delta.format import Encoder, Header, serialize_head
 from wherry.store.delta.orders import OLD, ObjectOrder, SourceId
@@ -25,9 +23,11 @@ from wherry.store.delta.payload import find, recipe_of, view_size
 from wherry.store.delta.recompress import recognise
 from wherry.store.delta.sources import old_objects
 from wherry.store.delta.writer import PartWriter, Piece
-from wherry.store.objects import Mode, ObjectType
+from wherry.store.format import objects
+from wherry.store.format.objects import Mode, ObjectType
 from wherry.store.repository import Repository
-from wherry.store.tree import TreeBuilder
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.mutable import TreeBuilder
 
 MAX_MEMORY_BYTES = 64 * 1024 * 1024
 POINTS = ["piece", "object", "partial", "part", "checkpoint", "progress", "done"]
@@ -201,7 +201,7 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Big:
 @pytest.mark.parametrize("mode", [Mode.BARE_USER, pytest.param(Mode.ARCHIVE, marks=pytest.mark.deep)])
 def test_memory(tmp_path: Path, big: Big, mode: Mode) -> None:
     """A file of 320 MiB, and one with LZ4's largest blocks, in less than 64 MiB."""
-    from wherry.store.pull import pull_local
+    from wherry.store.pull.pull import pull_local
 
     device = make_repo(tmp_path / "device", mode)
     pull_local(device, big.repo, [big.commits[0]])

@@ -15,12 +15,12 @@ from tests.unit.store.conftest import commit_files, make_repo
 from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import NoSpace
 from wherry.core.http import HttpClient
-from wherry.store.commit import commit_directory
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode
-from wherry.store.pull import RemotePull, pull_local
+from wherry.store.care.fsck import fsck
+from wherry.store.format.objects import Mode
+from wherry.store.pull.pull import RemotePull, pull_local
 from wherry.store.repository import Repository
-from wherry.store.walk import read_path
+from wherry.store.tree.commit import commit_directory
+from wherry.store.tree.walk import read_path
 
 SMALL, BIG = os.urandom(200_000), os.urandom(6_000_000)
 

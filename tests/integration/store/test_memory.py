@@ -10,9 +10,9 @@ import pytest
 from tests.unit.store.conftest import REGULAR, make_repo
 
 from wherry.core.digest import Ref
-from wherry.store.commit import commit_tree
-from wherry.store.objects import Mode
-from wherry.store.tree import TreeBuilder
+from wherry.store.format.objects import Mode
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.mutable import TreeBuilder
 
 _FILES = 100_000
 _LIMIT_MB = 150

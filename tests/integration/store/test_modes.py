@@ -16,16 +16,16 @@ from tests.unit.store.conftest import REGULAR, commit_files, make_repo
 
 from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import NotFound, NotPermitted, Unsupported
-from wherry.store import objects
-from wherry.store.checkout import checkout
-from wherry.store.commit import commit_tree
-from wherry.store.fsck import fsck
-from wherry.store.objects import FileHeader, Mode, ObjectType
-from wherry.store.prune import prune
-from wherry.store.pull_local import pull_local
+from wherry.store.care.fsck import fsck
+from wherry.store.care.prune import prune
+from wherry.store.format import objects
+from wherry.store.format.objects import FileHeader, Mode, ObjectType
+from wherry.store.pull.local import pull_local
 from wherry.store.repository import Repository
-from wherry.store.tree import TreeBuilder
-from wherry.store.walk import lookup, read_path, walk
+from wherry.store.tree.checkout import checkout
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.mutable import TreeBuilder
+from wherry.store.tree.walk import lookup, read_path, walk
 
 _TAGGED = FileHeader(uid=7, gid=8, mode=stat.S_IFREG | 0o640, xattrs=((b"user.mykey", b"myvalue"),))
 

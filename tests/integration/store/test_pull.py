@@ -22,13 +22,13 @@ from wherry.core.errors import (
     Unsupported,
 )
 from wherry.core.http import HttpClient
-from wherry.store import downloads, web
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode, ObjectType, object_name
-from wherry.store.pull import RemotePull
+from wherry.store.care.fsck import fsck
+from wherry.store.format.objects import Mode, ObjectType, object_name
+from wherry.store.pull import downloads, web
+from wherry.store.pull.pull import RemotePull
 from wherry.store.repository import Repository
 from wherry.store.summary import parse_summary, update_summary
-from wherry.store.walk import lookup, read_path
+from wherry.store.tree.walk import lookup, read_path
 
 LARGE = os.urandom(3_000_000)
 FILES = {"etc/a": b"1", "etc/b": b"2" * 50_000, "usr/lib/large": LARGE, "usr/lib/x/y": b"3"}

@@ -16,11 +16,11 @@ from tests.unit.store.conftest import commit_files, make_repo
 
 from wherry.core.errors import InvalidInput, NetworkError, NotFound, Unsupported
 from wherry.core.transfer import TlsError, TransferSettings
-from wherry.store.downloads import OverBudget
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode
-from wherry.store.pull import PullOptions, pull
-from wherry.store.remote import Remote
+from wherry.store.care.fsck import fsck
+from wherry.store.format.objects import Mode
+from wherry.store.pull.downloads import OverBudget
+from wherry.store.pull.pull import PullOptions, pull
+from wherry.store.pull.remote import Remote
 from wherry.store.repository import Repository
 from wherry.store.summary import update_summary
 

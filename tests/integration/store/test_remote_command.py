@@ -12,7 +12,7 @@ import pytest
 from tests.compat.store.archive_server import serving
 from tests.unit.store.conftest import commit_files, make_repo
 
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
 from wherry.store.summary import update_summary
 

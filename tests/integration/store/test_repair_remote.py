@@ -11,10 +11,10 @@ from tests.compat.store.archive_server import serving
 from tests.integration.store.test_crash import wherry
 from tests.unit.store.conftest import commit_files, make_repo
 
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode, ObjectType
+from wherry.store.care.fsck import fsck
+from wherry.store.format.objects import Mode, ObjectType
 from wherry.store.repository import Repository
-from wherry.store.walk import lookup
+from wherry.store.tree.walk import lookup
 
 
 def _victims(repo: Repository, rev: str) -> tuple[Path, Path]:

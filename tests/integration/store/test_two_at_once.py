@@ -11,8 +11,8 @@ import pytest
 from tests.unit.store.conftest import commit_files
 
 from wherry.core.digest import Ref
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode
+from wherry.store.care.fsck import fsck
+from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
 
 WHERRY = [sys.executable, "-m", "wherry", "store"]

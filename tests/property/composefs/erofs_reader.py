@@ -7,8 +7,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from wherry.store.erofs import BLOCK_BYTES, Inode, Link
-from wherry.store.erofs_xattrs import xxh32
+from wherry.store.mount.erofs import BLOCK_BYTES, Inode, Link
+from wherry.store.mount.erofs_xattrs import xxh32
 
 KINDS = {1: stat.S_IFREG, 2: stat.S_IFDIR, 3: stat.S_IFCHR, 4: stat.S_IFBLK, 5: stat.S_IFIFO, 6: stat.S_IFSOCK}
 KINDS[7] = stat.S_IFLNK

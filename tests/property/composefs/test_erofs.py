@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.property.composefs.erofs_reader import Image
 from tests.property.composefs.trees import linked_trees, trees
 
-from wherry.store.erofs import Inode, build
+from wherry.store.mount.erofs import Inode, build
 
 FILE = Inode(mode=stat.S_IFREG | 0o644, uid=0, gid=0)
 

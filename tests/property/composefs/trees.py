@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from wherry.store.erofs import Inode, Link
+from wherry.store.mount.erofs import Inode, Link
 
 names = st.one_of(
     st.binary(min_size=1, max_size=12),

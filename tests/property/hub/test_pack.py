@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from wherry.core.errors import IntegrityError, InvalidInput
 from wherry.hub import pack
 from wherry.hub.pack import PackCounts, PackReader
-from wherry.store.commit import commit_tree
-from wherry.store.fsck import check_one
-from wherry.store.objects import DirMeta, FileHeader, Mode, ObjectType, object_name
+from wherry.store.care.fsck import check_one
+from wherry.store.format.objects import DirMeta, FileHeader, Mode, ObjectType, object_name
 from wherry.store.repository import Repository
-from wherry.store.tree import TreeBuilder
-from wherry.store.walk import reachable
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.mutable import TreeBuilder
+from wherry.store.tree.walk import reachable
 
 ROOT = FileHeader(uid=0, gid=0, mode=0o100644)
 

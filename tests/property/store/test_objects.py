@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import IntegrityError, InvalidInput
-from wherry.store import content, dirtree, objects, variant
-from wherry.store.objects import Commit, DirMeta, DirTree, FileHeader, Xattrs
+from wherry.store.disk import content
+from wherry.store.format import dirtree, objects, variant
+from wherry.store.format.objects import Commit, DirMeta, DirTree, FileHeader, Xattrs
 
 _NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
     lambda name: name not in (".", "..")

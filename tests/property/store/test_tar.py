@@ -11,8 +11,8 @@ from tests.unit.image.makers import directory, file, hard_link, make_tar, symlin
 
 from wherry.core.errors import WherryError
 from wherry.image.config import parse_config
-from wherry.store.compression import decompressed
-from wherry.store.tar import EntryType, TarReader
+from wherry.store.tree.compression import decompressed
+from wherry.store.tree.tar import EntryType, TarReader
 
 names = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=300).filter(
     lambda name: not name.endswith("/") and len(name.encode()) < 4000

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.core.errors import InvalidInput
-from wherry.store import objects, variant, vtext
-from wherry.store.variant import Variant
+from wherry.store.format import objects, variant, vtext
+from wherry.store.format.variant import Variant
 
 _TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 _SCALARS: dict[str, st.SearchStrategy[Any]] = {

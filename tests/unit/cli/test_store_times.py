@@ -12,7 +12,7 @@ from wherry.cli.quick import run_quickly
 from wherry.cli.sizes import glib_size
 from wherry.cli.times import parse
 from wherry.core.errors import UsageError
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
 
 
 @pytest.mark.parametrize(

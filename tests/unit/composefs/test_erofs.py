@@ -7,8 +7,8 @@ import stat
 import pytest
 
 from wherry.core.errors import InvalidInput, Unsupported, WherryError
-from wherry.store.erofs import MAX_FILE_BYTES, Inode, Link, build
-from wherry.store.erofs_xattrs import xxh32
+from wherry.store.mount.erofs import MAX_FILE_BYTES, Inode, Link, build
+from wherry.store.mount.erofs_xattrs import xxh32
 
 
 def regular(**values: object) -> Inode:

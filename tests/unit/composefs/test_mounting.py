@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from wherry.core.errors import InvalidInput, NotFound
-from wherry.store import mounting
-from wherry.store.composefs import write_image
 from wherry.store.config import Config
-from wherry.store.mounting import DataLayer, Plan, escape_path, lowerdir_options, mounts
-from wherry.store.objects import Mode
-from wherry.store.overlay_tree import escape, with_redirect
+from wherry.store.format.objects import Mode
+from wherry.store.mount import mounting
+from wherry.store.mount.composefs import write_image
+from wherry.store.mount.mounting import DataLayer, Plan, escape_path, lowerdir_options, mounts
+from wherry.store.mount.overlay_tree import escape, with_redirect
+from wherry.store.mount.trees import Verity, configured_verity
 from wherry.store.repository import Repository
-from wherry.store.trees import Verity, configured_verity
 
 COMMIT = "ab" * 32
 LINES = f"""22 1 254:0 / / rw,relatime - ext4 /dev/vda rw

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.store import verity
+from wherry.store.mount import verity
 
 BLOCK = 4096
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from wherry.core.digest import Checksum
-from wherry.store.objects import DirMeta, Mode
+from wherry.store.format.objects import DirMeta, Mode
 from wherry.store.repository import Repository
-from wherry.store.walk import walk
+from wherry.store.tree.walk import walk
 
 
 def file(name: str, content: bytes | str = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:

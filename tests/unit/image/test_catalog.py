@@ -10,9 +10,9 @@ from tests.unit.image.makers import Layout, file, make_repo, make_tar
 from wherry.core.errors import Conflict, InvalidInput, NotFound
 from wherry.image.catalog import ImageRecord, Images
 from wherry.image.importing import import_image
-from wherry.store.commit import commit_tree
 from wherry.store.repository import Repository
-from wherry.store.tree import TreeBuilder
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.mutable import TreeBuilder
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.image.makers import file, make_tar
 
 from wherry.cli.root import run
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
 
 

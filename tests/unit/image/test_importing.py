@@ -19,7 +19,7 @@ from wherry.image.catalog import ImageRecord, Images
 from wherry.image.importing import import_image
 from wherry.image.platforms import Platform, architecture_of, choose
 from wherry.store.repository import Repository
-from wherry.store.tar import Limits
+from wherry.store.tree.tar import Limits
 
 AMD64_ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\x3e\x00"
 BASE = make_tar(directory("bin"), file("bin/busybox", AMD64_ELF, mode=0o755), symlink("bin/sh", "busybox"), file("old"))

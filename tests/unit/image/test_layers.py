@@ -22,9 +22,9 @@ from tests.unit.image.makers import (
 
 from wherry.core.errors import WherryError
 from wherry.image.layers import Flattener
-from wherry.store.commit import commit_tree
-from wherry.store.tar import TarReader
-from wherry.store.tree import TreeBuilder
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.mutable import TreeBuilder
+from wherry.store.tree.tar import TarReader
 
 ROOT = {"": "755 0:0 dir"}
 Member = tuple[tarfile.TarInfo, bytes]

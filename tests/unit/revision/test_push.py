@@ -31,10 +31,10 @@ from wherry.revision.pack import in_order, packs
 from wherry.revision.project import Project
 from wherry.revision.push import Pushed, push
 from wherry.revision.sign import verify_commit
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode, ObjectType, parse_object_name
+from wherry.store.care.fsck import fsck
+from wherry.store.format.objects import Mode, ObjectType, parse_object_name
 from wherry.store.repository import Repository
-from wherry.store.walk import reachable
+from wherry.store.tree.walk import reachable
 from wherry.trust.keys import PrivateKey
 
 _COMPOSE = "services:\n  web:\n    image: web:1.0\n    environment: {TZ: UTC}\n"
@@ -251,7 +251,7 @@ def test_packs_hold_archive_objects(tmp_path: Path, project: Project, mode: Mode
     commit = _commit(project)
     source = project.repo
     if mode is Mode.ARCHIVE:
-        from wherry.store.pull import pull_local
+        from wherry.store.pull.pull import pull_local
 
         source = Repository.init(tmp_path / "archive", Mode.ARCHIVE)
         pull_local(source, project.repo, [commit])
@@ -320,8 +320,8 @@ def test_a_clone_writes_no_names_that_bite(
     tmp_path: Path, project: Project, hub: HubSimulator, client: HubClient, path: str
 ) -> None:
     from wherry.revision import files
-    from wherry.store.commit import commit_tree
-    from wherry.store.tree import TreeBuilder
+    from wherry.store.tree.commit import commit_tree
+    from wherry.store.tree.mutable import TreeBuilder
 
     good = _commit(project)
     _push(project, client)

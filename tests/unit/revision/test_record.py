@@ -20,8 +20,8 @@ from wherry.revision.load import config_trees, load_revision
 from wherry.revision.project import Project
 from wherry.revision.sign import SIGNATURE_KEY, sign_commit, signers, verify_commit
 from wherry.revision.workspace import files_of
-from wherry.store.objects import DirMeta
-from wherry.store.walk import gaps, read_path, walk
+from wherry.store.format.objects import DirMeta
+from wherry.store.tree.walk import gaps, read_path, walk
 from wherry.trust.keys import PrivateKey
 
 _COMPOSE = """\
@@ -182,7 +182,7 @@ def test_signatures(project: Project) -> None:
 
 
 def test_a_changed_commit_object_is_noticed(project: Project) -> None:
-    from wherry.store.objects import ObjectType
+    from wherry.store.format.objects import ObjectType
 
     made = _commit(project)
     path = project.repo.object_path(ObjectType.COMMIT, made.commit)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from wherry.core.digest import Checksum, Ref
-from wherry.store.commit import commit_tree
-from wherry.store.objects import FileHeader, Mode
+from wherry.store.format.objects import FileHeader, Mode
 from wherry.store.repository import Repository
-from wherry.store.tree import TreeBuilder
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.mutable import TreeBuilder
 
 REGULAR = FileHeader(uid=0, gid=0, mode=stat.S_IFREG | 0o644)
 PROGRAM = FileHeader(uid=0, gid=0, mode=stat.S_IFREG | 0o755)

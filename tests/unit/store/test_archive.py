@@ -14,16 +14,16 @@ from tests.unit.image.makers import device, directory, file, hard_link, make_tar
 from tests.unit.store.conftest import commit_files
 
 from wherry.core.errors import Conflict, IntegrityError, InvalidInput, NotFound, Unsupported, WherryError
-from wherry.store.archive import import_archive, open_archive
-from wherry.store.commit import commit_tree
-from wherry.store.export import export
-from wherry.store.modifier import Modifier
-from wherry.store.objects import DirMeta
+from wherry.store.format.objects import DirMeta
 from wherry.store.repository import Repository
-from wherry.store.tar import EntryType, TarReader
-from wherry.store.tarwrite import TarWriter
-from wherry.store.tree import TreeBuilder
-from wherry.store.walk import read_path, walk
+from wherry.store.tree.archive import import_archive, open_archive
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.export import export
+from wherry.store.tree.modifier import Modifier
+from wherry.store.tree.mutable import TreeBuilder
+from wherry.store.tree.tar import EntryType, TarReader
+from wherry.store.tree.tarwrite import TarWriter
+from wherry.store.tree.walk import read_path, walk
 
 
 def import_bytes(repo: Repository, data: bytes, modifier: Modifier | None = None, **options: Any) -> TreeBuilder:

@@ -9,14 +9,14 @@ from tests.unit.store.conftest import commit_files
 
 from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import Conflict, InvalidInput, NotFound
-from wherry.store import objects
-from wherry.store.fsck import fsck
-from wherry.store.keep import keep_commits, kept_commits
-from wherry.store.objects import ObjectType, object_name
-from wherry.store.prune import prune
-from wherry.store.pull import pull_local
+from wherry.store.care.fsck import fsck
+from wherry.store.care.keep import keep_commits, kept_commits
+from wherry.store.care.prune import prune
+from wherry.store.format import objects
+from wherry.store.format.objects import ObjectType, object_name
+from wherry.store.pull.pull import pull_local
 from wherry.store.repository import Repository
-from wherry.store.walk import lookup, read_path
+from wherry.store.tree.walk import lookup, read_path
 
 
 def test_prune(repo: Repository) -> None:

@@ -10,12 +10,12 @@ import pytest
 from tests.unit.store.conftest import commit_files
 
 from wherry.core.errors import Conflict, InvalidInput, Unsupported
-from wherry.store.checkout import Union, checkout
-from wherry.store.commit import commit_directory
-from wherry.store.objects import ObjectType
+from wherry.store.format.objects import ObjectType
 from wherry.store.repository import Repository
-from wherry.store.shortcuts import UNCOMPRESSED_CACHE
-from wherry.store.walk import follow, lookup
+from wherry.store.tree.checkout import Union, checkout
+from wherry.store.tree.commit import commit_directory
+from wherry.store.tree.shortcuts import UNCOMPRESSED_CACHE
+from wherry.store.tree.walk import follow, lookup
 
 
 def test_whiteouts(repo: Repository, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import zstandard
 
 from wherry.core.digest import Digest
 from wherry.core.errors import IntegrityError, InvalidInput
-from wherry.store.compression import HashingReader, decompressed
+from wherry.store.tree.compression import HashingReader, decompressed
 
 DATA = os.urandom(300_000) + bytes(2_000_000) + b"the end"
 FORMS: dict[str, Callable[[bytes], bytes]] = {

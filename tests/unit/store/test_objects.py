@@ -8,8 +8,8 @@ import pytest
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import IntegrityError, InvalidInput
-from wherry.store import objects, variant
-from wherry.store.objects import DirMeta, DirTree, FileHeader, Mode, ObjectType
+from wherry.store.format import objects, variant
+from wherry.store.format.objects import DirMeta, DirTree, FileHeader, Mode, ObjectType
 
 SUM = Checksum("ab" * 32)
 

@@ -12,17 +12,17 @@ from tests.unit.store.conftest import commit_files
 from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import Conflict, IntegrityError, InvalidInput, NotFound, TrustError, Unsupported
 from wherry.core.transfer import SETTINGS
-from wherry.store.cookies import add_cookie, delete_cookie, read_cookies
-from wherry.store.delta_choice import Choice, choose_delta
-from wherry.store.metalink import MAX_DEPTH, parse_metalink
-from wherry.store.objects import FileHeader
-from wherry.store.receive import check_safe_mode
-from wherry.store.remote import Remote, add_remote, cookie_path, delete_remote, find_remote, list_remotes
-from wherry.store.remote_trust import remote_trust
+from wherry.store.disk.receive import check_safe_mode
+from wherry.store.format.objects import FileHeader
+from wherry.store.format.variant import Variant
+from wherry.store.pull.cookies import add_cookie, delete_cookie, read_cookies
+from wherry.store.pull.delta_choice import Choice, choose_delta
+from wherry.store.pull.metalink import MAX_DEPTH, parse_metalink
+from wherry.store.pull.remote import Remote, add_remote, cookie_path, delete_remote, find_remote, list_remotes
+from wherry.store.pull.trust import remote_trust
+from wherry.store.pull.web import local_path, parse_mirrorlist, transfer_settings
 from wherry.store.repository import Repository
 from wherry.store.summary import METADATA_REF, build_summary, parse_summary, update_metadata_ref, update_summary
-from wherry.store.variant import Variant
-from wherry.store.web import local_path, parse_mirrorlist, transfer_settings
 
 A, B, C = (Checksum(letter * 64) for letter in "abc")
 DATA = b"the summary"

@@ -12,11 +12,11 @@ from tests.unit.store.conftest import commit_files, make_repo
 
 from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import NotFound, UsageError
-from wherry.store.fsck import FsckReport, fsck
-from wherry.store.objects import Mode, ObjectType, object_name
-from wherry.store.repair import Repaired, repair, sources
+from wherry.store.care.fsck import FsckReport, fsck
+from wherry.store.care.repair import Repaired, repair, sources
+from wherry.store.format.objects import Mode, ObjectType, object_name
 from wherry.store.repository import Repository
-from wherry.store.walk import lookup, read_path
+from wherry.store.tree.walk import lookup, read_path
 
 FILES = {"a": b"1" * 5000, "d/e/f": b"2", "d/g": b"3"}
 

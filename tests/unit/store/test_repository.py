@@ -14,10 +14,11 @@ from tests.unit.store.conftest import REGULAR, commit_files, make_repo
 from wherry.core import trace
 from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import Conflict, IntegrityError, InvalidInput, Locked, NoSpace, NotFound, Unsupported
-from wherry.store import content, objects
-from wherry.store.objects import DirMeta, FileHeader, Mode, ObjectType
+from wherry.store.disk import content
+from wherry.store.format import objects
+from wherry.store.format.objects import DirMeta, FileHeader, Mode, ObjectType
 from wherry.store.repository import Repository
-from wherry.store.walk import gaps, lookup, reachable, read_path, walk
+from wherry.store.tree.walk import gaps, lookup, reachable, read_path, walk
 
 LARGE = os.urandom(64 * 1024) * 100
 
@@ -202,7 +203,7 @@ def test_a_left_staging_folder_is_taken_over_without_its_commits(repo: Repositor
             commit_files(repo, {"a": b"left"})
     finally:
         trace.disarm()
-    from wherry.store.transaction import boot_id
+    from wherry.store.disk.staging import boot_id
 
     kept.rename(repo.path / "tmp" / f"staging-{boot_id()}-abcd")
     other = repo.path / "tmp" / "staging-another-boot-abcd"

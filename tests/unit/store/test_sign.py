@@ -56,7 +56,7 @@ def test_summary(archive: Repository) -> None:
     update_summary(archive)
     sign.sign_summary(archive, sign.engine("ed25519"), [SECRET])
     sign.sign_summary(archive, sign.engine("ed25519"), [OTHER_SECRET])
-    from wherry.store import objects
+    from wherry.store.format import objects
 
     metadata = objects.parse_dict((archive.path / "summary.sig").read_bytes())
     data = (archive.path / "summary").read_bytes()

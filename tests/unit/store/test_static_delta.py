@@ -16,11 +16,11 @@ from tests.unit.store.conftest import REGULAR, commit_files, make_repo
 
 from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import IntegrityError, InvalidInput, NoSpace, NotFound, Unsupported, WherryError
-from wherry.store import objects, variant
-from wherry.store.commit import commit_tree
-from wherry.store.fsck import fsck
-from wherry.store.objects import Commit, FileHeader, Mode, ObjectType
-from wherry.store.pull import pull_local
+from wherry.store.care.fsck import fsck
+from wherry.store.format import objects, variant
+from wherry.store.format.objects import Commit, FileHeader, Mode, ObjectType
+from wherry.store.format.variant import Variant
+from wherry.store.pull.pull import pull_local
 from wherry.store.repository import Repository
 from wherry.store.static_delta import apply, bsdiff, bspatch, index, names, ops, rollsum
 from wherry.store.static_delta.generate import Options, generate
@@ -34,8 +34,8 @@ from wherry.store.static_delta.superblock import (
     build_superblock,
     parse_superblock,
 )
-from wherry.store.tree import TreeBuilder
-from wherry.store.variant import Variant
+from wherry.store.tree.commit import commit_tree
+from wherry.store.tree.mutable import TreeBuilder
 
 A, B = Checksum("ab" * 32), Checksum("cd" * 32)
 RANDOM = random.Random(1)

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.image.makers import device, directory, file, hard_link, make_tar, symlink, xattrs
 
 from wherry.core.errors import IntegrityError, InvalidInput, Unsupported, WherryError
-from wherry.store.tar import EntryType, Limits, TarEntry, TarReader
+from wherry.store.tree.tar import EntryType, Limits, TarEntry, TarReader
 
 LONG = "d/" * 60 + "n" * 200
 

@@ -11,17 +11,17 @@ from tests.unit.store.conftest import PROGRAM, REGULAR, commit_files, make_repo
 
 from wherry.core.digest import Checksum, Ref
 from wherry.core.errors import Conflict, IntegrityError, InvalidInput, NoSpace, NotFound, Unsupported
-from wherry.store.checkout import Union, checkout
-from wherry.store.commit import commit_directory, commit_tree
-from wherry.store.diff import Kind, diff, diff_trees, scan_directory, tree_of
-from wherry.store.fsck import fsck
-from wherry.store.modifier import Modifier
-from wherry.store.objects import DirMeta, Mode, ObjectType, object_name
-from wherry.store.pull import pull_local
+from wherry.store.care.fsck import fsck
+from wherry.store.format.objects import DirMeta, Mode, ObjectType, object_name
+from wherry.store.pull.pull import pull_local
 from wherry.store.repository import Repository
-from wherry.store.sizes import object_sizes
-from wherry.store.tree import TreeBuilder
-from wherry.store.walk import lookup, walk
+from wherry.store.tree.checkout import Union, checkout
+from wherry.store.tree.commit import commit_directory, commit_tree
+from wherry.store.tree.diff import Kind, diff, diff_trees, scan_directory, tree_of
+from wherry.store.tree.modifier import Modifier
+from wherry.store.tree.mutable import TreeBuilder
+from wherry.store.tree.sizes import object_sizes
+from wherry.store.tree.walk import lookup, walk
 
 
 def paths(repo: Repository, commit: Checksum) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from wherry.core.errors import InvalidInput
-from wherry.store import variant
-from wherry.store.variant import Variant
-from wherry.store.vtext import to_text, variant_text
+from wherry.store.format import variant
+from wherry.store.format.variant import Variant
+from wherry.store.format.vtext import to_text, variant_text
 
 # Source: GVariant specification, section 2.6 (examples).
 KNOWN: list[tuple[str, Any, bytes]] = [

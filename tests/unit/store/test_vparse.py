@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from wherry.core.errors import InvalidInput
-from wherry.store.variant import Variant
-from wherry.store.vparse import MAX_TEXT_CHARS, parse_text
-from wherry.store.vtext import variant_text
+from wherry.store.format.variant import Variant
+from wherry.store.format.vparse import MAX_TEXT_CHARS, parse_text
+from wherry.store.format.vtext import variant_text
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from wherry.core.errors import IntegrityError, InvalidInput, NoSpace, NotFound, 
 from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
 from wherry.linux.memory import give_memory_back
-from wherry.store import objects
 from wherry.store.delta import encoders
 from wherry.store.delta.format import DIFFERENCES, NEW_BYTES, ORDERS, Head
 from wherry.store.delta.job import Job, Origin
@@ -32,12 +31,13 @@ from wherry.store.delta.parts import PartStream, check_part
 from wherry.store.delta.patch import run_steps, skip_steps
 from wherry.store.delta.payload import restore
 from wherry.store.delta.sources import Sources, Window, old_objects, require
-from wherry.store.objects import ObjectType
-from wherry.store.walk import gaps
+from wherry.store.format import objects
+from wherry.store.format.objects import ObjectType
+from wherry.store.tree.walk import gaps
 
 if TYPE_CHECKING:
+    from wherry.store.disk.transaction import Transaction
     from wherry.store.repository import Repository
-    from wherry.store.transaction import Transaction
 
 SMALL_VIEW_BYTES = 1024 * 1024
 """Views up to this are held in memory."""

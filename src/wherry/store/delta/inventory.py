@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from wherry.core.digest import Checksum
 from wherry.store.delta.sources import Name, NameList, old_objects
-from wherry.store.objects import FileHeader, ObjectType
-from wherry.store.walk import check_depth
+from wherry.store.format.objects import FileHeader, ObjectType
+from wherry.store.tree.walk import check_depth
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository

@@ -23,8 +23,8 @@ from wherry.core import jsonio
 from wherry.core.durable import make_dirs, map_os_error, write_file
 from wherry.core.errors import IntegrityError, InvalidInput, Locked, WherryError
 from wherry.core.trace import reach
-from wherry.store import ofd
 from wherry.store.delta.format import PREAMBLE_BYTES, Head, head_bytes, parse_head
+from wherry.store.disk import ofd
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository

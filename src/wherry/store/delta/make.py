@@ -36,7 +36,7 @@ from wherry.store.delta.payload import view_size
 from wherry.store.delta.sources import Name
 from wherry.store.delta.views import Views
 from wherry.store.delta.writer import PartWriter, Piece, Sign, write_delta
-from wherry.store.objects import ObjectType
+from wherry.store.format.objects import ObjectType
 
 if TYPE_CHECKING:
     from wherry.store.delta.similarity import Candidate, Index, Picks

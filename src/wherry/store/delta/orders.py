@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
-from wherry.store import objects
 from wherry.store.delta.payload import MAX_PLAIN_BYTES, Recipe, file_size, read_recipe, view_size, write_recipe
 from wherry.store.delta.wire import Reader, Writer
-from wherry.store.objects import FileHeader, ObjectType
+from wherry.store.format import objects
+from wherry.store.format.objects import FileHeader, ObjectType
 
 HEADER, SOURCE, OBJECT, PATCH, END = 1, 2, 3, 4, 5
 OLD, NEW, CHECKSUMS = 0, 1, 2

@@ -20,8 +20,8 @@ from wherry.core.durable import map_os_error
 from wherry.core.errors import IntegrityError, InvalidInput, NotFound
 from wherry.store.delta.orders import CHECKSUMS, NEW, OLD, SourceId
 from wherry.store.delta.payload import Recipe, expand
-from wherry.store.objects import Mode, ObjectType
-from wherry.store.walk import reachable
+from wherry.store.format.objects import Mode, ObjectType
+from wherry.store.tree.walk import reachable
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository

@@ -16,7 +16,7 @@ from wherry.core.errors import InvalidInput
 from wherry.store.delta import payload
 from wherry.store.delta.payload import Found, Recipe
 from wherry.store.delta.recompress import recognise
-from wherry.store.objects import Mode
+from wherry.store.format.objects import Mode
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository

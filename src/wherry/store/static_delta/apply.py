@@ -19,17 +19,17 @@ from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
 from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
-from wherry.store import objects
-from wherry.store.content import CHUNK_BYTES
-from wherry.store.objects import MAX_METADATA_BYTES, FileHeader, ObjectType
+from wherry.store.disk.content import CHUNK_BYTES
+from wherry.store.format import objects
+from wherry.store.format.objects import MAX_METADATA_BYTES, FileHeader, ObjectType
 from wherry.store.static_delta import bspatch, names
 from wherry.store.static_delta.ops import Copy, Literal, Patch, Recipe, decode
 from wherry.store.static_delta.part import PartFile, PartSource, nameless_file
 from wherry.store.static_delta.superblock import MAX_INLINE_BYTES, PartHeader, Superblock, parse_superblock
 
 if TYPE_CHECKING:
+    from wherry.store.disk.transaction import Transaction
     from wherry.store.repository import Repository
-    from wherry.store.transaction import Transaction
 
 MAX_TARGET_BYTES = 4096
 ALLOWANCE_BYTES = 64 * 1024 * 1024
@@ -374,7 +374,7 @@ def complete(repo: Repository, commit: Checksum) -> None:
     Raises:
         NotFound: something is.
     """
-    from wherry.store.walk import gaps
+    from wherry.store.tree.walk import gaps
 
     if not repo.is_partial(commit):
         return

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wherry.core.digest import Checksum
-from wherry.store import objects, variant
-from wherry.store.content import CHUNK_BYTES
-from wherry.store.objects import FileHeader, ObjectType, Xattrs
+from wherry.store.disk.content import CHUNK_BYTES
+from wherry.store.format import objects, variant
+from wherry.store.format.objects import FileHeader, ObjectType, Xattrs
 from wherry.store.static_delta.encode import Copied, Encoding, Patched, Whole
 from wherry.store.static_delta.ops import write_varint
 from wherry.store.static_delta.part import XZ, nameless_file

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wherry.core.digest import Checksum
-from wherry.store import content
-from wherry.store.objects import FileHeader, Mode, ObjectType
-from wherry.store.walk import check_depth
+from wherry.store.disk import content
+from wherry.store.format.objects import FileHeader, Mode, ObjectType
+from wherry.store.tree.walk import check_depth
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository

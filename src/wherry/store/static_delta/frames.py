@@ -3,7 +3,7 @@
 A delta's superblock may hold its parts, and a part all of its files: megabytes that must not be copied, nor turned
 into values, just to reach the few that are asked for. Here only framing is read, through `Reader`, and never trusted.
 
-Source: GVariant specification, section 2.5, as in ``wherry.store.variant``.
+Source: GVariant specification, section 2.5, as in ``wherry.store.format.variant``.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ from wherry.core.digest import Checksum
 from wherry.core.durable import fsync_dir, map_os_error, write_file
 from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
-from wherry.store import objects
-from wherry.store.objects import ObjectType, object_name
+from wherry.store.format import objects
+from wherry.store.format.objects import ObjectType, object_name
 from wherry.store.static_delta import names
 from wherry.store.static_delta.build import PartBuilder
 from wherry.store.static_delta.candidates import Changes, NewFile, find_changes

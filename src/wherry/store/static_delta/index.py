@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from wherry.core.digest import Checksum
 from wherry.core.durable import write_file
 from wherry.core.errors import InvalidInput
-from wherry.store import variant
+from wherry.store.format import variant
+from wherry.store.format.variant import Variant
 from wherry.store.static_delta import names
 from wherry.store.static_delta.names import DeltaName
-from wherry.store.variant import Variant
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
-from wherry.store.objects import ObjectType
+from wherry.store.format.objects import ObjectType
 
 CODES = b"SowrRcB"
 """In the order in which ``static-delta show`` counts them."""

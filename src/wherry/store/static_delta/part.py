@@ -25,9 +25,9 @@ from typing import BinaryIO
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import IntegrityError, InvalidInput, NotFound
-from wherry.store import objects
-from wherry.store.content import CHUNK_BYTES
-from wherry.store.objects import FileHeader, Xattrs
+from wherry.store.disk.content import CHUNK_BYTES
+from wherry.store.format import objects
+from wherry.store.format.objects import FileHeader, Xattrs
 from wherry.store.static_delta.frames import ArraySpans, Reader, tuple_spans
 from wherry.store.static_delta.superblock import PartHeader
 

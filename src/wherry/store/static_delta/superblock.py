@@ -24,11 +24,11 @@ from typing import Any
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import IntegrityError, InvalidInput
-from wherry.store import variant
-from wherry.store.objects import COMMIT_TYPE, MAX_METADATA_BYTES, ObjectType
+from wherry.store.format import variant
+from wherry.store.format.objects import COMMIT_TYPE, MAX_METADATA_BYTES, ObjectType
+from wherry.store.format.variant import Variant
 from wherry.store.static_delta import names
 from wherry.store.static_delta.frames import ArraySpans, Span, tuple_spans
-from wherry.store.variant import Variant
 
 MAGIC = b"OSTSGNDT"
 PART_VERSION = 0

@@ -27,10 +27,10 @@ from tests.integration.store.power.recording_disk import Record, read_records
 from tests.unit.store.conftest import commit_files
 
 from wherry.core.digest import Checksum, Ref
-from wherry.store.fsck import fsck
-from wherry.store.objects import Mode
-from wherry.store.prune import prune
-from wherry.store.pull import pull_local
+from wherry.store.care.fsck import fsck
+from wherry.store.care.prune import prune
+from wherry.store.format.objects import Mode
+from wherry.store.pull.pull import pull_local
 from wherry.store.repository import Repository
 from wherry.store.summary import update_summary
 

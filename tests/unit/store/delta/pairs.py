@@ -18,8 +18,8 @@ from wherry.core.digest import Checksum
 from wherry.store.delta.apply import ApplyStats, apply_delta
 from wherry.store.delta.job import read_head
 from wherry.store.delta.make import MakeOptions, make_delta
-from wherry.store.objects import Mode
-from wherry.store.pull import pull_local
+from wherry.store.format.objects import Mode
+from wherry.store.pull.pull import pull_local
 from wherry.store.repository import Repository
 
 LZ4_MAGIC = b"\x02\x21\x4c\x18"
@@ -168,7 +168,7 @@ def apply(repo: Repository, data: bytes | BytesOrigin) -> ApplyStats:
 
 def whole(repo: Repository, commit: Checksum) -> bool:
     """Tells whether a commit is here, whole, not partial, and every object right."""
-    from wherry.store.fsck import fsck
-    from wherry.store.walk import gaps
+    from wherry.store.care.fsck import fsck
+    from wherry.store.tree.walk import gaps
 
     return not repo.is_partial(commit) and next(gaps(repo, commit), None) is None and fsck(repo).ok

@@ -16,8 +16,8 @@ from wherry.store.delta.apply import BAD_DELTA, apply_delta
 from wherry.store.delta.format import parse_head, serialize_head
 from wherry.store.delta.job import FileOrigin, read_head
 from wherry.store.delta.make import MakeOptions
-from wherry.store.objects import Mode, ObjectType
-from wherry.store.walk import lookup, reachable
+from wherry.store.format.objects import Mode, ObjectType
+from wherry.store.tree.walk import lookup, reachable
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from wherry.core.errors import IntegrityError, NetworkError
 from wherry.store.delta.apply import apply_delta
 from wherry.store.delta.format import parse_head
 from wherry.store.delta.plan import Offer, Way, delta_offer, follow, plan
-from wherry.store.pull import pull_local
+from wherry.store.pull.pull import pull_local
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""What a repository is made of, as bytes: GVariant, objects, and what commits say."""

@@ -1,0 +1,1 @@
+"""Getting commits from elsewhere: another folder, a medium, a server."""

@@ -1,0 +1,1 @@
+"""Trees of commits: made from folders and archives, gone through, compared, laid out."""
