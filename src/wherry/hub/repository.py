@@ -28,12 +28,12 @@ from wherry.core.errors import (
 )
 from wherry.hub.broker import Broker, Event
 from wherry.hub.database import Database
-from wherry.hub.pack import PackCounts, PackReader
 from wherry.hub.schema import revisions
 from wherry.revision.load import component_commits, load_revision
 from wherry.spec.revision import Revision
 from wherry.spec.wire import MAX_OBJECTS_PER_QUESTION, ObjectList, ObjectSizes, RefUpdate, RevisionInfo
 from wherry.store.format.objects import Commit, Mode, ObjectType, object_name, parse_object_name
+from wherry.store.pull.pack import PackCounts, PackReader
 from wherry.store.repository import Repository
 from wherry.store.tree.sizes import object_sizes
 

@@ -160,7 +160,7 @@ class HubClient:
         return answer
 
     def send_pack(self, pack: BinaryIO, size_bytes: int) -> PackAnswer:
-        """Sends one pack (``revision/pack.py``); once it returns, the objects are on the hub's disk.
+        """Sends one pack (``store/pull/packing.py``); once it returns, the objects are on the hub's disk.
 
         Args:
             pack: open at its beginning.

@@ -20,9 +20,9 @@ from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
 from wherry.revision.hubclient import HubClient
 from wherry.revision.load import component_commits, load_revision
-from wherry.revision.pack import PACK_BYTES, ObjectId, Pack, in_order, packs, wire_name
 from wherry.spec.wire import MAX_OBJECTS_PER_QUESTION
 from wherry.store.format.objects import ObjectType
+from wherry.store.pull.packing import PACK_BYTES, ObjectId, Pack, in_order, packs, wire_name
 from wherry.store.repository import Repository
 from wherry.store.tree.walk import reachable
 

@@ -27,12 +27,12 @@ from wherry.revision import record
 from wherry.revision.clone import clone, split_address
 from wherry.revision.hubclient import HubClient
 from wherry.revision.load import load_revision
-from wherry.revision.pack import in_order, packs
 from wherry.revision.project import Project
 from wherry.revision.push import Pushed, push
 from wherry.revision.sign import verify_commit
 from wherry.store.care.fsck import fsck
 from wherry.store.format.objects import Mode, ObjectType, parse_object_name
+from wherry.store.pull.packing import in_order, packs
 from wherry.store.repository import Repository
 from wherry.store.tree.walk import reachable
 from wherry.trust.keys import PrivateKey

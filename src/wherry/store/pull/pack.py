@@ -4,6 +4,7 @@
 
     u16 BE length of name | name "xx/yyyy.filez" | u64 BE size | bytes ...   again and again; ends with the body
 
+A pack goes from a project to its hub, and from a hub to a device; ``packing.py`` makes those that are sent.
 ``PackReader`` is fed pieces of any size, keeps no more than one metadata object in memory, and hands each object to a
 transaction of the repository, which keeps it only when it is what its name says. A hostile body can cost time and the
 limits below, never put a wrong object into the repository. Refused: names of anything but commit, dirtree, dirmeta,

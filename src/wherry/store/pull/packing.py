@@ -1,14 +1,6 @@
-"""Packs: objects on their way to a hub, in one stream with bounded memory.
+"""Packs that are made of a repository of any mode, in bounded memory; ``pack.py`` has their format.
 
-::
-
-    u16 BE  length of the name
-    ...     name, as below objects/ of an archive repository: xx/yyyy.filez, .dirtree, .dirmeta, .commit, .commitmeta
-    u64 BE  size
-    ...     bytes
-    (again, until the end)
-
-Source: docs/reference/hub-api.md, "Packs". Objects go in the order files, dirtrees, dirmetas, commits, so that a commit
+Objects go in the order files, dirtrees, dirmetas, commits, so that a commit
 that is there has all that it is made of, however a push ends. Files of a bare-user store are deflated on the way.
 """
 

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wherry.core.errors import IntegrityError, InvalidInput
-from wherry.hub import pack
-from wherry.hub.pack import PackCounts, PackReader
 from wherry.store.care.fsck import check_one
 from wherry.store.format.objects import DirMeta, FileHeader, Mode, ObjectType, object_name
+from wherry.store.pull import pack
+from wherry.store.pull.pack import PackCounts, PackReader
 from wherry.store.repository import Repository
 from wherry.store.tree.commit import commit_tree
 from wherry.store.tree.mutable import TreeBuilder
