@@ -24,12 +24,6 @@ MAX_HEAD_BYTES = 1024 * 1024
 """The longest header of a ``.filez``: names and values of extended attributes are in it."""
 _RAW_DEFLATE = -15
 _IsalError = cast("type[Exception]", igzip_lib.IsalError)
-_LEVELS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 2}
-
-
-def deflate_level(configured: int) -> int:
-    """Returns isal's level (1 to 3) for zlib's (1 to 9), as ``archive.zlib-level`` gives it."""
-    return _LEVELS.get(configured, 3)
 
 
 def deflate(data: bytes, level: int) -> bytes:

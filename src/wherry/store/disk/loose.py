@@ -20,10 +20,8 @@ from wherry.core.durable import fsync_dir, map_os_error, remove_file, write_file
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
 from wherry.core.trace import reach
 from wherry.store.config import Config
-from wherry.store.disk import files, ofd
-from wherry.store.disk.content import deflate_level
+from wherry.store.disk import ofd
 from wherry.store.disk.space import Space
-from wherry.store.disk.transaction import Transaction
 from wherry.store.format import objects
 from wherry.store.format.objects import (
     MAX_METADATA_BYTES,
@@ -37,8 +35,11 @@ from wherry.store.format.objects import (
 )
 
 if TYPE_CHECKING:
+    from wherry.store.disk.transaction import Transaction
     from wherry.store.repository import Repository
 
+_LEVELS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 2}
+"""isal's level (1 to 3) for zlib's (1 to 9), as ``archive.zlib-level`` gives it; 3 for all that are not here."""
 _LOCK_TIMEOUT_S = 300
 MAX_PARENT_REPOSITORIES = 8
 """Parents of parents; a chain that is longer goes round in a circle."""
@@ -70,7 +71,7 @@ class LooseObjects:
         self.tombstones = config.get_bool("core", "tombstone-commits", False)
         self.payload_link_bytes = config.get_int("core", "payload-link-threshold", -1)
         """From this size on contents are shared between files that have the same; -1: never."""
-        self.deflate_level = deflate_level(config.get_int("archive", "zlib-level", 6))
+        self.deflate_level = _LEVELS.get(config.get_int("archive", "zlib-level", 6), 3)
         self._lock_timeout_s = config.get_int("core", "lock-timeout-secs", _LOCK_TIMEOUT_S)
         self._locking = config.get_bool("core", "locking", True)
         self._parent_path = config.get("core", "parent")
@@ -111,7 +112,7 @@ class LooseObjects:
     def has(self, kind: ObjectType, checksum: Checksum) -> bool:
         """Tells whether an object is there, here or in a parent repository."""
         name = object_name(kind, checksum, self.mode)
-        if os.path.lexists(f"{self._objects}/{name}"):
+        if os.access(f"{self._objects}/{name}", os.F_OK, follow_symlinks=False):
             return True
         transaction = self._active()
         if transaction is not None and transaction.staged(name) is not None:
@@ -119,7 +120,7 @@ class LooseObjects:
         parent = self.parent
         return parent is not None and parent.has(kind, checksum)
 
-    def _object_file(self, kind: ObjectType, checksum: Checksum) -> str:
+    def object_file(self, kind: ObjectType, checksum: Checksum) -> str:
         """Returns what `object_path` does, without the cost of a Path."""
         name = object_name(kind, checksum, self.mode)
         transaction = self._active()
@@ -127,7 +128,7 @@ class LooseObjects:
 
     def object_path(self, kind: ObjectType, checksum: Checksum) -> Path:
         """Returns where an object lies, or would lie, in this repository (its parent may have it instead)."""
-        return Path(self._object_file(kind, checksum))
+        return Path(self.object_file(kind, checksum))
 
     def metadata_bytes(self, kind: ObjectType, checksum: Checksum) -> bytes:
         """Returns the bytes of a commit, dirtree, dirmeta or detached metadata, unchecked.
@@ -136,7 +137,7 @@ class LooseObjects:
             NotFound: it is not there.
             InvalidInput: it is longer than any such object may be.
         """
-        path = self._object_file(kind, checksum)
+        path = self.object_file(kind, checksum)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -192,8 +193,10 @@ class LooseObjects:
             NotFound: it is not there.
             InvalidInput: it is damaged.
         """
+        from wherry.store.disk import files  # not for commands that read no files
+
         try:
-            return files.open_object(self._object_file(ObjectType.FILE, checksum), self.mode)
+            return files.open_object(self.object_file(ObjectType.FILE, checksum), self.mode)
         except NotFound:
             parent = self.parent
             if parent is None:
@@ -235,6 +238,8 @@ class LooseObjects:
         """
         found = self._active()
         if found is None:
+            from wherry.store.disk.transaction import Transaction  # not for commands that only read
+
             found = Transaction(cast("Repository", self))
             self._local.transaction = found
         return found

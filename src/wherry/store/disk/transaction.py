@@ -8,6 +8,7 @@
 
     object: O_TMPFILE in the staging folder -> content, hash -> link(2) under its name
     commit: syncfs -> rename into objects/, commits last -> syncfs -> refs, one durable rename each
+            (a folder that is not in objects/ yet is renamed with all in it)
 
 A crash before the renames leaves a staging folder that the next transaction of the same boot takes over (without
 its commit objects, whose trees may since have been pruned) and that a later boot throws away, since nothing in it
@@ -17,6 +18,7 @@ OSTree, so both programs may work in one repository at once. *Not* promised: tha
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 _SMALL_BYTES = 4 * 1024 * 1024
 """Content up to this is held in memory, hashed first, and not written when the object is there."""
 _OBJECT_OVERHEAD_BYTES = 4096
+_STEM = 62
+"""Letters of an object's name before its extension, in its folder."""
 _LAST = {".payload-link": 1, ".commitmeta": 1, ".commit": 2, ".tombstone-commit": 2}
 
 
@@ -60,7 +64,9 @@ class Transaction:
         self._refs: dict[Ref, Checksum | None] = {}
         self._collection_refs: dict[CollectionRef, Checksum | None] = {}
         self._stack = ExitStack()
+        self._objects = str(repo.objects_dir)
         self._stage = Path()
+        self._stage_path = ""
         self._lock_fd = -1
         self._stage_fd = -1
         self._folders: set[str] = set()
@@ -108,27 +114,30 @@ class Transaction:
         """Returns what a ref is going to be set to, None when nothing is."""
         return self._refs.get(Ref(ref))
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, *, last: bool = False) -> None:
         """Makes all that was written so far durable and visible to others; refs do not move yet.
+
+        Args:
+            last: no other thread is writing any more.
 
         Raises:
             NoSpace: the disk is full.
         """
         try:
-            names = self._list_staged()  # before the sync: other threads may go on writing
+            staged = self._list_staged()  # before the sync: other threads may go on writing
             reach("store.transaction.staged")
-            if names or self._refs or self._collection_refs:
+            if staged or self._refs or self._collection_refs:
                 self.repo.sync()
                 reach("store.transaction.synced")
-            if names:
-                self._publish(names)
+            if staged:
+                self._publish(staged, last=last)
                 reach("store.transaction.published")
                 self.repo.sync()
         except OSError as error:
             raise map_os_error(error, "cannot finish writing to the repository", where=self.repo.path) from error
 
     def _commit(self) -> None:
-        self.checkpoint()
+        self.checkpoint(last=True)
         for ref, checksum in self._refs.items():
             reach("store.transaction.ref")
             refs.write_ref(self.repo.path, ref, checksum, durable=self.repo.fsync)
@@ -144,8 +153,8 @@ class Transaction:
 
     def staged(self, name: str) -> str | None:
         """Returns where an object lies in this transaction, None when it does not."""
-        path = f"{self._stage}/{name}"
-        return path if os.path.lexists(path) else None
+        path = f"{self._stage_path}/{name}"
+        return path if os.access(path, os.F_OK, follow_symlinks=False) else None
 
     # --- writing
 
@@ -239,14 +248,14 @@ class Transaction:
 
         return Receiver(self, expected, where or expected)
 
-    def link_object(self, source: Path, kind: ObjectType, checksum: Checksum) -> bool:
+    def link_object(self, source: str, kind: ObjectType, checksum: Checksum) -> bool:
         """Takes over an object of another repository of the same mode by a hard link; False when that cannot be."""
         if self.repo.mode is Mode.BARE_SPLIT_XATTRS:
             return False
         name = object_name(kind, checksum, self.repo.mode)
         try:
             self._make_folder(name)
-            os.link(source, self._stage / name, follow_symlinks=False)
+            os.link(source, name, dst_dir_fd=self._stage_fd, follow_symlinks=False)
         except FileExistsError:
             return True
         except OSError:
@@ -256,7 +265,7 @@ class Transaction:
 
     def has(self, name: str) -> bool:
         """Tells whether an object is there, in the repository or in this transaction."""
-        return os.path.lexists(f"{self.repo.objects_dir}/{name}") or os.path.lexists(f"{self._stage}/{name}")
+        return os.access(f"{self._objects}/{name}", os.F_OK, follow_symlinks=False) or self.staged(name) is not None
 
     def reserve(self, size: int) -> None:
         """Refuses to write so much that less than the free space that must stay would be left.
@@ -372,6 +381,7 @@ class Transaction:
 
     def _open_stage(self) -> None:
         self._stage, self._lock_fd = staging.take(self.repo.path)
+        self._stage_path = str(self._stage)
         self._stage_fd = os.open(self._stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def _close_stage(self) -> None:
@@ -380,34 +390,53 @@ class Transaction:
         self._lock_fd = self._stage_fd = -1
         self._folders.clear()
 
-    def _list_staged(self) -> list[str]:
-        """Returns the names of all staged objects, commits last."""
-        names: list[str] = []
-        for folder in os.scandir(self._stage):
-            if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
-                names.extend(f"{folder.name}/{name}" for name in os.listdir(folder.path))
-        names.sort(key=lambda name: (_LAST.get(name[65:], 0), name))
-        return names
+    def _list_staged(self) -> dict[str, list[str]]:
+        """Returns the names of all staged objects, by folder."""
+        return {
+            folder.name: os.listdir(folder.path)
+            for folder in os.scandir(self._stage)
+            if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False)
+        }
 
-    def _publish(self, names: list[str]) -> None:
-        """Renames staged objects into ``objects/`` in the order given."""
-        made: set[str] = set()
-        stage_fd = self._stage_fd
+    def _publish(self, staged: dict[str, list[str]], *, last: bool) -> None:
+        """Renames staged objects into ``objects/``, commits after all others.
+
+        With `last`, a folder goes there as a whole where that can be: of a new repository's objects nearly all do.
+        """
+        late: list[str] = []
         objects_fd = os.open(self.repo.objects_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            for name in names:
-                if name[:2] not in made:
-                    made.add(name[:2])
-                    try:
-                        os.mkdir(name[:2], 0o755, dir_fd=objects_fd)
-                    except FileExistsError:
-                        pass
-                    reach("store.transaction.publishing")
-                os.rename(name, name, src_dir_fd=stage_fd, dst_dir_fd=objects_fd)
+            for folder, names in sorted(staged.items()):
+                reach("store.transaction.publishing")
+                held = [name for name in names if name[_STEM:] in _LAST]
+                if last and not held and self._move_folder(folder, objects_fd):
+                    continue
+                try:
+                    os.mkdir(folder, 0o755, dir_fd=objects_fd)
+                except FileExistsError:
+                    pass
+                for name in set(names).difference(held):
+                    self._move(f"{folder}/{name}", objects_fd)
+                late.extend(f"{folder}/{name}" for name in held)
+            for name in sorted(late, key=lambda name: (_LAST[name[_STEM + 3 :]], name)):
+                self._move(name, objects_fd)
                 if name.endswith(".commit"):
                     _remove_tombstone(name, objects_fd)
         finally:
             os.close(objects_fd)
+
+    def _move(self, name: str, objects_fd: int) -> None:
+        os.rename(name, name, src_dir_fd=self._stage_fd, dst_dir_fd=objects_fd)
+
+    def _move_folder(self, folder: str, objects_fd: int) -> bool:
+        try:
+            self._move(folder, objects_fd)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            return False
+        self._folders.discard(folder)
+        return True
 
 
 def _remove_tombstone(name: str, objects_fd: int) -> None:

@@ -46,6 +46,19 @@ Xattrs = tuple[tuple[bytes, bytes], ...]
 """Extended attributes, sorted by name: (name without its NUL, value)."""
 
 
+_EXTENSIONS = {
+    1: "file",
+    2: "dirtree",
+    3: "dirmeta",
+    4: "commit",
+    5: "tombstone-commit",
+    6: "commitmeta",
+    7: "payload-link",
+    8: "file-xattrs",
+    9: "file-xattrs-link",
+}
+
+
 class ObjectType(enum.Enum):
     """OSTree's object types, with OSTree's numbers."""
 
@@ -59,24 +72,14 @@ class ObjectType(enum.Enum):
     FILE_XATTRS = 8
     FILE_XATTRS_LINK = 9
 
-    @property
-    def extension(self) -> str:
+    def __init__(self, number: int) -> None:
+        self.extension = _EXTENSIONS[number]
         """The end of the file's name; a file's is ``filez`` in an archive repository."""
-        return _EXTENSIONS[self]
+
+    __hash__ = object.__hash__  # each member is there once; the enum's own is Python code, and asked for every object
 
 
-_EXTENSIONS = {
-    ObjectType.FILE: "file",
-    ObjectType.DIRTREE: "dirtree",
-    ObjectType.DIRMETA: "dirmeta",
-    ObjectType.COMMIT: "commit",
-    ObjectType.TOMBSTONE: "tombstone-commit",
-    ObjectType.COMMITMETA: "commitmeta",
-    ObjectType.PAYLOAD_LINK: "payload-link",
-    ObjectType.FILE_XATTRS: "file-xattrs",
-    ObjectType.FILE_XATTRS_LINK: "file-xattrs-link",
-}
-_TYPES = {**{text: kind for kind, text in _EXTENSIONS.items()}, "filez": ObjectType.FILE}
+_TYPES = {**{kind.extension: kind for kind in ObjectType}, "filez": ObjectType.FILE}
 _OBJECT_NAME = re.compile(r"([0-9a-f]{2})/([0-9a-f]{62})\.([a-z-]+)\Z")
 
 

@@ -42,6 +42,8 @@ class Source:
         self.untrusted = untrusted
         self._rules = rules
         self._links = repo.mode is transaction.repo.mode
+        self.links_at_once = self._links and not untrusted and not rules.safe_modes
+        """Whether `link` may be called for what is perhaps not there: nothing is looked at, the link says it."""
         self._links_canonical = repo.mode is Mode.BARE_USER and transaction.repo.mode is Mode.BARE_USER_ONLY
         self.linked = 0
 
@@ -81,7 +83,7 @@ class Source:
         if self._rules.safe_modes:
             self._rules.check(checksum, self.repo.load_file_header(checksum))
         if not self._transaction.link_object(
-            self.repo.object_path(ObjectType.FILE, checksum), ObjectType.FILE, checksum
+            self.repo.object_file(ObjectType.FILE, checksum), ObjectType.FILE, checksum
         ):
             return False
         self.linked += 1
@@ -89,7 +91,7 @@ class Source:
 
     def _is_mine(self, kind: ObjectType, checksum: Checksum) -> bool:
         try:
-            return os.lstat(self.repo.object_path(kind, checksum)).st_uid == os.geteuid()
+            return os.lstat(self.repo.object_file(kind, checksum)).st_uid == os.geteuid()
         except OSError:
             return False
 
@@ -113,7 +115,7 @@ class Source:
     def size(self, checksum: Checksum) -> int:
         """Returns about how many bytes a file is."""
         try:
-            return os.lstat(self.repo.object_path(ObjectType.FILE, checksum)).st_size
+            return os.lstat(self.repo.object_file(ObjectType.FILE, checksum)).st_size
         except OSError:
             return 0
 
@@ -161,7 +163,7 @@ class Source:
         return size
 
     def _copy_archived(self, checksum: Checksum) -> int:
-        path = self.repo.object_path(ObjectType.FILE, checksum)
+        path = self.repo.object_file(ObjectType.FILE, checksum)
         receiver = Receiver(self._transaction, checksum, path, rules=self._rules)
         try:
             with open(path, "rb", buffering=0) as file:
@@ -175,7 +177,7 @@ class Source:
     def _keep(self, kind: ObjectType, checksum: Checksum, data: bytes) -> None:
         """Writes a metadata object that is taken as it lies there, under its name."""
         transaction = self._transaction
-        if transaction.link_object(self.repo.object_path(kind, checksum), kind, checksum):
+        if transaction.link_object(self.repo.object_file(kind, checksum), kind, checksum):
             return
         sink = transaction.sink(len(data))
         try:

@@ -89,7 +89,7 @@ def pull_local(
             if time.monotonic() - told_s > _TELL_S:
                 told_s = time.monotonic()
                 progress.update("copying objects", counts.content_imported, None, unit="objects")
-        transaction.checkpoint()
+        transaction.checkpoint(last=True)
         if not commits_only:
             for commit in scan.taken:
                 reach("store.pull.complete")

@@ -198,7 +198,7 @@ class RemotePull:
                 for name in plan.missing_files:
                     scan.want_file(objects.parse_object_name(name)[1])
             received = transfers.bytes_received
-            transaction.checkpoint()
+            transaction.checkpoint(last=True)
             self._complete(plan.commits)
         return PullStats(
             bytes_received=received + plan.metadata_bytes,

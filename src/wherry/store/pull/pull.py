@@ -238,7 +238,7 @@ class _Pull:
                 scan.want(target.commit, depth=options.depth)
             session.run(scan, network=here is None)
             self._refetched += session.refetched
-            transaction.checkpoint()
+            transaction.checkpoint(last=True)
             if not options.commits_only and not options.subpaths:
                 for commit in scan.taken:
                     reach("store.pull.complete")

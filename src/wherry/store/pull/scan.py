@@ -288,6 +288,9 @@ class Scan:
         if self._repo.has(ObjectType.FILE, checksum):
             return
         for source in self._sources:
+            if source.links_at_once and source.link(checksum):
+                self.counts.content_imported += 1
+                return
             if source.has(ObjectType.FILE, checksum):
                 self._file_from(source, checksum)
                 return
