@@ -100,8 +100,8 @@ bench-store: $(BUILD) apt-test venv-test ## The store beside the real ostree: se
 	@$(BIN)/python -u -m benchmarks.store $(ROWS)
 
 .PHONY: bench-delta
-bench-delta: $(BUILD) apt-delta venv-test ## What an update costs, beside OSTree, casync, xdelta3, zstd (PAIRS=..., as root)
-	@$(BIN)/python -u -m benchmarks.delta $(PAIRS)
+bench-delta: $(BUILD) apt-delta venv-test ## What an update costs, beside OSTree, casync, xdelta3, zstd (PAIRS=..., SMALL=1, as root)
+	@$(BIN)/python -u -m benchmarks.delta $(if $(SMALL),--small) $(PAIRS)
 
 .PHONY: docs
 docs: venv-test ## Write the generated reference pages; check every link

@@ -2,7 +2,8 @@
 
 Real Debian trees (delta_pairs.py), every way in the same run on the same machine (delta_peers.py): bytes, seconds and
 peak memory of making and of applying. What Wherry applied is checked by the real ``ostree fsck``. Results go to
-``build/bench/delta.json``, as a table to standard output, and with ``--picture`` as an SVG picture.
+``build/bench/delta.json``, as tables to standard output, with ``--markdown FILE`` to a file as well, and with
+``--picture FILE`` as an SVG picture. It ends with an error where a peer's update is smaller than Wherry's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks import delta_pairs
 from benchmarks.delta_peers import Bench, Cost, Row
@@ -30,13 +32,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pairs", nargs="*", choices=[*_PAIRS, []], help="which pairs; all")
     parser.add_argument("--ways", default="", help="only these, by comma: wherry,ostree,casync ...")
-    parser.add_argument("--picture", action="store_true", help=f"write {PICTURE.relative_to(PROJECT)} too")
-    parser.add_argument("--keep", action="store_true", help="keep what was measured before")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        nargs="?",
+        const=PICTURE,
+        metavar="FILE",
+        help=f"draw it; {PICTURE.relative_to(PROJECT)}",
+    )
+    parser.add_argument("--keep", action="store_true", help="keep what was measured before, and measure what is asked")
+    parser.add_argument(
+        "--small", action="store_true", help="trees without a kernel: some minutes, to see that it works"
+    )
     options = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / "delta.json"
+    file = RESULTS / ("delta-small.json" if options.small else "delta.json")
     results = json.loads(file.read_text()) if options.keep and file.exists() else {}
-    for pair in delta_pairs.prepare(CACHE, list(options.pairs or _PAIRS)):
+    for pair in delta_pairs.prepare(CACHE, list(options.pairs or _PAIRS), small=options.small):
         scratch = Path(tempfile.mkdtemp(prefix="bench-", dir=CACHE))
         try:
             bench = Bench(pair, scratch)
@@ -51,9 +64,29 @@ def main() -> None:
                 file.write_text(json.dumps(results, indent=1))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        print(table(pair.title, [_row(item) for item in found["rows"].values()]), flush=True)
+        print(_table(found), flush=True)
+    if options.markdown:
+        options.markdown.write_text("\n".join(_table(found).lstrip("\n") + "\n" for found in results.values()))
     if options.picture:
-        PICTURE.write_text(picture(results))
+        options.picture.write_text(picture(results))
+    if beaten := [line for found in results.values() for line in _beaten(found)]:
+        raise SystemExit("\n".join(beaten))
+
+
+def _table(found: dict[str, Any]) -> str:
+    return table(found["title"], [_row(item) for item in found["rows"].values()])
+
+
+def _beaten(found: dict[str, Any]) -> list[str]:
+    """Returns a line for each peer whose update is smaller than Wherry's."""
+    rows = {name: _row(item) for name, item in found["rows"].items()}
+    if (ours := rows.get("wherry")) is None:
+        return []
+    return [
+        f"{found['title']}: {row.name} takes {row.size:,} bytes, Wherry {ours.size:,}"
+        for name, row in rows.items()
+        if not name.startswith("wherry") and row.size < ours.size
+    ]
 
 
 def _row(data: dict[str, object]) -> Row:

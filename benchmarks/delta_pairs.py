@@ -8,7 +8,8 @@ packages
 configuration
     the older tree, and the same with one line of configuration
 
-What the mirror has on the day decides what is in them; nothing else is pinned.
+What the mirror has on the day decides what is in them; nothing else is pinned. *Small* trees have no kernel: to see in
+some minutes that every way still works, not to compare.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ PACKAGES = (
     "curl",
     "initramfs-tools",
 )
+SMALL_PACKAGES = ("openssh-server", "python3-minimal")
+SMALL_ADDED = ("rsync", "tcpdump")
 ADDED = ("nginx-light", "tcpdump", "vim-tiny", "python3-requests", "rsync")
 BASE = (f"deb {MIRROR}/debian bookworm main",)
 UPDATED = (
@@ -54,19 +57,27 @@ class TreePair:
     """Folders; beside each lies a tar file of the same name."""
 
 
-def prepare(cache: Path, names: list[str]) -> list[TreePair]:
-    """Makes the pairs that are not there yet, and returns them."""
+def prepare(cache: Path, names: list[str], *, small: bool = False) -> list[TreePair]:
+    """Makes the pairs that are not there yet, and returns them.
+
+    Args:
+        cache: where they are kept.
+        names: which.
+        small: whether trees without a kernel are enough.
+    """
+    packages, added = (SMALL_PACKAGES, SMALL_ADDED) if small else (PACKAGES, ADDED)
+    cache = cache / "small" if small else cache
     cache.mkdir(parents=True, exist_ok=True)
     with file_lock(cache / ".lock"):
-        base = _tree(cache / "base", BASE, PACKAGES)
+        base = _tree(cache / "base", BASE, packages)
         pairs = []
         if "security" in names:
-            new = _tree(cache / "security", UPDATED, PACKAGES)
-            title = "security updates and a new kernel"
+            new = _tree(cache / "security", UPDATED, packages)
+            title = "security updates" if small else "security updates and a new kernel"
             pairs.append(TreePair(name="security", title=title, old=base, new=new))
         if "packages" in names:
-            new = _tree(cache / "packages", BASE, (*PACKAGES, *ADDED))
-            pairs.append(TreePair(name="packages", title=f"{len(ADDED)} packages added", old=base, new=new))
+            new = _tree(cache / "packages", BASE, (*packages, *added))
+            pairs.append(TreePair(name="packages", title=f"{len(added)} packages added", old=base, new=new))
         if "configuration" in names:
             new = _changed(base, cache / "configuration")
             pairs.append(TreePair(name="configuration", title="one line of configuration", old=base, new=new))
@@ -76,7 +87,7 @@ def prepare(cache: Path, names: list[str]) -> list[TreePair]:
 def _tree(path: Path, sources: tuple[str, ...], packages: tuple[str, ...]) -> Path:
     tar = path.with_suffix(".tar")
     if not tar.exists():
-        print(f"==> mmdebstrap: {path.name}; some two minutes, once", flush=True)
+        print(f"==> mmdebstrap: {path.parent.name}/{path.name}; some two minutes, once", flush=True)
         partial = path.with_suffix(".tmp.tar")
         environment = {**os.environ, "SOURCE_DATE_EPOCH": _TIME_S}
         run(

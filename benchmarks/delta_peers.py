@@ -113,7 +113,8 @@ class Bench:
         if (device / f"state/{commit}.commitpartial").exists():
             raise RuntimeError("the commit is still partial")
         run(["ostree", "fsck", f"--repo={device}"])
-        run(["ostree", "diff", f"--repo={device}", commit, str(self.pair.new)])
+        if differences := run(["ostree", "diff", f"--repo={device}", commit, str(self.pair.new)]).stdout:
+            raise RuntimeError(f"the device has not the new tree: {differences[:500].decode(errors='replace')}")
 
     def wherry(self) -> Row:
         """Wherry's device delta."""
@@ -151,6 +152,7 @@ class Bench:
         )
         device = self._device()
         applied = measured(["ostree", "static-delta", "apply-offline", f"--repo={device}", file])
+        self._check(device)
         return Row(name="ostree static-delta", size=file.stat().st_size, make=made, apply=applied)
 
     def objects(self) -> Row:
