@@ -67,6 +67,10 @@ _EXTENSIONS_DIR = "/usr/lib/ostree"
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_ELSEWHERE = {"admin": "what a machine boots and runs is `wherry device`'s"}
+"""Words of ``ostree`` that are not the store's."""
+
+
 class SubcommandGroup(click.Group):
     """A group with ostree's words: ``Builtin "remote" Commands:``, and its errors for none and an unknown one.
 
@@ -104,8 +108,9 @@ class SubcommandGroup(click.Group):
         from difflib import get_close_matches
 
         near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+        hint = _ELSEWHERE.get(args[0]) or (f"did you mean {near[0]}?" if near else None)
         print(ctx.get_help(), file=sys.stderr)
-        raise UsageError(f"Unknown {self._kind(ctx)} '{args[0]}'", hint=f"did you mean {near[0]}?" if near else "")
+        raise UsageError(f"Unknown {self._kind(ctx)} '{args[0]}'", hint=hint)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the table of commands."""
