@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.integration.composefs.guest import boot
+from tests.fixtures.guest import boot
 
 from wherry.core.proc import run
 
