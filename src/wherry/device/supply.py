@@ -3,7 +3,8 @@
 The order of trust is here: of a revision, first the commit and its signature come, and nothing else until one of the
 keys pinned at enrolment has been found to have made it; then the tree and ``revision.json``; then it is known what
 the components are, what is missing of them, and what that costs; only then, when all of it is known to fit, the bytes.
-Each object is hashed as it arrives. What has arrived is kept, so that fetching goes on where it stopped.
+Objects come in packs where the hub makes them, large ones by themselves. Each is hashed as it arrives. What has
+arrived is kept, so that fetching goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -20,18 +21,22 @@ from wherry.device.interfaces import Plan, ProgressCall
 from wherry.revision.load import CONFIG_FOLDER, component_commits, load_revision
 from wherry.revision.sign import verify_bytes, verify_commit
 from wherry.spec.revision import FILE_NAME, Revision
-from wherry.spec.wire import REPO
+from wherry.spec.wire import DEVICE_API, REPO
 from wherry.store.format.objects import Mode, ObjectType, object_name
 from wherry.store.repository import Repository
 from wherry.store.tree.walk import gaps
 from wherry.trust.keys import PublicKey
 
 if TYPE_CHECKING:
+    from wherry.store.pull.packed import PackPull
     from wherry.store.pull.pull import Plan as PullPlan
     from wherry.store.pull.pull import RemotePull
 
 PARALLEL = 8
 """Requests at a time."""
+PACK = f"{DEVICE_API}/pack"
+LEAST_PACKED = 2
+"""A single object is fetched as a file."""
 _T = TypeVar("_T")
 
 
@@ -65,7 +70,7 @@ class StoreSupply:
         self._received = 0
         if self._is_here(revision):
             return Plan(revision=load_revision(self._repo, revision))
-        document, missing, _ = self._with_login(lambda: self._survey(revision, tick))
+        document, missing, _, _ = self._with_login(lambda: self._survey(revision, tick))
         sizes = self._hub(revision).sizes(missing)
         if sizes.missing:
             raise NotFound(
@@ -124,22 +129,38 @@ class StoreSupply:
         prune(self._repo, refs_only=True, depth=0, keep=components | set(commits))
 
     def _fetch(self, revision: Checksum, progress: ProgressCall) -> int:
-        _, missing, plan = self._survey(revision, lambda: progress(self._received, self._received))
+        _, missing, plan, packs = self._survey(revision, lambda: progress(self._received, self._received))
         expected = self._received + sum_of_sizes(self._hub(revision), missing)
-        before = self._received
-        report = _Ticking(lambda done: progress(before + done, expected))
-        stats = self._pull(revision).fetch(plan, progress=report, parallel=PARALLEL)
-        self._received = before + stats.bytes_received - plan.metadata_bytes
+        before = self._received - packs.bytes_received
+        left = missing
+        if len(missing) >= LEAST_PACKED:
+            came = packs.fetch(missing, progress=_Ticking(lambda done: progress(before + done, expected)))
+            self._received += came.bytes_received
+            left = came.left
+        begun = self._received
+        report = _Ticking(lambda done: progress(begun + done, expected))
+        stats = self._pull(revision).fetch(replace(plan, missing_files=left), progress=report, parallel=PARALLEL)
+        self._received = begun + stats.bytes_received - plan.metadata_bytes
         return self._received
 
-    def _survey(self, revision: Checksum, tick: Callable[[], None]) -> tuple[Revision, tuple[str, ...], PullPlan]:
-        """Fetches directories and ``revision.json``; returns it, what is missing, and the plan to fetch that."""
+    def _survey(
+        self, revision: Checksum, tick: Callable[[], None]
+    ) -> tuple[Revision, tuple[str, ...], PullPlan, PackPull]:
+        """Fetches directories and ``revision.json``; returns it, what is missing, the plan to fetch that, and packs."""
+        from wherry.store.pull.packed import PackPull
+
         pull = self._pull(revision)
         ticking = _Ticking(lambda done: tick())
         own = pull.plan([revision], parallel=PARALLEL, progress=ticking)
         self._received += own.metadata_bytes
         self._fetch_document(pull, own, revision)
         document = load_revision(self._repo, revision)
+        packs = PackPull(self._repo, self._hub(revision).client, PACK)
+        absent = [commit for commit in component_commits(document) if not self._is_complete(commit)]
+        try:
+            packs.fetch_trees(absent, progress=ticking)
+        finally:
+            self._received += packs.bytes_received
         parts = self._pull(revision, signed=False).plan(
             component_commits(document), parallel=PARALLEL, progress=ticking
         )
@@ -147,7 +168,7 @@ class StoreSupply:
         names = dict.fromkeys((*own.missing_files, *parts.missing_files))
         missing = tuple(name for name in names if name != self._document_name(revision))
         plan = replace(own, commits=(*parts.commits, *own.commits), missing_files=missing)
-        return document, missing, plan
+        return document, missing, plan, packs
 
     def _fetch_document(self, pull: RemotePull, own: PullPlan, revision: Checksum) -> None:
         name = self._document_name(revision)

@@ -8,7 +8,7 @@ from binascii import Error as Base64Error
 from fastapi import APIRouter, Depends, HTTPException
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from wherry.core.errors import InvalidInput, TrustError
 from wherry.hub.accounts import DEVICE_SESSION_S, Session
@@ -16,9 +16,11 @@ from wherry.hub.context import Hub, hub_of
 from wherry.hub.messages import MAX_LIST_BYTES, answer, read, takes
 from wherry.hub.registry import desired_event
 from wherry.hub.security import device_caller, unauthorized
+from wherry.hub.sending import pack_pieces, plan_pack
 from wherry.hub.streams import stream_events
 from wherry.spec.wire import (
     DEVICE_API,
+    PACK_TYPE,
     ChallengeAnswer,
     ChallengeRequest,
     Desired,
@@ -128,6 +130,21 @@ async def sizes(request: Request, caller: Session = Depends(device_caller)) -> R
     """What objects cost."""
     message = await read(request, ObjectList, max_bytes=MAX_LIST_BYTES)
     return answer(await run_in_threadpool(hub_of(request).repository.sizes, message))
+
+
+@router.post(
+    "/pack",
+    response_class=StreamingResponse,
+    responses={200: {"content": {PACK_TYPE: {"schema": {"type": "string", "format": "binary"}}}}},
+    openapi_extra=takes(ObjectList),
+)
+async def pack(request: Request, caller: Session = Depends(device_caller)) -> Response:
+    """Many objects in one answer."""
+    repo = hub_of(request).repository.repo
+    message = await read(request, ObjectList, max_bytes=MAX_LIST_BYTES)
+    planned = await run_in_threadpool(plan_pack, repo, message)
+    headers = {"Content-Length": str(planned.size), "Cache-Control": "no-store"}
+    return StreamingResponse(pack_pieces(repo, planned.items), headers=headers, media_type=PACK_TYPE)
 
 
 @router.get("/events", response_model=None)

@@ -168,6 +168,12 @@ class ObjectSizes:
     missing: tuple[str, ...] = ()
 
 
+MAX_SENT_PACK_BYTES = 64 * 1024 * 1024
+"""A pack for a device ends before it would be longer than this."""
+MAX_PACKED_BYTES = 4 * 1024 * 1024
+"""An object longer than this is left out of it: its own file below ``/repo`` can be taken up again in the middle."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefUpdate:
     """``PUT /api/v1/repo/refs/{ref}``: moves a ref when all objects are there."""
@@ -234,7 +240,10 @@ class RevisionInfo:
 
 
 PACK_TYPE = "application/vnd.wherry.pack"
-"""Body of ``POST /api/v1/repo/pack``: for each object u16 BE name length, name, u64 BE size, bytes."""
+"""Body of ``POST /api/v1/repo/pack``, and answer of ``POST /api/device/v1/pack``.
+
+For each object u16 BE name length, name, u64 BE size, bytes.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

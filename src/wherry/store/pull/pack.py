@@ -5,10 +5,10 @@
     u16 BE length of name | name "xx/yyyy.filez" | u64 BE size | bytes ...   again and again; ends with the body
 
 A pack goes from a project to its hub, and from a hub to a device; ``packing.py`` makes those that are sent.
-``PackReader`` is fed pieces of any size, keeps no more than one metadata object in memory, and hands each object to a
-transaction of the repository, which keeps it only when it is what its name says. A hostile body can cost time and the
-limits below, never put a wrong object into the repository. Refused: names of anything but commit, dirtree, dirmeta,
-file and detached metadata; sizes over the limits; a body that ends inside an object.
+``PackReader`` is fed pieces of any size, keeps no more than one metadata object or small file in memory, and hands
+each object to a transaction of the repository, which keeps it only when it is what its name says. A hostile body can
+cost time and the limits below, never put a wrong object into the repository. Refused: names of anything but commit,
+dirtree, dirmeta, file and detached metadata; sizes over the limits; a body that ends inside an object.
 
 A commit is marked partial, durably, before it is stored: its tree may come later, or never.
 """
@@ -16,10 +16,12 @@ A commit is marked partial, durably, before it is stored: its tree may come late
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
+from wherry.store.disk.receive import receive_whole
 from wherry.store.disk.transaction import Transaction
 from wherry.store.format.objects import Mode, ObjectType, object_name, parse_object_name
 from wherry.store.repository import Repository
@@ -32,6 +34,8 @@ MAX_CONTENT_BYTES = 16 * 1024**3
 MAX_STORED_BYTES = MAX_CONTENT_BYTES + 64 * 1024**2
 """Of one file, as it is sent: deflate makes data that cannot be compressed slightly longer."""
 MAX_OBJECTS = 100_000
+WHOLE_BYTES = 256 * 1024
+"""A file object up to this, as it is sent, is held in memory and handled in one piece."""
 _KINDS = frozenset({ObjectType.COMMIT, ObjectType.DIRTREE, ObjectType.DIRMETA, ObjectType.FILE, ObjectType.COMMITMETA})
 
 
@@ -48,14 +52,25 @@ class PackReader:
     """Takes the bytes of a pack as they come; used within the transaction, in its thread.
 
     Args:
-        repo: an archive repository.
+        repo: of any mode.
         transaction: of `repo`, begun.
+        wanted: the names of objects that were asked for, when others are to be refused.
+        came: called with the name of each object that is stored now, or was here.
     """
 
-    def __init__(self, repo: Repository, transaction: Transaction) -> None:
+    def __init__(
+        self,
+        repo: Repository,
+        transaction: Transaction,
+        *,
+        wanted: Collection[str] | None = None,
+        came: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self._repo, self._transaction = repo, transaction
+        self._wanted, self._came = wanted, came
         self._head = bytearray()
-        self._object: _Skipped | _Metadata | _File | None = None
+        self._name = ""
+        self._object: _Skipped | _Metadata | _SmallFile | _File | None = None
         self._left = 0
         self._stored = self._present = self._bytes = 0
 
@@ -83,6 +98,7 @@ class PackReader:
                 else:
                     self._stored += 1
                 self._object = None
+                self._came(self._name)
 
     def finish(self) -> PackCounts:
         """Returns the counts at the end of the body.
@@ -124,19 +140,28 @@ class PackReader:
 
     def _begin(self, raw_name: bytes, size: int) -> None:
         kind, checksum, name = _parse_name(raw_name)
+        if self._wanted is not None and name not in self._wanted:
+            raise InvalidInput("an object that was not asked for", where=name)
         if self._stored + self._present >= MAX_OBJECTS:
             raise InvalidInput(f"more than {MAX_OBJECTS} objects in one pack", hint="send several")
         limit = MAX_STORED_BYTES if kind is ObjectType.FILE else MAX_METADATA_BYTES
         limit = MAX_COMMITMETA_BYTES if kind is ObjectType.COMMITMETA else limit
         if not 0 < size <= limit:
             raise InvalidInput(f"an object of {size} bytes; the limit is {limit}", where=name)
-        self._left = size
+        self._left, self._name = size, name
         if kind is not ObjectType.COMMITMETA and self._repo.has(kind, checksum):
             self._object = _Skipped()
+        elif kind is ObjectType.FILE and size <= WHOLE_BYTES:
+            self._object = _SmallFile(self._transaction, checksum, name)
         elif kind is ObjectType.FILE:
             self._object = _File(self._transaction, checksum, name)
         else:
             self._object = _Metadata(self._repo, self._transaction, kind, checksum)
+
+
+def object_head(name: str, size: int) -> bytes:
+    """Returns what stands before the bytes of an object."""
+    return struct.pack(">H", len(name)) + name.encode("ascii") + struct.pack(">Q", size)
 
 
 def _parse_name(raw_name: bytes) -> tuple[ObjectType, Checksum, str]:
@@ -182,6 +207,28 @@ class _Metadata:
         pass
 
 
+class _SmallFile:
+    """A file object that is held in memory until it has come."""
+
+    def __init__(self, transaction: Transaction, checksum: Checksum, name: str) -> None:
+        self._transaction, self._checksum, self._name = transaction, checksum, name
+        self._data: bytes | bytearray = b""
+
+    def feed(self, data: bytes) -> None:
+        if not self._data:
+            self._data = data  # nearly always all of it
+        else:
+            self._data = bytearray(self._data) if isinstance(self._data, bytes) else self._data
+            self._data += data
+
+    def finish(self) -> None:
+        _check_size(self._data, self._name)
+        receive_whole(self._transaction, bytes(self._data), self._checksum, where=self._name)
+
+    def close(self) -> None:
+        pass
+
+
 class _File:
     """A file object, inflated and hashed as it comes, written away as it is."""
 
@@ -195,9 +242,7 @@ class _File:
         if self._begin is not None:
             self._begin += data[:16]
             if len(self._begin) >= 16:
-                size = struct.unpack_from(">Q", self._begin, 8)[0]
-                if size > MAX_CONTENT_BYTES:
-                    raise InvalidInput(f"a file of {size} bytes; the limit is {MAX_CONTENT_BYTES}", where=self._name)
+                _check_size(self._begin, self._name)
                 self._begin = None
         self._receiver.write(data)
 
@@ -209,3 +254,9 @@ class _File:
 
     def close(self) -> None:
         self._receiver.close()
+
+
+def _check_size(begin: bytes | bytearray, name: str) -> None:
+    size = struct.unpack_from(">Q", begin, 8)[0] if len(begin) >= 16 else 0
+    if size > MAX_CONTENT_BYTES:
+        raise InvalidInput(f"a file of {size} bytes; the limit is {MAX_CONTENT_BYTES}", where=name)

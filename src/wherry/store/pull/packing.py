@@ -7,7 +7,6 @@ that is there has all that it is made of, however a push ends. Files of a bare-u
 from __future__ import annotations
 
 import shutil
-import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,13 +17,12 @@ from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
 from wherry.store.disk import content
 from wherry.store.format.objects import Mode, ObjectType, archive_head, object_name
+from wherry.store.pull.pack import object_head
 from wherry.store.repository import Repository
 
 PACK_BYTES = 16 * 1024 * 1024
 """A pack is sent once it is this long; only one larger object makes a longer one."""
 _MEMORY_BYTES = 1024 * 1024
-_HEAD = struct.Struct(">H")
-_SIZE = struct.Struct(">Q")
 _ORDER = {
     ObjectType.FILE: 0,
     ObjectType.DIRTREE: 1,
@@ -89,25 +87,24 @@ def _packs(repo: Repository, items: Iterable[ObjectId], folder: Path, pack_bytes
 
 def _append(file: BinaryIO, repo: Repository, item: ObjectId, folder: Path) -> None:
     kind, checksum = item
-    name = wire_name(item).encode()
-    file.write(_HEAD.pack(len(name)) + name)
+    name = wire_name(item)
     if kind is not ObjectType.FILE:
         data = repo.metadata_bytes(kind, checksum)
-        file.write(_SIZE.pack(len(data)) + data)
+        file.write(object_head(name, len(data)) + data)
     elif repo.mode is Mode.ARCHIVE:
         with open(repo.object_path(kind, checksum), "rb") as source:
-            file.write(_SIZE.pack(source.seek(0, 2)))
+            file.write(object_head(name, source.seek(0, 2)))
             source.seek(0)
             shutil.copyfileobj(source, file, content.CHUNK_BYTES)
     else:
-        _append_deflated(file, repo, checksum, folder)
+        _append_deflated(file, repo, name, checksum, folder)
 
 
-def _append_deflated(file: BinaryIO, repo: Repository, checksum: Checksum, folder: Path) -> None:
+def _append_deflated(file: BinaryIO, repo: Repository, name: str, checksum: Checksum, folder: Path) -> None:
     header, source = repo.load_file(checksum)
     if source is None:
         head = archive_head(header, 0)
-        file.write(_SIZE.pack(len(head)) + head)
+        file.write(object_head(name, len(head)) + head)
         return
     with source, tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES, dir=str(folder)) as deflated:
         deflater = content.deflater(repo.deflate_level)
@@ -117,6 +114,6 @@ def _append_deflated(file: BinaryIO, repo: Repository, checksum: Checksum, folde
             deflated.write(deflater.compress(piece))
         deflated.write(deflater.flush())
         head = archive_head(header, size)
-        file.write(_SIZE.pack(len(head) + deflated.tell()) + head)
+        file.write(object_head(name, len(head) + deflated.tell()) + head)
         deflated.seek(0)
         shutil.copyfileobj(deflated, file, content.CHUNK_BYTES)
