@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 PARALLEL = 8
 """Requests at a time."""
 PACK = f"{DEVICE_API}/pack"
+KEPT, COMING = "device", "device-coming"
+"""Under which names the store is told what ``prune`` must keep: what is kept, and what is being fetched."""
 LEAST_PACKED = 2
 """A single object is fetched as a file."""
 _T = TypeVar("_T")
@@ -122,11 +124,14 @@ class StoreSupply:
         checkout(self._repo, revision, target, subpath=f"{CONFIG_FOLDER}/{app}", force_copy=True)
 
     def keep(self, revisions: Collection[Revision], commits: Collection[Checksum]) -> None:
-        """Prunes the store down to `commits` and the components of `revisions`."""
+        """Prunes the store down to `commits` and the components of `revisions`, which it keeps from now on."""
+        from wherry.store.care.keep import keep_commits
         from wherry.store.care.prune import prune
 
         components = {commit for revision in revisions for commit in component_commits(revision)}
-        prune(self._repo, refs_only=True, depth=0, keep=components | set(commits))
+        keep_commits(self._repo, KEPT, sorted(components | set(commits)))
+        keep_commits(self._repo, COMING, ())
+        prune(self._repo, refs_only=True, depth=0)
 
     def _fetch(self, revision: Checksum, progress: ProgressCall) -> int:
         _, missing, plan, packs = self._survey(revision, lambda: progress(self._received, self._received))
@@ -147,6 +152,7 @@ class StoreSupply:
         self, revision: Checksum, tick: Callable[[], None]
     ) -> tuple[Revision, tuple[str, ...], PullPlan, PackPull]:
         """Fetches directories and ``revision.json``; returns it, what is missing, the plan to fetch that, and packs."""
+        from wherry.store.care.keep import keep_commits
         from wherry.store.pull.packed import PackPull
 
         pull = self._pull(revision)
@@ -156,6 +162,7 @@ class StoreSupply:
         self._fetch_document(pull, own, revision)
         document = load_revision(self._repo, revision)
         packs = PackPull(self._repo, self._hub(revision).client, PACK)
+        keep_commits(self._repo, COMING, (revision, *component_commits(document)))
         absent = [commit for commit in component_commits(document) if not self._is_complete(commit)]
         try:
             packs.fetch_trees(absent, progress=ticking)

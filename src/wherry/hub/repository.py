@@ -28,6 +28,7 @@ from wherry.core.errors import (
 )
 from wherry.hub.broker import Broker, Event
 from wherry.hub.database import Database
+from wherry.hub.keeping import MAX_CHAIN, KeptComponents
 from wherry.hub.schema import revisions
 from wherry.revision.load import component_commits, load_revision
 from wherry.spec.revision import Revision
@@ -39,8 +40,6 @@ from wherry.store.tree.sizes import object_sizes
 
 MAX_PACKS_AT_ONCE = 4
 MAX_LISTED_REVISIONS = 1000
-MAX_CHAIN = 10_000
-"""How many parents of a ref's commit are looked at."""
 REVISION_REFS = "revision/"
 
 
@@ -59,6 +58,7 @@ class HubRepository:
         self._database, self._broker = database, broker
         self._packs = threading.BoundedSemaphore(MAX_PACKS_AT_ONCE)
         self._refs_lock = threading.Lock()
+        self._components = KeptComponents(self.repo)
 
     def close(self) -> None:
         """Nothing is kept open between calls."""
@@ -134,6 +134,7 @@ class HubRepository:
                 stands = f"at {short(now)}" if now else "nowhere"
                 raise Conflict(f"the ref stands {stands}", where=name, hint="fetch it, then push again")
             self._check_revision(commit)
+            self._components.add(commit)
             self.repo.set_ref(ref, commit)
             self._index(ref, commit)
         self._broker.publish(Event(name="revision", key=commit, data={"commit": commit, "ref": name}))
@@ -177,8 +178,13 @@ class HubRepository:
             )
 
     def index_all(self) -> None:
-        """Brings the table of revisions up to what the refs say; what is not whole is left out."""
-        for name, commit in self.refs().items():
+        """Brings the table of revisions, and the list of components to keep, up to what the refs say.
+
+        What is not whole is left out of the table.
+        """
+        refs = self.refs()
+        self._components.begin(Checksum(commit) for commit in refs.values())
+        for name, commit in refs.items():
             self._index(Ref(name), Checksum(commit))
 
     def _index(self, ref: Ref, head: Checksum) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import urllib.request
 
 import pytest
-from tests.integration.device.fleet import QUICK, TICK, Device, HubProcess, Maker, site, web
+from tests.integration.device.fleet import QUICK, TICK, WHERRY, Device, HubProcess, Maker, site, web
 
 from wherry.core.errors import Conflict, NetworkError, NoSpace, NotFound, TrustError, Unhealthy
 from wherry.device.points import Point
@@ -58,6 +58,17 @@ def test_update_and_rollback(device: Device, maker: Maker, image: AppImage, port
     assert device.wherry("rollback").strip() == one
     assert page(port) == "one"
     assert device.apps()["side"] == before["side"]
+
+
+def test_prune_spares_what_runs(device: Device, maker: Maker, image: AppImage, port: int) -> None:
+    one = maker.revision({"web": web(image, port)}, config={"web": site("one")})
+    two = maker.revision({"web": web(image, port)}, config={"web": site("two")})
+    device.deploy(one)
+    device.deploy(two)
+    command = ["store", "prune", "--refs-only", "--depth=0", f"--repo={device.folder / 'store'}"]
+    subprocess.run([*WHERRY, *command], check=True, capture_output=True)
+    assert device.wherry("rollback").strip() == one
+    assert page(port) == "one"
 
 
 def test_agent_answers_the_bell(device: Device, maker: Maker, image: AppImage, port: int) -> None:

@@ -285,3 +285,22 @@ def _status(pid: int, field: str) -> int:
         if line.startswith(field + ":"):
             return int(line.split()[1])
     raise AssertionError(field)
+
+
+def test_prune_spares_components(hub: HubProcess, repo: Repository) -> None:
+    """They have no refs: the hub tells the store of them before a ref leads to them, and again when it starts."""
+    person = hub.login()
+    commit, component = make_revision(repo, page=os.urandom(10_000))
+    push(person, repo, commit, component)
+    kept = hub.path / "repo/extensions/wherry/keep/hub"
+    assert kept.read_text() == f"{component}\n"
+    kept.unlink()
+    hub.stop()
+    hub.start()
+    assert kept.read_text() == f"{component}\n"
+    count = len(list((hub.path / "repo/objects").glob("*/*")))
+    hub.wherry("store", "prune", f"--repo={hub.path}/repo", "--refs-only")
+    assert len(list((hub.path / "repo/objects").glob("*/*"))) == count
+    assert hub.login().json(
+        "POST", "/api/v1/repo/missing", {"objects": [name for name, _ in objects_of(repo, commit, component)]}
+    ) == {"objects": []}
