@@ -144,7 +144,7 @@ def _check_digest(repo: Repository, commit: Checksum, wanted: str) -> None:
 
 
 def _list(*, as_json: bool) -> None:
-    from wherry.store.mount.mounting import mounts
+    from wherry.store.mount.seen import mounts
 
     found = mounts()
     if as_json:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -141,7 +140,7 @@ def write_alias(repo: Path, ref: Ref, target: Ref) -> None:
     if split_ref(parse_ref(target))[0] is not None or read_ref(repo, target) is None:
         raise NotFound(f"Cannot create alias to non-existent ref: {target}", hint="`wherry store refs` lists the refs")
     path = _place(repo, ref_path(repo, ref), str(ref))
-    temporary = repo / "tmp" / f"ref-{secrets.token_hex(8)}"
+    temporary = repo / "tmp" / f"ref-{os.urandom(8).hex()}"
     try:
         temporary.symlink_to("../" * name.count("/") + target)
         reach("store.ref.written")
@@ -157,7 +156,7 @@ def _write(repo: Path, path: Path, name: str, checksum: Checksum | None, *, dura
         remove_file(path)
         return
     _place(repo, path, name, durable=durable)
-    temporary = repo / "tmp" / f"ref-{secrets.token_hex(8)}"
+    temporary = repo / "tmp" / f"ref-{os.urandom(8).hex()}"
     try:
         with open(temporary, "xb") as file:
             file.write(f"{checksum}\n".encode())

@@ -24,7 +24,8 @@ from wherry.core.errors import Conflict, IntegrityError, NotFound, Unsupported
 from wherry.store.format.objects import Mode
 from wherry.store.mount import images, mounting
 from wherry.store.mount.images import Kind, prune_images
-from wherry.store.mount.mounting import DataLayer, mounts, unmount
+from wherry.store.mount.mounting import DataLayer, unmount
+from wherry.store.mount.seen import mounts
 from wherry.store.mount.trees import MountedTree, Verity, mount_commit
 from wherry.store.repository import Repository
 from wherry.store.tree.commit import commit_directory

@@ -64,6 +64,11 @@ def test_dirtree(entries: dict[str, tuple[Checksum, Checksum] | None], file: Che
     dirs = [(name, bytes.fromhex(checksum), bytes.fromhex(meta)) for name, checksum, meta in tree.dirs]
     assert data == variant.encode(objects.DIRTREE_TYPE, (files, dirs))
     assert dirtree.read(data) == (list(tree.files), list(tree.dirs))
+    assert dirtree.read_digests(data) == (
+        [file[1] for file in files],
+        [below[1] for below in dirs],
+        [below[2] for below in dirs],
+    )
 
 
 @given(
@@ -139,7 +144,9 @@ def test_hostile_dirtree(
         if not data:
             return
     quick = dirtree.read(bytes(data))
+    digests = dirtree.read_digests(bytes(data))
     if quick is not None:
         files, dirs = variant.decode(objects.DIRTREE_TYPE, bytes(data))
         assert quick[0] == [(name, checksum.hex()) for name, checksum in files]
         assert quick[1] == [(name, checksum.hex(), meta.hex()) for name, checksum, meta in dirs]
+        assert digests == ([entry[1] for entry in files], [entry[1] for entry in dirs], [entry[2] for entry in dirs])

@@ -10,10 +10,11 @@ import pytest
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.store.config import Config
 from wherry.store.format.objects import Mode
-from wherry.store.mount import mounting
+from wherry.store.mount import mounting, seen
 from wherry.store.mount.composefs import write_image
-from wherry.store.mount.mounting import DataLayer, Plan, escape_path, lowerdir_options, mounts
+from wherry.store.mount.mounting import DataLayer, Plan, escape_path, lowerdir_options
 from wherry.store.mount.overlay_tree import escape, with_redirect
+from wherry.store.mount.seen import mounts
 from wherry.store.mount.trees import Verity, configured_verity
 from wherry.store.repository import Repository
 
@@ -29,7 +30,7 @@ broken
 
 def test_the_list_of_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mountinfo").write_text(LINES)
-    monkeypatch.setattr(mounting, "MOUNTINFO", tmp_path / "mountinfo")
+    monkeypatch.setattr(seen, "MOUNTINFO", tmp_path / "mountinfo")
     found = mounts()
     assert [(str(seen.target), seen.read_only, seen.commit) for seen in found] == [
         ("/mnt/a b\\c", True, COMMIT),

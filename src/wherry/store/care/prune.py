@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from wherry.store.care.keep import kept_commits
 from wherry.store.disk import payload, staging
 from wherry.store.disk.objectset import ObjectSet
 from wherry.store.format.objects import Mode, ObjectType, object_name
-from wherry.store.mount.mounting import mounted_commits
+from wherry.store.mount.seen import mounted_commits
 from wherry.store.tree.walk import add_tree
 
 if TYPE_CHECKING:
@@ -169,12 +169,15 @@ class _Prune:
         kept.update((ObjectType.COMMIT, commit) for commit in others)
         kept = ObjectSet(item for item in kept if item in there and item not in gone)
         needed = self._needed(kept)
-        self._remove(ObjectType.COMMIT, (commit for commit in there.of(ObjectType.COMMIT)), needed)
+        for commit in there.of(ObjectType.COMMIT):
+            self._total += 1
+            if (ObjectType.COMMIT, commit) not in needed:
+                self._remove(ObjectType.COMMIT, commit)
+        if self._pruned and not self._dry_run:
+            repo.sync()  # before anything that they need goes
         del there
         if not self._commit_only:
-            for kind, checksum in repo.list_objects():
-                if kind is not ObjectType.COMMIT:
-                    self._remove(kind, (checksum,), needed)
+            self._remove_others(needed)
         if not self._dry_run:
             repo.sync()
             self._clean(kept)
@@ -234,25 +237,27 @@ class _Prune:
                 add_tree(self._repo, loaded.tree, loaded.meta, needed, partial=self._repo.is_partial(commit))
         return needed
 
-    def _remove(self, kind: ObjectType, checksums: Iterable[Checksum], needed: ObjectSet) -> None:
+    def _remove_others(self, needed: ObjectSet) -> None:
+        """Removes what is no commit and not needed."""
+        digests = {kind: needed.digests(kind) for kind in ObjectType}
+        for kind, checksum in self._repo.list_objects():
+            if kind is ObjectType.COMMIT:
+                continue
+            self._total += kind not in _UNCOUNTED
+            if bytes.fromhex(checksum) in digests[kind] or kind is ObjectType.TOMBSTONE:
+                continue
+            if not self._holds_link(kind, checksum, needed):
+                self._remove(kind, checksum)
+
+    def _remove(self, kind: ObjectType, checksum: Checksum) -> None:
         repo = self._repo
-        changed = False
-        for checksum in checksums:
-            counted = kind not in _UNCOUNTED
-            self._total += counted
-            if (kind, checksum) in needed or kind is ObjectType.TOMBSTONE or self._holds_link(kind, checksum, needed):
-                continue
-            self._pruned += counted
-            path = repo.objects_dir / object_name(kind, checksum, repo.mode)
-            if self._dry_run:
-                status = os.lstat(path)
-                self._freed += status.st_size if status.st_nlink == 1 else 0
-                continue
+        self._pruned += kind not in _UNCOUNTED
+        if self._dry_run:
+            status = os.lstat(repo.objects_dir / object_name(kind, checksum, repo.mode))
+            self._freed += status.st_size if status.st_nlink == 1 else 0
+        else:
             self._freed += repo.delete_object(kind, checksum)
-            changed = True
             reach("store.prune.object")
-        if changed and kind is ObjectType.COMMIT:
-            repo.sync()  # before anything that they need goes
 
     def _holds_link(self, kind: ObjectType, checksum: Checksum, needed: ObjectSet) -> bool:
         """Tells whether it is a payload link to a file that is kept."""

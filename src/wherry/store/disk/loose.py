@@ -22,7 +22,7 @@ from wherry.core.trace import reach
 from wherry.store.config import Config
 from wherry.store.disk import ofd
 from wherry.store.disk.space import Space
-from wherry.store.format import objects
+from wherry.store.format import dirtree, objects
 from wherry.store.format.objects import (
     MAX_METADATA_BYTES,
     Commit,
@@ -174,6 +174,20 @@ class LooseObjects:
         """
         return objects.parse_dirtree(self.metadata_bytes(ObjectType.DIRTREE, checksum), where=checksum)
 
+    def load_digests(self, checksum: Checksum) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """Returns the digests of the files, dirtrees and dirmetas in a directory, and nothing about their names.
+
+        Raises:
+            NotFound: it is not there.
+            InvalidInput: it is damaged.
+        """
+        data = self.metadata_bytes(ObjectType.DIRTREE, checksum)
+        found = dirtree.read_digests(data)
+        if found is None:
+            objects.parse_dirtree(data, where=checksum)  # says what is wrong
+            raise InvalidInput("a damaged dirtree", where=checksum)
+        return found
+
     def load_dirmeta(self, checksum: Checksum) -> DirMeta:
         """Returns owner, mode and attributes of a directory.
 
@@ -212,21 +226,20 @@ class LooseObjects:
 
     def list_objects(self) -> Iterator[tuple[ObjectType, Checksum]]:
         """Gives every object that lies in this repository, in no order; files that are no objects are left out."""
-        for folder in os.scandir(self.objects_dir):
-            if len(folder.name) != 2 or not folder.is_dir(follow_symlinks=False):
-                continue
-            for name in os.listdir(folder.path):
-                try:
-                    found = objects.parse_object_name(f"{folder.name}/{name}")
-                except InvalidInput:
-                    continue
-                if found[0] is ObjectType.FILE and name.endswith(".filez") is not (self.mode is Mode.ARCHIVE):
-                    continue  # of another mode: never looked at
-                yield found
+        for folder, names in self._listing():
+            yield from objects.parse_folder(folder, names, self.mode)
 
     def commits(self) -> Iterator[Checksum]:
         """Gives every commit that lies in this repository, in no order."""
-        return (checksum for kind, checksum in self.list_objects() if kind is ObjectType.COMMIT)
+        for folder, names in self._listing():
+            wanted = [name for name in names if name.endswith(".commit")]
+            yield from (checksum for _, checksum in objects.parse_folder(folder, wanted, self.mode))
+
+    def _listing(self) -> Iterator[tuple[str, list[str]]]:
+        """Gives the folders of ``objects/``, each with the names in it."""
+        for folder in os.scandir(self.objects_dir):
+            if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
+                yield folder.name, os.listdir(folder.path)
 
     # --- writing
 
@@ -289,7 +302,7 @@ class LooseObjects:
         freed = 0
         doomed = [kind, ObjectType.COMMITMETA] if kind is ObjectType.COMMIT else [kind]
         for item in doomed:
-            path = self.objects_dir / object_name(item, checksum, self.mode)
+            path = f"{self._objects}/{object_name(item, checksum, self.mode)}"
             try:
                 status = os.lstat(path)
                 os.unlink(path)

@@ -67,6 +67,10 @@ class ObjectSet(MutableSet[ObjectName]):
         for item in items:
             self.add(item)
 
+    def digests(self, kind: ObjectType) -> set[bytes]:
+        """Returns the set behind those of one type, to be changed too: for loops over very many objects."""
+        return self._found[kind]
+
     def count(self, kind: ObjectType) -> int:
         """Returns how many there are of one type."""
         return len(self._found[kind])

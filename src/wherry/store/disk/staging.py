@@ -8,8 +8,6 @@ never have reached the disk, and all go.
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,7 +50,7 @@ def take(repo_path: Path) -> tuple[Path, int]:
         else:
             drop(path, fd)
     while found is None:
-        path = tmp / f"{prefix}{secrets.token_hex(4)}"
+        path = tmp / f"{prefix}{os.urandom(4).hex()}"
         fd = ofd.take(path.with_name(f"{path.name}-lock"))
         if fd is not None:
             found = path, fd
@@ -72,8 +70,10 @@ def _clean(stage: Path) -> None:
 
 def drop(path: Path, lock_fd: int) -> None:
     """Removes a staging folder whose lock is held, and its lock file, then lets go."""
+    from shutil import rmtree  # only where there is something to remove: prune has nothing most times
+
     try:
-        shutil.rmtree(path, ignore_errors=True)
+        rmtree(path, ignore_errors=True)
         path.with_name(f"{path.name}-lock").unlink(missing_ok=True)
     finally:
         os.close(lock_fd)
@@ -95,6 +95,8 @@ def cleanup(repo_path: Path, *, expired: Callable[[Path], bool]) -> int:
                 drop(path, fd)
                 count += 1
         elif expired(path):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+            from shutil import rmtree
+
+            rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
             count += 1
     return count

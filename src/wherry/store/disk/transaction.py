@@ -22,7 +22,6 @@ import errno
 import hashlib
 import itertools
 import os
-import secrets
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -326,7 +325,7 @@ class Transaction:
 
     def _write_symlink(self, header: FileHeader, checksum: Checksum) -> None:
         name = object_name(ObjectType.FILE, checksum, self.repo.mode)
-        temporary = self._stage / f"tmp-{secrets.token_hex(8)}"
+        temporary = self._stage / f"tmp-{os.urandom(8).hex()}"
         try:
             self._make_folder(name)
             os.symlink(header.symlink_target, temporary)
@@ -366,7 +365,7 @@ class Transaction:
                 if error.errno not in (21, 95, 22):  # EISDIR before Linux 3.11, EOPNOTSUPP by the file system, EINVAL
                     raise
                 self._use_tmpfile = False
-        path = self._stage / f"tmp-{secrets.token_hex(8)}"
+        path = self._stage / f"tmp-{os.urandom(8).hex()}"
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path
 
     def _make_folder(self, name: str) -> None:

@@ -24,7 +24,7 @@ import hashlib
 import re
 import stat
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -80,6 +80,10 @@ class ObjectType(enum.Enum):
 
 
 _TYPES = {**{kind.extension: kind for kind in ObjectType}, "filez": ObjectType.FILE}
+_TYPES_BARE = {text: kind for text, kind in _TYPES.items() if text != "filez"}
+_TYPES_ARCHIVE = {text: kind for text, kind in _TYPES.items() if text != "file"}
+_FOLDER = re.compile(r"[0-9a-f]{2}\Z")
+_NAMES_IN_FOLDER = re.compile(r"/([0-9a-f]{62})\.([a-z-]+)(?=/)")
 _OBJECT_NAME = re.compile(r"([0-9a-f]{2})/([0-9a-f]{62})\.([a-z-]+)\Z")
 
 
@@ -162,6 +166,15 @@ def parse_object_name(name: str) -> tuple[ObjectType, Checksum]:
     if match is None or kind is None:
         raise InvalidInput(f"not the name of an object: {name[:100]!r}", hint="write it as xx/yyyy.filez")
     return kind, Checksum(match[1] + match[2])
+
+
+def parse_folder(folder: str, names: Iterable[str], mode: Mode) -> list[tuple[ObjectType, Checksum]]:
+    """Returns type and checksum of those names in a folder of ``objects/`` that are objects in this mode."""
+    if not _FOLDER.match(folder):
+        return []
+    types = _TYPES_ARCHIVE if mode is Mode.ARCHIVE else _TYPES_BARE
+    found = _NAMES_IN_FOLDER.findall(f"/{'/'.join(names)}/")  # no name has a slash in it, so none is cut in two
+    return [(types[extension], Checksum(folder + stem)) for stem, extension in found if extension in types]
 
 
 def check_name(name: str, *, where: object = None) -> str:

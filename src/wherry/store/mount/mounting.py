@@ -32,14 +32,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from wherry.core.digest import Checksum, is_checksum
+from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
-
-SOURCE = "wherry:"
-"""What stands before the commit's checksum in the first column of ``mount``."""
-MOUNTINFO = Path("/proc/self/mountinfo")
-MAX_MOUNTINFO_BYTES = 64 * 1024 * 1024
+from wherry.store.mount.seen import SOURCE, mounts
 
 _HEADER = struct.Struct("<III")
 _MAGIC = 0xD078629A
@@ -277,45 +273,6 @@ def _memory() -> Iterator[tuple[Path, Path]]:
             umount(folder, MNT_DETACH)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """A mount of a commit, as this process sees it."""
-
-    commit: Checksum
-    target: Path
-    options: str
-    """Of the overlay, as the kernel tells them."""
-    read_only: bool
-
-
-def mounts() -> list[Seen]:
-    """Returns the mounted commits that can be seen in this mount namespace."""
-    with open(MOUNTINFO, "rb") as file:
-        text = file.read(MAX_MOUNTINFO_BYTES).decode(errors="surrogateescape")
-    found: list[Seen] = []
-    for line in text.splitlines():
-        left, _, right = line.partition(" - ")
-        fields, behind = left.split(" "), right.split(" ")
-        if len(fields) < 6 or len(behind) < 3 or not behind[1].startswith(SOURCE):
-            continue
-        commit = behind[1].removeprefix(SOURCE)
-        if is_checksum(commit):
-            found.append(
-                Seen(
-                    commit=Checksum(commit),
-                    target=Path(_unescape(fields[4])),
-                    options=behind[2],
-                    read_only="ro" in fields[5].split(",") or "ro" in behind[2].split(","),
-                )
-            )
-    return found
-
-
-def mounted_commits() -> dict[Checksum, Path]:
-    """Returns the commits that can be seen mounted here, each with one of its places."""
-    return {seen.commit: seen.target for seen in mounts()}
-
-
 def unmount(target: Path, *, lazy: bool = False) -> Checksum:
     """Ends a mount of a commit.
 
@@ -345,10 +302,3 @@ def unmount(target: Path, *, lazy: bool = False) -> Checksum:
             raise Conflict("the mount is in use", where=target, hint="end what uses it, or give --lazy") from error
         raise map_os_error(error, "cannot unmount", where=target) from error
     return here[-1].commit
-
-
-def _unescape(text: str) -> str:
-    """Returns a path of mountinfo, where blanks and backslashes are octal numbers."""
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, char)
-    return text

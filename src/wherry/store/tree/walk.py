@@ -151,19 +151,19 @@ def add_tree(repo: Repository, tree: Checksum, meta: Checksum, found: ObjectSet,
     Raises:
         NotFound: a dirtree is not there, and it is not said to be `partial`.
     """
-    found.add((ObjectType.DIRMETA, meta))
-    pending = [tree]
+    files, trees, metas = map(found.digests, (ObjectType.FILE, ObjectType.DIRTREE, ObjectType.DIRMETA))
+    metas.add(bytes.fromhex(meta))
+    pending = [bytes.fromhex(tree)]
     while pending:
-        current = pending.pop()
-        if (ObjectType.DIRTREE, current) in found or (partial and not repo.has(ObjectType.DIRTREE, current)):
+        digest = pending.pop()
+        current = Checksum(digest.hex())
+        if digest in trees or (partial and not repo.has(ObjectType.DIRTREE, current)):
             continue
-        found.add((ObjectType.DIRTREE, current))
-        entries = repo.load_dirtree(current)
-        for _, checksum in entries.files:
-            found.add((ObjectType.FILE, checksum))
-        for _, subtree, submeta in entries.dirs:
-            found.add((ObjectType.DIRMETA, submeta))
-            pending.append(subtree)
+        trees.add(digest)
+        below = repo.load_digests(current)
+        files.update(below[0])
+        metas.update(below[2])
+        pending.extend(below[1])
 
 
 def gaps(repo: Repository, commit: Checksum) -> Iterator[str]:
