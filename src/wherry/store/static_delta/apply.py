@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 MAX_TARGET_BYTES = 4096
 ALLOWANCE_BYTES = 64 * 1024 * 1024
 """Objects may come to so much more than a part declares: OSTree does not count symbolic links."""
+SMALL_BYTES = 4 * 1024 * 1024
+"""Files up to this are made in memory."""
 MAX_READ_BYTES = 8 * 1024 * 1024
 """A superblock up to this is read, a larger one, which holds its parts, is mapped."""
 
@@ -125,8 +127,9 @@ def _make(transaction: Transaction, part: PartFile, recipe: Recipe) -> None:
         transaction.write_file(part.file_header(recipe.mode_index, recipe.xattrs_index, target), None, recipe.checksum)
         return
     with ExitStack() as stack:
-        pieces = _Pieces(_content(transaction.repo, part, recipe, stack), recipe.size)
-        transaction.write_file(header, cast(BinaryIO, pieces), recipe.checksum)
+        pieces = _content(transaction.repo, part, recipe, stack)
+        content = b"".join(pieces) if recipe.size <= SMALL_BYTES else cast(BinaryIO, _Pieces(pieces, recipe.size))
+        transaction.write_file(header, content, recipe.checksum)
 
 
 def _target(data: bytes) -> str:

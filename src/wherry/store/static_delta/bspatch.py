@@ -18,11 +18,17 @@ from typing import Protocol
 
 from wherry.core.errors import InvalidInput
 
-CHUNK_BYTES = 128 * 1024
-_WINDOW_BYTES = 256 * 1024
-_CONTROL = struct.Struct("<QQQ")
-_SIGN = 1 << 63
-_ZEROS = bytes(CHUNK_BYTES)
+CHUNK_BYTES = 48 * 1024
+"""What is added at once, or up to twice as much: the heap holds such numbers, longer ones would be mapped each time."""
+SMALL_BYTES = 8 * 1024 * 1024
+"""Sources up to this are held in memory."""
+_SOURCE_BYTES = 16 * 1024
+_READ_BYTES = 256 * 1024
+_CONTROL = struct.Struct("<qqq")
+_MAGNITUDE = (1 << 63) - 1
+_ZEROS = bytes(2 * CHUNK_BYTES)
+_LOW = int.from_bytes(b"\x7f" * 2 * CHUNK_BYTES, "little")
+_HIGH = int.from_bytes(b"\x80" * 2 * CHUNK_BYTES, "little")
 
 
 class Source(Protocol):
@@ -51,73 +57,88 @@ def patch(
     Raises:
         InvalidInput: the patch is malformed, or makes more or less.
     """
-    stream = _Stream(read, offset, length)
+    # A patch of a program has a step for some hundred bytes: steps are gathered, and their sums made at once. What is
+    # extra is added to zeros, so that the bytes of a step stay together.
     window = _Window(source)
-    out = bytearray()
-    old = made = 0
-    while made < new_size:
-        diff, extra, seek = (_signed(value) for value in _CONTROL.unpack(stream.take(_CONTROL.size)))
-        if diff < 0 or extra < 0 or made + diff + extra > new_size:
-            raise InvalidInput("a patch makes more than it should")
+    added: list[bytes] = []
+    olds: list[bytes] = []
+    gathered = old = made = 0
+    for diff, extra, seek, data in _steps(read, offset, length):
         made += diff + extra
-        while diff:
-            count = min(diff, CHUNK_BYTES)
-            out += add_bytes(stream.take(count), window.read(old, count))
-            old += count
-            diff -= count
-            if len(out) >= CHUNK_BYTES:
-                yield bytes(out)
-                out.clear()
-        while extra:
-            count = min(extra, CHUNK_BYTES)
-            out += stream.take(count)
-            extra -= count
-            if len(out) >= CHUNK_BYTES:
-                yield bytes(out)
-                out.clear()
-        old += seek
-    if out:
-        yield bytes(out)
+        if made > new_size:
+            raise InvalidInput("a patch makes more than it should")
+        if data:
+            added.append(data)
+            if diff:
+                olds.append(window.read(old, diff))
+            if extra:
+                olds.append(_ZEROS[:extra])
+            gathered += diff + extra
+            if gathered >= CHUNK_BYTES:
+                yield add_bytes(b"".join(added), b"".join(olds))
+                added, olds, gathered = [], [], 0
+        old += diff + seek
+        if made == new_size:
+            break
+    if made < new_size:
+        raise InvalidInput("a patch is cut short")
+    if gathered:
+        yield add_bytes(b"".join(added), b"".join(olds))
 
 
 def add_bytes(first: bytes, second: bytes) -> bytes:
-    """Returns the sums, modulo 256, of the bytes of two strings of one length."""
+    """Returns the sums, modulo 256, of the bytes of two strings of one length, of twice ``CHUNK_BYTES`` at most."""
     size = len(first)
     if first == _ZEROS[:size]:
         return second
+    if second == _ZEROS[:size]:
+        return first
     left, right = int.from_bytes(first, "little"), int.from_bytes(second, "little")
-    low = int.from_bytes(b"\x7f" * size, "little")
     # The lower seven bits of each byte cannot carry into the next byte; the eighth is added without carry.
-    return (((left & low) + (right & low)) ^ ((left ^ right) & ~low)).to_bytes(size, "little")
+    return (((left & _LOW) + (right & _LOW)) ^ ((left ^ right) & _HIGH)).to_bytes(size, "little")
 
 
-class _Stream:
-    """The bytes of a patch, one after another."""
-
-    def __init__(self, read: Callable[[int, int], bytes], offset: int, length: int) -> None:
-        self._read = read
-        self._at = offset
-        self._left = length
-        self._buffer = b""
-        self._used = 0
-
-    def take(self, size: int) -> bytes:
-        end = self._used + size
-        if end <= len(self._buffer):
-            found = self._buffer[self._used : end]
-            self._used = end
-            return found
-        rest = self._buffer[self._used :]
-        want = size - len(rest)
-        if want > self._left:
+def _steps(read: Callable[[int, int], bytes], offset: int, length: int) -> Iterator[tuple[int, int, int, bytes]]:
+    """Gives the steps of a patch, each with its bytes; one that is longer than ``CHUNK_BYTES`` comes as several."""
+    buffer = b""
+    at = 0
+    end = offset + length
+    while True:
+        if at + _CONTROL.size > len(buffer):
+            buffer = buffer[at:] + read(offset, min(_READ_BYTES, end - offset))
+            offset += min(_READ_BYTES, end - offset)
+            at = 0
+            if len(buffer) < _CONTROL.size:
+                return
+        diff, extra, seek = _CONTROL.unpack_from(buffer, at)
+        at += _CONTROL.size
+        if diff < 0 or extra < 0 or seek < 0:
+            diff, extra, seek = _magnitudes(diff, extra, seek)
+        count = diff + extra
+        if count <= CHUNK_BYTES and at + count <= len(buffer):  # nearly always
+            yield diff, extra, seek, buffer[at : at + count]
+            at += count
+            continue
+        if count > len(buffer) - at + end - offset:
             raise InvalidInput("a patch is cut short")
-        count = min(max(want, CHUNK_BYTES), self._left)
-        data = self._read(self._at, count)
-        self._at += count
-        self._left -= count
-        self._buffer = data
-        self._used = want
-        return rest + data[:want]
+        while count:
+            size = min(count, CHUNK_BYTES)
+            if at + size > len(buffer):
+                buffer = buffer[at:] + read(offset, min(_READ_BYTES, end - offset))
+                offset += min(_READ_BYTES, end - offset)
+                at = 0
+            count -= size
+            of_diff = min(diff, size)
+            diff -= of_diff
+            yield of_diff, size - of_diff, 0 if count else seek, buffer[at : at + size]
+            at += size
+
+
+def _magnitudes(diff: int, extra: int, seek: int) -> tuple[int, int, int]:
+    """Returns the numbers of a step of which one has a sign; a zero may have one too."""
+    if (diff < 0 and diff & _MAGNITUDE) or (extra < 0 and extra & _MAGNITUDE):
+        raise InvalidInput("a patch makes less than nothing")
+    return max(diff, 0), max(extra, 0), -(seek & _MAGNITUDE) if seek < 0 else seek
 
 
 class _Window:
@@ -129,14 +150,18 @@ class _Window:
         self._data = b""
 
     def read(self, at: int, size: int) -> bytes:
+        """Returns so many bytes from there; what lies outside counts as 0."""
         begin = at - self._start
-        if begin >= 0 and begin + size <= len(self._data):
-            return self._data[begin : begin + size]
+        found = self._data[begin : begin + size] if begin >= 0 else b""
+        if len(found) == size:
+            return found
         if at < 0 or at + size > self._source.size:
             return self._outside(at, size)
-        self._data = self._source.read_at(at, max(size, _WINDOW_BYTES))
-        self._start = at
-        found = self._data[:size]
+        small = self._source.size <= SMALL_BYTES  # seeks go to and fro: what is small is read once
+        self._start = 0 if small else at
+        self._data = self._source.read_at(self._start, self._source.size if small else max(_SOURCE_BYTES, size))
+        begin = at - self._start
+        found = self._data[begin : begin + size]
         if len(found) != size:
             raise InvalidInput("the source of a patch is shorter than it was")
         return found
@@ -146,7 +171,3 @@ class _Window:
         begin, end = at + before, min(at + size, self._source.size)
         inside = self._source.read_at(begin, end - begin) if end > begin else b""
         return bytes(before) + inside + bytes(size - before - len(inside))
-
-
-def _signed(value: int) -> int:
-    return -(value ^ _SIGN) if value & _SIGN else value
