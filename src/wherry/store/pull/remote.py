@@ -13,18 +13,22 @@
     unconfigured-state=TEXT, custom-backend=NAME
     REMOTE.cookies.txt                 beside the config: cookies, in Netscape's format
 
-A repository whose config names a ``core.parent`` knows that one's remotes too, and the system's own repository those
-in ``/etc/ostree/remotes.d/*.conf``, as with OSTree.
+A repository whose config names a ``core.parent`` knows that one's remotes too. The system's own repository, the one at
+``/ostree/repo``, knows those in ``/etc/ostree/remotes.d/*.conf``, and adds new ones there as ``NAME.conf``, unless its
+``core.add-remotes-config-dir`` is false. A remote must not stand in two places of the same repository. All as OSTree's,
+but that a remote is deleted alone where others stand in its file.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wherry.core.durable import remove_file
 from wherry.core.errors import Conflict, InvalidInput, NotFound
 from wherry.store.config import Config
 
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
 
 MAX_PARENTS = 8
 _NAME = re.compile(r"\w[-.\w]*\Z")
-_SYSTEM_REPOSITORIES = ("/ostree/repo", "/sysroot/ostree/repo")
+_SYSTEM_REPOSITORY = Path("/ostree/repo")
 _SYSTEM_FOLDER = Path("/etc/ostree/remotes.d")
 
 
@@ -44,6 +48,8 @@ class Remote:
     name: str
     """Empty for a bare address."""
     values: Mapping[str, str] = field(default_factory=dict)
+    file: Path | None = None
+    """Where it stands, when that is a file of the system's folder and not a repository's config."""
 
     def get(self, key: str, default: str = "") -> str:
         """Returns a value."""
@@ -99,14 +105,25 @@ def section_name(name: str) -> str:
 
 
 def list_remotes(repo: Repository) -> dict[str, Remote]:
-    """Returns every remote, sorted by name: the repository's own, its parents', and the system's where they apply."""
-    found: dict[str, Remote] = {}
-    for config in _configs(repo):
-        for section in config.sections():
-            if section.startswith('remote "') and section.endswith('"') and section[8:-1] not in found:
-                name = section[8:-1]
-                values = {key: config.get(section, key) for key in config.keys(section)}
-                found[name] = Remote(name=name, values=values)
+    """Returns every remote, sorted by name: the repository's own, the system's where they apply, and its parents'.
+
+    Raises:
+        Conflict: the repository has one twice.
+        InvalidInput: a file cannot be read as a config.
+    """
+    found = dict(_remotes_in(repo.config))
+    for file in _system_files(repo):
+        for name, remote in _remotes_in(Config.load(file), file):
+            if name in found:
+                raise Conflict(
+                    f'Multiple specifications found for remote "{name}"',
+                    where=file,
+                    hint=f"it stands in {found[name].file or repo.path / 'config'} too: keep one of them",
+                )
+            found[name] = remote
+    for config in _parents(repo):
+        for name, remote in _remotes_in(config):
+            found.setdefault(name, remote)
     return dict(sorted(found.items()))
 
 
@@ -125,7 +142,7 @@ def find_remote(repo: Repository, name: str) -> Remote:
 def add_remote(
     repo: Repository, name: str, values: Mapping[str, str], *, if_not_exists: bool = False, force: bool = False
 ) -> bool:
-    """Adds a remote to a repository's config, durably.
+    """Adds a remote to a repository's config, or to the system's folder, durably.
 
     Args:
         repo: the repository.
@@ -142,17 +159,28 @@ def add_remote(
         InvalidInput: the name, a key or a value cannot be written.
     """
     section = section_name(name)
-    if name in list_remotes(repo):
+    there = list_remotes(repo).get(name)
+    if there is not None:
         if if_not_exists:
             return False
         if not force:
-            raise Conflict(f'Remote configuration for "{name}" already exists', hint="--force replaces it")
-        repo.config.remove_section(section)
+            raise Conflict(
+                f'Remote configuration for "{name}" already exists: {there.file or "(in config)"}',
+                hint="--force replaces it",
+            )
     for key, value in values.items():
         if "\n" in value or "\n" in key or "=" in key or not key:
             raise InvalidInput(f"not a key and value for a config: {key!r}", where=f"remote {name}")
-        repo.config.set(section, key, value)
-    repo.save_config()
+    file = there.file if there is not None else _new_file(repo, name)
+    config = repo.config if file is None else Config.load(file) if file.exists() else Config()
+    config.remove_section(section)
+    for key, value in values.items():
+        config.set(section, key, value)
+    if file is None:
+        repo.save_config()
+    else:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        config.save(file)
     return True
 
 
@@ -164,17 +192,26 @@ def delete_remote(repo: Repository, name: str, *, if_exists: bool = False) -> bo
 
     Raises:
         NotFound: it is not.
-        Conflict: it is another repository's, or the system's.
+        Conflict: it is another repository's.
     """
     section = section_name(name)
-    if section not in repo.config.sections():
-        if name in list_remotes(repo):
-            raise Conflict(f'Remote "{name}" does not stand in this config', where=repo.path)
+    there = list_remotes(repo).get(name)
+    if there is None:
         if if_exists:
             return False
         raise NotFound(f'Remote "{name}" not found', where=repo.path)
-    repo.config.remove_section(section)
-    repo.save_config()
+    if there.file is not None:
+        config = Config.load(there.file)
+        config.remove_section(section)
+        if config.sections():
+            config.save(there.file)
+        else:
+            remove_file(there.file)
+    elif section in repo.config.sections():
+        repo.config.remove_section(section)
+        repo.save_config()
+    else:
+        raise Conflict(f'Remote "{name}" does not stand in this config', where=repo.path, hint="it is a parent's")
     cookie_path(repo, name).unlink(missing_ok=True)
     return True
 
@@ -185,15 +222,39 @@ def cookie_path(repo: Repository, name: str) -> Path:
     return repo.path / f"{name}.cookies.txt"
 
 
-def _configs(repo: Repository) -> list[Config]:
-    found = [repo.config]
-    path = repo.path
+def _remotes_in(config: Config, file: Path | None = None) -> Iterator[tuple[str, Remote]]:
+    for section in config.sections():
+        if section.startswith('remote "') and section.endswith('"'):
+            values = {key: config.get(section, key) for key in config.keys(section)}
+            yield section[8:-1], Remote(name=section[8:-1], values=values, file=file)
+
+
+def _parents(repo: Repository) -> Iterator[Config]:
+    config, path = repo.config, repo.path
     for _ in range(MAX_PARENTS):
-        parent = found[-1].get("core", "parent")
+        parent = config.get("core", "parent")
         if not parent:
-            break
+            return
         path = path / parent
-        found.append(Config.load(path / "config"))
-    if str(repo.path.resolve()) in _SYSTEM_REPOSITORIES and _SYSTEM_FOLDER.is_dir():
-        found += [Config.load(item) for item in sorted(_SYSTEM_FOLDER.glob("*.conf"))]
-    return found
+        config = Config.load(path / "config")
+        yield config
+
+
+def _is_system(repo: Repository) -> bool:
+    try:
+        return os.path.samefile(repo.path, _SYSTEM_REPOSITORY)
+    except OSError:
+        return False
+
+
+def _system_files(repo: Repository) -> list[Path]:
+    if not _is_system(repo):
+        return []
+    return sorted(file for file in _SYSTEM_FOLDER.glob("*.conf") if file.is_file())
+
+
+def _new_file(repo: Repository, name: str) -> Path | None:
+    """Returns where a new remote goes; None for the repository's config."""
+    if not _is_system(repo) or not repo.config.get_bool("core", "add-remotes-config-dir", True):
+        return None
+    return _SYSTEM_FOLDER / f"{name}.conf"
