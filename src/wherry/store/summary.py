@@ -37,6 +37,7 @@ VERSION = "ostree.commit.version"
 METADATA_REF = Ref("ostree-metadata")
 _COLLECTION_ID = "ostree.summary.collection-id"
 _COLLECTION_MAP = "ostree.summary.collection-map"
+_TOMBSTONES = "ostree.summary.tombstone-commits"
 _MAP_TYPE = f"a{{s{_REFS_TYPE}}}"
 
 
@@ -71,6 +72,11 @@ class Summary:
         found = self.metadata.get(_COLLECTION_ID)
         return found if isinstance(found, str) else ""
 
+    @property
+    def tombstones(self) -> bool:
+        """Whether the repository leaves a tombstone for each commit that it deletes."""
+        return self.metadata.get(_TOMBSTONES) is True
+
 
 def parse_summary(data: bytes, *, where: object = None) -> Summary:
     """Returns a summary.
@@ -90,6 +96,19 @@ def parse_summary(data: bytes, *, where: object = None) -> Summary:
         metadata={key: variant.to_plain(value) for key, value in metadata.items()},
         mirrored=mirrored,
     )
+
+
+def leaves_tombstones(repo: Repository) -> bool:
+    """Tells whether a repository on this machine says, in its summary, that it leaves tombstones.
+
+    Raises:
+        InvalidInput: its summary is malformed.
+    """
+    try:
+        data = (repo.path / "summary").read_bytes()
+    except OSError:
+        return False
+    return parse_summary(data, where=repo.path / "summary").tombstones
 
 
 def _parse_refs(refs: Any, where: object) -> tuple[SummaryEntry, ...]:
@@ -134,7 +153,7 @@ def build_summary(
         **{key: variant.from_plain(value) for key, value in (metadata or {}).items()},
         "ostree.summary.mode": Variant("s", "archive-z2" if repo.mode is Mode.ARCHIVE else str(repo.mode)),
         "ostree.summary.last-modified": Variant("t", swap64(now)),
-        "ostree.summary.tombstone-commits": Variant("b", repo.config.get_bool("core", "tombstone-commits", False)),
+        _TOMBSTONES: Variant("b", repo.config.get_bool("core", "tombstone-commits", False)),
         **_deltas(repo),
     }
     if repo.collection_id:

@@ -19,6 +19,7 @@ from wherry.store.pull.adopt import Source
 from wherry.store.pull.scan import Arrived, Scan, ScanOptions
 from wherry.store.pull.stats import Counts, PullStats
 from wherry.store.refs import parse_ref
+from wherry.store.summary import leaves_tombstones
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
@@ -80,7 +81,8 @@ def pull_local(
     counts = Counts()
     with dest.transaction() as transaction:
         source = Source(src, transaction, untrusted=untrusted, rules=rules)
-        options = ScanOptions(commits_only=commits_only, rules=rules)
+        tombstones = depth != 0 and leaves_tombstones(src)
+        options = ScanOptions(commits_only=commits_only, rules=rules, tombstones=tombstones)
         scan = Scan(transaction, (source,), check=check, options=options, counts=counts)
         for commit in made_for:
             scan.want(commit, depth=depth)

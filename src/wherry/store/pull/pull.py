@@ -233,7 +233,7 @@ class _Pull:
                        for cache in options.caches]  # fmt: skip
             if here is not None:
                 sources.append(Source(here, transaction, untrusted=options.untrusted, rules=options.rules))
-            scan = self._scan(transaction, sources)
+            scan = self._scan(transaction, sources, tombstones=found.tombstones)
             for target in found.targets:
                 scan.want(target.commit, depth=options.depth)
             session.run(scan, network=here is None)
@@ -251,9 +251,11 @@ class _Pull:
     def _limits(self) -> Limits:
         return Limits(retries=self._options.retries, max_bytes=self._options.max_bytes)
 
-    def _scan(self, transaction: Transaction, sources: Sequence[Source]) -> Scan:
+    def _scan(self, transaction: Transaction, sources: Sequence[Source], *, tombstones: bool = False) -> Scan:
         options = self._options
-        scan_options = ScanOptions(commits_only=options.commits_only, paths=options.paths, rules=options.rules)
+        scan_options = ScanOptions(
+            commits_only=options.commits_only, paths=options.paths, rules=options.rules, tombstones=tombstones
+        )
         return Scan(transaction, sources, check=self._check, options=scan_options, counts=self._counts)
 
     def _asked(self) -> None:

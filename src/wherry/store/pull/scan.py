@@ -75,6 +75,9 @@ class ScanOptions:
     files: bool = True
     """Whether files are got, or only noted as missing."""
     rules: Rules = field(default_factory=Rules)
+    tombstones: bool = False
+    """Whether the remote says that it leaves a tombstone for each commit that it deletes: a parent that is missing
+    without one is an error then, as with OSTree."""
 
 
 class Scan:
@@ -149,9 +152,9 @@ class Scan:
                 self._commit_from(source, node, here=here)
                 return
         if self.downloads is None:
-            if node.wanted and not here:
-                raise NotFound("no such commit in the source repository", where=node.checksum)
-            if here:
+            if not here:
+                self._missing_from_sources(node)
+            else:
                 self._arrived(node, self._repo.metadata_bytes(ObjectType.COMMIT, node.checksum), None, here=True)
             return
         self._ask_for_commit(node, here=here)
@@ -186,16 +189,48 @@ class Scan:
             def commit_came(data: bytes | None) -> None:
                 self.counts.metadata_fetched += 1
                 if data is None:
-                    return  # a parent that the server does not have
+                    self._ask_for_tombstone(node)
+                    return
                 self.written_metadata += 1
                 objects.check_object(ObjectType.COMMIT, data, node.checksum)
                 self._arrived(node, data, detached, here=False)
 
-            downloads.want(self._download(ObjectType.COMMIT, node.checksum, commit_came, not node.wanted), first=True)
+            optional = self._options.tombstones or not node.wanted
+            downloads.want(self._download(ObjectType.COMMIT, node.checksum, commit_came, optional), first=True)
 
         wanted = self._download(ObjectType.COMMITMETA, node.checksum, detached_came, True)
         wanted.max_bytes = MAX_DETACHED_BYTES
         downloads.want(wanted, first=True)
+
+    def _missing_from_sources(self, node: _Node) -> None:
+        for source in self._sources:
+            if source.has(ObjectType.TOMBSTONE, node.checksum):
+                if node.wanted:
+                    raise _deleted(node)
+                if self._options.tombstones:
+                    source.metadata(ObjectType.TOMBSTONE, node.checksum)
+                return
+        if node.wanted:
+            raise NotFound("no such commit in the source repository", where=node.checksum)
+        if self._options.tombstones:
+            raise _unexplained(node)
+
+    def _ask_for_tombstone(self, node: _Node) -> None:
+        """Asks why the remote does not have a commit, if it tells."""
+        if not self._options.tombstones:
+            return  # a parent, where a history may end anywhere
+
+        def came(data: bytes | None) -> None:
+            self.counts.metadata_fetched += 1
+            if data is None and node.wanted:
+                raise NotFound("no such commit", where=node.checksum, hint="run fsck on the repository there")
+            if data is None:
+                raise _unexplained(node)
+            if node.wanted:
+                raise _deleted(node)
+
+        assert self.downloads is not None  # noqa: S101 a download has come to nothing
+        self.downloads.want(self._download(ObjectType.TOMBSTONE, node.checksum, came, True), first=True)
 
     def _arrived(
         self, node: _Node, data: bytes, detached: bytes | None, *, here: bool, source: Source | None = None
@@ -352,6 +387,18 @@ class Scan:
             content=kind in (ObjectType.DIRTREE, ObjectType.DIRMETA, ObjectType.COMMIT),
             label=f"{checksum}.{kind.extension}",
         )
+
+
+def _deleted(node: _Node) -> NotFound:
+    return NotFound("this commit was deleted there on purpose", where=node.checksum, hint="pull a newer one")
+
+
+def _unexplained(node: _Node) -> NotFound:
+    return NotFound(
+        "a parent commit is missing, and no tombstone tells that it was deleted",
+        where=node.checksum,
+        hint="there, `wherry store fsck --add-tombstones`; or pull with a smaller --depth",
+    )
 
 
 class _FileConsumer:

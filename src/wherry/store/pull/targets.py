@@ -37,6 +37,11 @@ class Found:
     summary_bytes: bytes | None = None
     signature_bytes: bytes | None = None
 
+    @property
+    def tombstones(self) -> bool:
+        """Whether the remote says, in its summary, that it leaves a tombstone for each commit that it deletes."""
+        return self.summary is not None and self.summary.tombstones
+
 
 def find_targets(
     web: Web,
