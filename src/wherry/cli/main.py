@@ -8,18 +8,14 @@ table below is therefore the only list of commands; each module is imported when
 
 from __future__ import annotations
 
-import gc
 import sys
 
-_GARBAGE_THRESHOLD = 50_000
-"""Trees are read as many small tuples that are no garbage: to look through them after every 700 takes longer."""
 PROGRAM = "wherry"
 STORE_ALIAS = "ostree"
 
 
 def main() -> None:
     """Runs the command line of this process and exits with its status."""
-    gc.set_threshold(_GARBAGE_THRESHOLD)
     alias = sys.argv[0].rpartition("/")[2] == STORE_ALIAS
     if "rev-parse" in sys.argv and (alias or sys.argv[1] == "store"):
         from wherry.cli.quick import run_quickly

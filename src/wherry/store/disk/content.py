@@ -88,6 +88,31 @@ class Inflater:
                 return
 
 
+def inflate(data: bytes, size: int, where: object) -> bytes:
+    """Returns the plain bytes of a content that is here as a whole, and small.
+
+    Args:
+        data: raw deflate.
+        size: what it should come to.
+        where: the object, for errors.
+
+    Raises:
+        IntegrityError: it is no deflate, is cut short, or comes to more or less than declared.
+    """
+    inner = isal_zlib.decompressobj(_RAW_DEFLATE)
+    try:
+        plain: bytes = inner.decompress(data, size + 1)
+    except _IsalError as error:
+        raise IntegrityError(f"not compressed content: {error}", where=where) from error
+    if inner.unused_data:
+        raise IntegrityError("bytes behind the end of the compressed content", where=where)
+    if len(plain) > size or (inner.eof and len(plain) < size):
+        raise IntegrityError("the content has not the size that its header declares", where=where)
+    if not inner.eof:
+        raise IntegrityError("the object is cut short", where=where)
+    return plain
+
+
 class ArchiveReader:
     """Takes the bytes of a ``.filez`` as they come, and gives header, plain content and checksum.
 
@@ -157,6 +182,7 @@ class ArchiveReader:
         self._hash.update(objects.hash_head(header))
         self.header = header
         self._sink = self._begin(header, size)
+        del self._begin  # no circle of references: the buffers shall go when the last piece has been taken
         if not header.is_symlink:
             self._inflater = Inflater(size, self._where)
         return rest

@@ -88,10 +88,7 @@ def receive_whole(
         if len(data) != start:
             raise IntegrityError("a symbolic link has content", where=where)
     else:
-        inflater = content.Inflater(size, where)
-        plain = b"".join(inflater.feed(data[start:]))
-        if not inflater.complete:
-            raise IntegrityError("the object is cut short", where=where)
+        plain = content.inflate(data[start:], size, where)
     if not archive:
         transaction.write_file(header, None if header.is_symlink else plain, expected)
         return size

@@ -344,17 +344,21 @@ class Transaction:
     def link(self, fd: int, temporary: Path | None, name: str, *, replace: bool = False) -> None:
         """Gives a finished object its name in the staging folder."""
         self._make_folder(name)
-        target = self._stage / name
         if temporary is not None:
-            os.rename(temporary, target)
-        else:
-            if replace:
-                target.unlink(missing_ok=True)
-            try:
-                os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=self._stage_fd, dst_dir_fd=self._stage_fd)
-            except FileExistsError:
+            os.rename(temporary, name, dst_dir_fd=self._stage_fd)
+        elif not self._link(fd, name):
+            if not replace:
                 return
+            os.unlink(name, dir_fd=self._stage_fd)
+            self._link(fd, name)
         self.objects_written += 1
+
+    def _link(self, fd: int, name: str) -> bool:
+        try:
+            os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=self._stage_fd, dst_dir_fd=self._stage_fd)
+        except FileExistsError:
+            return False
+        return True
 
     def open_nameless(self) -> tuple[int, Path | None]:
         """Opens a new file in the staging folder; with a name only where O_TMPFILE is not supported."""

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import Unsupported
 from wherry.store.disk import files
-from wherry.store.disk.receive import RULES, Receiver, Rules
+from wherry.store.disk.receive import RULES, WHOLE_BYTES, Receiver, Rules, receive_whole
 from wherry.store.format import objects
 from wherry.store.format.objects import FileHeader, Mode, ObjectType
 
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from wherry.store.disk.transaction import Transaction
 
 _READ_BYTES = 1024 * 1024
+_BATCH = 32
+"""Files that a thread is given at once: to hand over each by itself costs as much as to copy it."""
+_MAX_BATCHES = 8
 
 
 class Source:
@@ -164,15 +171,17 @@ class Source:
 
     def _copy_archived(self, checksum: Checksum) -> int:
         path = self.repo.object_file(ObjectType.FILE, checksum)
-        receiver = Receiver(self._transaction, checksum, path, rules=self._rules)
-        try:
-            with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size <= WHOLE_BYTES:
+                return receive_whole(self._transaction, file.readall(), checksum, where=path, rules=self._rules)
+            receiver = Receiver(self._transaction, checksum, path, rules=self._rules)
+            try:
                 while piece := file.read(_READ_BYTES):
                     receiver.write(piece)
-            receiver.finish()
-            return receiver.size
-        finally:
-            receiver.close()
+                receiver.finish()
+                return receiver.size
+            finally:
+                receiver.close()
 
     def _keep(self, kind: ObjectType, checksum: Checksum, data: bytes) -> None:
         """Writes a metadata object that is taken as it lies there, under its name."""
@@ -185,3 +194,55 @@ class Source:
             sink.link_metadata(objects.object_name(kind, checksum, transaction.repo.mode))
         finally:
             sink.close()
+
+
+class Copies:
+    """Files that are copied by a few threads, a batch at a time; used with ``with``.
+
+    Args:
+        done: called in any thread with the bytes of each file's content.
+    """
+
+    def __init__(self, done: Callable[[int], None]) -> None:
+        self._done = done
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
+        self._batch: list[tuple[Source, Checksum]] = []
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Copies:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+
+    def add(self, source: Source, checksum: Checksum) -> None:
+        """Has a file copied.
+
+        Raises:
+            WherryError: an earlier one could not be; see ``Source.copy``.
+        """
+        self._batch.append((source, checksum))
+        if len(self._batch) >= _BATCH:
+            self._submit()
+            if len(self._waiting) > _MAX_BATCHES:
+                self._waiting.popleft().result()
+
+    def finish(self) -> None:
+        """Waits for all of them.
+
+        Raises:
+            WherryError: one could not be copied; see ``Source.copy``.
+        """
+        self._submit()
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def _submit(self) -> None:
+        self._waiting.append(self._pool.submit(self._copy, self._batch))
+        self._batch = []
+
+    def _copy(self, batch: list[tuple[Source, Checksum]]) -> None:
+        for source, checksum in batch:
+            self._done(source.copy(checksum))

@@ -174,7 +174,10 @@ class _Reader:
                 if consumed is not None:
                     _note_all(fd, name, below, depth)
                 continue
-            check_name(name, where=self._where(full))
+            try:
+                check_name(name)
+            except InvalidInput:
+                check_name(name, where=self._where(full))
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
                 child = os.open(name, _DIRECTORY, dir_fd=fd)
@@ -249,7 +252,7 @@ class _Reader:
         return None
 
     def _write_regular(self, fd: int, full: str) -> Checksum:
-        with os.fdopen(fd, "rb", buffering=0) as file:
+        try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise InvalidInput("changed while it was read", where=self._where(full))
@@ -259,9 +262,12 @@ class _Reader:
                 checksum = adopt(fd, status, there, wanted)
                 if checksum is not None:
                     return checksum
-            if status.st_size > _INLINE_BYTES:
+            if status.st_size <= _INLINE_BYTES:
+                return self._writer.write_file(wanted, _read_small(fd, status.st_size))
+            with os.fdopen(fd, "rb", buffering=0, closefd=False) as file:
                 return self._writer.write_file(wanted, file)
-            return self._writer.write_file(wanted, file.readall())
+        finally:
+            os.close(fd)
 
     def _write_symlink(self, fd: int, name: str, full: str, status: os.stat_result) -> Checksum:
         target = os.readlink(name, dir_fd=fd)
@@ -295,6 +301,14 @@ class _Reader:
 
     def _where(self, full: str) -> str:
         return f"{self._base}{full}".encode(errors="backslashreplace").decode()
+
+
+def _read_small(fd: int, size: int) -> bytes:
+    """Reads a file to its end, in one go unless it has grown."""
+    data = os.read(fd, size + 1)
+    while len(data) > size and (more := os.read(fd, _INLINE_BYTES)):
+        data += more
+    return data
 
 
 def _note_all(fd: int, name: str, names: Names, depth: int) -> None:
