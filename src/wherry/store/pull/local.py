@@ -15,7 +15,7 @@ from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
 from wherry.store.disk.receive import RULES, Rules
 from wherry.store.format.bindings import check_bindings
-from wherry.store.pull.adopt import Source
+from wherry.store.pull.adopt import Copies, Source
 from wherry.store.pull.scan import Arrived, Scan, ScanOptions
 from wherry.store.pull.stats import Counts, PullStats
 from wherry.store.refs import parse_ref
@@ -87,10 +87,12 @@ def pull_local(
         for commit in made_for:
             scan.want(commit, depth=depth)
         told_s = 0.0
-        while scan.work():
-            if time.monotonic() - told_s > _TELL_S:
-                told_s = time.monotonic()
-                progress.update("copying objects", counts.content_imported, None, unit="objects")
+        with Copies(scan.written) as scan.copies:
+            while scan.work():
+                if time.monotonic() - told_s > _TELL_S:
+                    told_s = time.monotonic()
+                    progress.update("copying objects", counts.content_imported, None, unit="objects")
+            scan.copies.finish()
         transaction.checkpoint(last=True)
         if not commits_only:
             for commit in scan.taken:

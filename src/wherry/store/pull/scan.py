@@ -20,7 +20,7 @@ from wherry.core.trace import reach
 from wherry.store.disk.receive import Receiver, Rules, receive_whole
 from wherry.store.format import objects
 from wherry.store.format.objects import Commit, DirTree, Mode, ObjectType, object_name
-from wherry.store.pull.adopt import Source
+from wherry.store.pull.adopt import Copies, Source
 from wherry.store.pull.downloads import INLINE_BYTES, MAX_BACKLOG, MAX_OBJECT_BYTES, Download, Downloads
 from wherry.store.pull.stats import Counts
 from wherry.store.tree.walk import check_depth
@@ -107,6 +107,8 @@ class Scan:
         """Files to be fetched: their names alone, as there may be many."""
         self._lock = threading.Lock()
         self.downloads: Downloads | None = None
+        self.copies: Copies | None = None
+        """Who copies files from `sources`; None: it is done at once, or by `downloads` when they are long."""
         self.counts = counts
         self.taken: dict[Checksum, Commit] = {}
         """The commits whose trees have been gone through, or are wanted alone."""
@@ -350,7 +352,7 @@ class Scan:
             max_bytes=MAX_OBJECT_BYTES,
             content=True,
             done=self._file_came,
-            use=lambda data: self._written(
+            use=lambda data: self.written(
                 receive_whole(self._transaction, data, checksum, where=checksum, rules=rules)
             ),
             consumer=lambda: _FileConsumer(self, Receiver(self._transaction, checksum, checksum, rules=rules)),
@@ -366,12 +368,15 @@ class Scan:
         self.counts.content_imported += 1
         if source.link(checksum):
             return
-        if self.downloads is not None and source.size(checksum) > INLINE_BYTES:
-            self.downloads.submit(lambda: self._written(source.copy(checksum)))
+        if self.copies is not None:
+            self.copies.add(source, checksum)
+        elif self.downloads is not None and source.size(checksum) > INLINE_BYTES:
+            self.downloads.submit(lambda: self.written(source.copy(checksum)))
         else:
-            self._written(source.copy(checksum))
+            self.written(source.copy(checksum))
 
-    def _written(self, size: int) -> None:
+    def written(self, size: int) -> None:
+        """Counts what one file came to; in any thread."""
         with self._lock:
             self.counts.content_bytes += size
 
@@ -418,7 +423,7 @@ class _FileConsumer:
     def finish(self, path: str) -> None:
         del path
         self._receiver.finish()
-        self._scan._written(self._receiver.size)
+        self._scan.written(self._receiver.size)
 
     def close(self) -> None:
         self._receiver.close()
