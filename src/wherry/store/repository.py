@@ -46,6 +46,14 @@ MAX_PARENT_STEPS = 10_000
 MAX_READ_BYTES = 16 * 1024 * 1024
 
 
+def _why_not(path: Path) -> str:
+    """Returns what to do when a folder cannot be made."""
+    there = next(above for above in (path, *path.absolute().parents) if os.path.lexists(above))
+    if not there.is_dir():
+        return f"{there} is not a folder: name another place"
+    return f"no folder can be made in {there}: name another place"
+
+
 class Repository(LooseObjects):
     """A repository on disk; made by ``Repository.init`` and ``Repository.open``."""
 
@@ -57,6 +65,9 @@ class Repository(LooseObjects):
 
         Raises:
             Conflict: there is one of another mode.
+            NoSpace: the disk is full.
+            NotPermitted: the folder cannot be made by this user, or not there.
+            WherryError: it cannot be made for another reason.
         """
         path = Path(path)
         if (path / "config").exists():
@@ -68,7 +79,9 @@ class Repository(LooseObjects):
             for folder in _FOLDERS:
                 (path / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise map_os_error(error, "cannot make the repository", where=path) from error
+            failed = map_os_error(error, "cannot make the repository", where=path)
+            failed.hint = failed.hint or _why_not(path)
+            raise failed from error
         if collection_id:
             refs.parse_collection(collection_id)
         config = Config()

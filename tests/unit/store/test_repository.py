@@ -13,10 +13,20 @@ from tests.unit.store.conftest import REGULAR, commit_files, make_repo
 
 from wherry.core import trace
 from wherry.core.digest import Checksum, Ref
-from wherry.core.errors import Conflict, IntegrityError, InvalidInput, Locked, NoSpace, NotFound, Unsupported
+from wherry.core.errors import (
+    Conflict,
+    IntegrityError,
+    InvalidInput,
+    Locked,
+    NoSpace,
+    NotFound,
+    Unsupported,
+    WherryError,
+)
 from wherry.store.disk import content
 from wherry.store.format import objects
 from wherry.store.format.objects import DirMeta, FileHeader, Mode, ObjectType
+from wherry.store.mount import images
 from wherry.store.repository import Repository
 from wherry.store.tree.walk import gaps, lookup, reachable, read_path, walk
 
@@ -328,6 +338,43 @@ def test_opening(tmp_path: Path) -> None:
     (repo.path / "config").write_text("[core]\nrepo_version=1\nmode=bare-other\n")
     with pytest.raises(Unsupported, match="bare-other"):
         Repository.open(repo.path)
+
+
+def test_init_where_no_folder_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(WherryError, match=r"file/a/b; .*/file is not a folder: name another place"):
+        Repository.init(tmp_path / "file/a/b")
+    with pytest.raises(WherryError, match=r"/proc/a/b; no folder can be made in /proc: name another place"):
+        Repository.init(Path("/proc/a/b"))
+
+
+def test_a_tree_that_somebody_else_laid_out_meanwhile(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "repo", Mode.BARE_USER_ONLY)
+    commit = commit_files(repo, {"a": b"1"})
+    folder = repo.path / "extensions/wherry/trees"
+
+    def somebody_is_faster() -> None:
+        trace.disarm()
+        images.tree(repo, commit)
+
+    trace.arm("store.tree.made", somebody_is_faster)
+    try:
+        assert (images.tree(repo, commit) / "a").read_bytes() == b"1"
+    finally:
+        trace.disarm()
+    assert os.listdir(folder) == [commit]
+
+    def something_else() -> None:
+        raise FileExistsError(17, "not about this tree")
+
+    images.prune_images(repo, lambda _: False)
+    trace.arm("store.tree.made", something_else)
+    try:
+        with pytest.raises(FileExistsError):
+            images.tree(repo, commit)
+    finally:
+        trace.disarm()
+    assert os.listdir(folder) == []
 
 
 def test_free_space_is_left_alone(user_repo: Repository) -> None:

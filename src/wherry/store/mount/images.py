@@ -128,14 +128,24 @@ def tree(repo: Repository, commit: Checksum) -> Path:
             checkout(repo, commit, new / "tree", user_mode=repo.mode is Mode.BARE_USER_ONLY)
             syncfs(folder)
             reach("store.tree.made")
-            new.rename(folder / commit)
-            fsync_dir(folder)
-        except BaseException as error:
+            if _rename_unless_there(new, folder / commit):
+                fsync_dir(folder)
+        except BaseException:
             shutil.rmtree(new)
-            somebody_was_faster = isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST)
-            if not somebody_was_faster:
-                raise
+            raise
     return path
+
+
+def _rename_unless_there(new: Path, path: Path) -> bool:
+    """Renames a folder; when somebody was faster it is removed instead."""
+    try:
+        new.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        shutil.rmtree(new)
+        return False
+    return True
 
 
 def _refuse_archive(repo: Repository) -> None:

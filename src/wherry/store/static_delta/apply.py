@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -218,15 +219,16 @@ class _SourceFile:
             ) from None
         if content is None:
             raise InvalidInput("a delta builds on a symbolic link", where=checksum)
-        self._file: BinaryIO | None = content
+        self._content = content
+        self._copy = -1
+        """The open copy of what cannot be read anywhere itself; -1 where that is not needed."""
         try:
-            self._fd = content.fileno() if hasattr(content, "readinto") and _is_plain(content) else -1
-            if self._fd < 0:
-                self._fd = nameless_file(repo.path / "tmp")
-                while piece := content.read(CHUNK_BYTES):
-                    os.write(self._fd, piece)
-                content.close()
-                self._file = None
+            if hasattr(content, "readinto") and _is_plain(content):
+                self._fd = content.fileno()
+            else:
+                self._fd = self._copy = nameless_file(repo.path / "tmp")
+                with open(self._copy, "wb", closefd=False) as copy:
+                    shutil.copyfileobj(content, copy, CHUNK_BYTES)
             self.size = os.fstat(self._fd).st_size
         except BaseException:
             self.close()
@@ -241,11 +243,10 @@ class _SourceFile:
 
     def close(self) -> None:
         """Closes it."""
-        if self._file is not None:
-            self._file.close()
-        elif self._fd >= 0:
-            os.close(self._fd)
-        self._file, self._fd = None, -1
+        self._content.close()
+        if self._copy >= 0:
+            os.close(self._copy)
+        self._copy = -1
 
     def read_at(self, at: int, size: int, /) -> bytes:
         """Returns so many bytes from there; fewer only at the end."""
