@@ -27,6 +27,7 @@ from wherry.core.digest import Checksum
 from wherry.core.durable import replacing
 from wherry.core.errors import InvalidInput, Unsupported
 from wherry.core.progress import QUIET, Progress
+from wherry.linux.memory import give_memory_back
 from wherry.linux.process import set_parent_death_signal
 from wherry.store.delta import encoders
 from wherry.store.delta.format import Encoder, Head, Header, parse_head, serialize_head
@@ -39,7 +40,7 @@ from wherry.store.delta.writer import PartWriter, Piece, Sign, write_delta
 from wherry.store.format.objects import ObjectType
 
 if TYPE_CHECKING:
-    from wherry.store.delta.similarity import Candidate, Index, Picks
+    from wherry.store.delta.similarity import Candidate, Index, Picks, Wanted
     from wherry.store.repository import Repository
 
 SEGMENT_BYTES = 4 * 1024 * 1024
@@ -48,7 +49,9 @@ LEAST_WINDOW_BYTES = 384 * 1024
 LATE_BYTES = 1024 * 1024
 """Objects whose payloads come to this much are made last, of new objects too."""
 BLOCK_BYTES = 4096
-_AHEAD = 6
+_AHEAD = 4
+_RETURNED_BYTES = 512 * 1024
+"""Longer than what the loops over pieces need: that is taken and given back all the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,7 @@ def make_delta(
     if not after:
         raise InvalidInput("a delta needs a commit to lead to")
     how = options or MakeOptions()
+    give_memory_back(_RETURNED_BYTES)
     with tempfile.TemporaryDirectory(prefix="wherry-delta-", dir=output.parent) as folder:
         maker = _Maker(repo, take_inventory(repo, before, after), Path(folder), how, progress)
         parts = Path(folder) / "parts"
@@ -145,11 +149,11 @@ class _Maker:
             late = [item for item in inventory.files if self._is_late(item)]
             candidates = self._old_candidates()
             self._positions = {item: number for number, item in enumerate(candidates)}
-            self._indexes = [(OLD, *self._index(pool, candidates))] if inventory.files else []
+            self._indexes = [(OLD, *self._index(pool, candidates, inventory.files))] if inventory.files else []
             self._total = sum(self._size(item) for item in inventory.files)
             self._done = 0
             if late:
-                self._indexes.append((NEW, *self._index(pool, early)))
+                self._indexes.append((NEW, *self._index(pool, early, late)))
             self._new_numbers = {(ObjectType.FILE, item): number for number, item in enumerate(early)}
             self._late = frozenset(late)
             self._files([*early, *late])
@@ -197,27 +201,32 @@ class _Maker:
     def _old_candidates(self) -> list[Checksum]:
         return [checksum for kind, checksum in self._inventory.old if kind is ObjectType.FILE]
 
-    def _index(self, pool: ThreadPoolExecutor, files: list[Checksum]) -> tuple[list[Checksum], Index]:
-        """Picks from all these files."""
-        from wherry.store.delta.similarity import Index
+    def _index(
+        self, pool: ThreadPoolExecutor, files: list[Checksum], seekers: list[Checksum]
+    ) -> tuple[list[Checksum], Index]:
+        """Picks from files what others will look for."""
+        from wherry.store.delta.similarity import Index, Wanted
 
-        picked: list[tuple[int, Picks]] = []
-        sizes: dict[int, int] = {}
-        for number, found in enumerate(pool.map(self._pick, files)):
-            if found is not None:
-                picks, size = found
-                picked.append((number, picks))
-                sizes[number] = size
-        return files, Index(picked, sizes)
+        wanted = Wanted()
+        for _ in pool.map(lambda segment: wanted.add(self._picks(*segment[:3])), self._segments(seekers)):
+            pass
+        found = pool.map(lambda checksum: self._pick(checksum, wanted), files)
+        picked = ((number, *item) for number, item in enumerate(found) if item is not None)
+        return files, Index(picked)
 
-    def _pick(self, checksum: Checksum) -> tuple[Picks, int] | None:
+    def _picks(self, checksum: Checksum, begin: int, end: int) -> Picks:
+        from wherry.store.delta.similarity import pick
+
+        return pick(_array(self._views.view(checksum))[begin:end])
+
+    def _pick(self, checksum: Checksum, wanted: Wanted) -> tuple[Picks, int] | None:
         from wherry.store.delta.similarity import pick
 
         if self._repo.load_file_header(checksum).is_symlink:
             return None
         self._views.take_apart(checksum, again=False)
         data = _array(self._views.view(checksum))
-        return pick(data), len(data)
+        return pick(data, wanted), len(data)
 
     def _window(self, checksum: Checksum, data: Any) -> tuple[list[tuple[SourceId, int, int]], Any]:
         """Returns the ranges that are most like a segment, and their content."""

@@ -28,7 +28,7 @@ MAX_OLD_BYTES = 1 << POSITION_BITS
 MAX_NEW_BYTES = 1 << POSITION_BITS
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _NOWHERE = np.iinfo(np.int32).min
-_BATCH = 1 << 20
+_BATCH = 1 << 15
 PASSES = (0, 1, 0)
 """Of each pass: how often weak stretches are thinned out first. The one that comes out shortest counts."""
 SAMPLE_BITS = 1
@@ -43,6 +43,7 @@ _THIN_BYTES = 64
 _THIN_ROWS = 8192
 _COST_LEVEL = 3
 _STEP_COST_BYTES = 4
+_MAX_KNOWN = 200_000
 REFINEMENTS = 3
 _MAX_REACH_BYTES = 1 << 20
 """How far a match is carried on into a gap."""
@@ -76,11 +77,12 @@ def match(
     if not len(after):
         return []
     index = _Index(before, after)
+    equals = _Equals(before, after)
     best: list[Step] = []
     least = -1
     expected: Ints | None = None
     for thinnings in passes:
-        stretches = _choose(before, after, index.seeds(expected), thinnings)
+        stretches = _choose(before, after, index.seeds(expected), thinnings, equals)
         steps = _steps(before, after, stretches)
         cost = _cost(before, after, steps) if len(passes) > 1 else 0
         if least < 0 or cost < least:
@@ -125,18 +127,21 @@ def grams(data: Bytes) -> npt.NDArray[np.uint64]:
 
 def _keys(data: Bytes) -> npt.NDArray[np.uint64]:
     """Returns a hash of the 8 bytes at each position that is picked, above the position, in the order of positions."""
-    keys = grams(data)
-    # Bytes that repeat themselves match everywhere: each would be a stretch of its own, and none the right one.
-    repeated = keys == (keys << np.uint64(32) | keys >> np.uint64(32))
-    keys *= _MULTIPLIER
-    keys ^= keys >> np.uint64(29)
-    keys *= _MULTIPLIER
-    places = np.flatnonzero((keys >> np.uint64(64 - SAMPLE_BITS) == 0) & ~repeated)
-    keys = keys[places]
-    keys <<= np.uint64(SAMPLE_BITS)
-    keys &= np.uint64(-1 << POSITION_BITS & 0xFFFFFFFFFFFFFFFF)
-    keys |= places.astype(np.uint64)
-    return keys
+    found = [np.empty(0, dtype=np.uint64)]
+    for begin in range(0, len(data), _BATCH):
+        keys = grams(data[begin : begin + _BATCH + GRAM_BYTES - 1])
+        # Bytes that repeat themselves match everywhere: each would be a stretch of its own, and none the right one.
+        repeated = keys == (keys << np.uint64(32) | keys >> np.uint64(32))
+        keys *= _MULTIPLIER
+        keys ^= keys >> np.uint64(29)
+        keys *= _MULTIPLIER
+        places = np.flatnonzero((keys >> np.uint64(64 - SAMPLE_BITS) == 0) & ~repeated)
+        keys = keys[places]
+        keys <<= np.uint64(SAMPLE_BITS)
+        keys &= np.uint64(-1 << POSITION_BITS & 0xFFFFFFFFFFFFFFFF)
+        keys |= (places + begin).astype(np.uint64)
+        found.append(keys)
+    return np.concatenate(found)
 
 
 class _Index:
@@ -239,7 +244,9 @@ def _grow(
     return begins, ends
 
 
-def _choose(old: Bytes, new: Bytes, seeds: tuple[Ints, Ints, Ints], thinnings: int) -> list[tuple[int, int, int]]:
+def _choose(
+    old: Bytes, new: Bytes, seeds: tuple[Ints, Ints, Ints], thinnings: int, equals: _Equals
+) -> list[tuple[int, int, int]]:
     """Returns the stretches of the new bytes that are taken from one diagonal each: begin, end, diagonal."""
     begins, ends, diagonals = seeds
     if not len(begins):
@@ -258,9 +265,9 @@ def _choose(old: Bytes, new: Bytes, seeds: tuple[Ints, Ints, Ints], thinnings: i
             continue
         if current is not None:
             at = max(at, begin)
-            anyway = _count_equal(old, new, max(at, 0), stop, current)
+            anyway = equals.count(max(at, 0), stop, current)
             if stop - at > _LONG_BYTES:
-                matched = _count_equal(old, new, max(at, 0), stop, diagonal)
+                matched = equals.count(max(at, 0), stop, diagonal)
             if matched <= anyway + _SWITCH_BYTES:
                 continue
             chosen.append((begin, end, current))
@@ -268,7 +275,10 @@ def _choose(old: Bytes, new: Bytes, seeds: tuple[Ints, Ints, Ints], thinnings: i
     if current is not None:
         chosen.append((begin, end, current))
     for _ in range(REFINEMENTS):
-        chosen = _refine(old, new, chosen)
+        before = len(chosen)
+        chosen = _refine(equals, chosen)
+        if len(chosen) == before:
+            break
     return chosen
 
 
@@ -331,7 +341,7 @@ class _Rows:
         )
 
 
-def _refine(old: Bytes, new: Bytes, chosen: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+def _refine(equals: _Equals, chosen: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     """Leaves out stretches that the diagonal before them, or that behind them, does nearly as well."""
     kept: list[tuple[int, int, int]] = []
     for number, (begin, end, diagonal) in enumerate(chosen):
@@ -342,19 +352,33 @@ def _refine(old: Bytes, new: Bytes, chosen: list[tuple[int, int, int]]) -> list[
             kept[-1] = kept[-1][0], end, diagonal
             continue
         if others:
-            best = max(_count_equal(old, new, begin, end, other) for other in others)
-            if _count_equal(old, new, begin, end, diagonal) <= best + _SWITCH_BYTES:
+            enough = equals.count(begin, end, diagonal) - _SWITCH_BYTES
+            if any(enough <= equals.count(begin, end, other) for other in others):
                 continue
         kept.append((begin, end, diagonal))
     return kept
 
 
-def _count_equal(old: Bytes, new: Bytes, begin: int, end: int, diagonal: int) -> int:
-    begin = max(begin, -diagonal)
-    end = min(end, len(old) - diagonal)
-    if begin >= end:
-        return 0
-    return int(np.count_nonzero(new[begin:end] == old[begin + diagonal : end + diagonal]))
+class _Equals:
+    """Counts equal bytes; the same is asked again and again, while what is around it changes."""
+
+    def __init__(self, old: Bytes, new: Bytes) -> None:
+        self._old, self._new = old, new
+        self._known: dict[tuple[int, int, int], int] = {}
+
+    def count(self, begin: int, end: int, diagonal: int) -> int:
+        """Returns how many of the new bytes from `begin` to `end` are equal to the old ones on a diagonal."""
+        key = begin, end, diagonal
+        found = self._known.get(key)
+        if found is None:
+            begin, end = max(begin, -diagonal), min(end, len(self._old) - diagonal)
+            found = 0
+            if begin < end:
+                found = int(np.count_nonzero(self._new[begin:end] == self._old[begin + diagonal : end + diagonal]))
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[key] = found
+        return found
 
 
 def _steps(old: Bytes, new: Bytes, stretches: list[tuple[int, int, int]]) -> list[Step]:

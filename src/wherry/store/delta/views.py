@@ -21,7 +21,7 @@ from wherry.store.format.objects import Mode
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
 
-_KEPT_BYTES = 128 * 1024 * 1024
+_KEPT_BYTES = 24 * 1024 * 1024
 _KEPT_FILES = 200
 _SMALL_BYTES = 1024 * 1024
 _COPY_BYTES = 1024 * 1024

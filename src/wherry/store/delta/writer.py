@@ -17,6 +17,8 @@ from wherry.store.delta.parts import WINDOW_LOG, lzma_filters
 PART_VIEW_BYTES = 32 * 1024 * 1024
 """So much is made by one part, or a little more: what a power cut costs, and what the compressor sees at once."""
 PART_ORDERS_BYTES = 4 * 1024 * 1024
+_AT_ONCE = 1
+"""Parts that are compressed while the next one is made; each is held in memory."""
 _ZSTD_LEVEL = 19
 _LZMA_PRESET = 9
 _LEAST_GAIN = 0.98
@@ -104,11 +106,11 @@ class PartWriter:
             self._write_one()
 
     def _cut(self) -> None:
-        streams = [self._orders.data, bytes(self._differences), bytes(self._new)]
+        streams: list[bytes | bytearray] = [self._orders.data, self._differences, self._new]
         futures = [self._pool.submit(compress, data, strong=self._strong) for data in streams]
         self._waiting.append((self._objects, futures, [len(data) for data in streams]))
         self._begin_part()
-        while len(self._waiting) > 2:
+        while len(self._waiting) > _AT_ONCE:
             self._write_one()
 
     def _write_one(self) -> None:
@@ -124,7 +126,7 @@ class PartWriter:
         reach("store.device-delta.made")
 
 
-def compress(data: bytes, *, strong: bool = True) -> tuple[int, bytes]:
+def compress(data: bytes | bytearray, *, strong: bool = True) -> tuple[int, bytes]:
     """Returns how a stream is compressed best, and what it comes to."""
     import lzma
 
@@ -140,7 +142,7 @@ def compress(data: bytes, *, strong: bool = True) -> tuple[int, bytes]:
         other = lzma.compress(data, format=lzma.FORMAT_RAW, filters=lzma_filters(_LZMA_PRESET | lzma.PRESET_EXTREME))
         if len(other) < len(best) * _LEAST_GAIN:
             best, codec = other, LZMA
-    return (codec, best) if len(best) < len(data) else (STORED, data)
+    return (codec, best) if len(best) < len(data) else (STORED, bytes(data))
 
 
 Sign = Callable[[bytes], bytes]
