@@ -201,22 +201,24 @@ def status_line(result: PullResult) -> str:
     stats = result.stats
     if result.local:
         return _imported(stats)
-    loose = stats.metadata_fetched + stats.content_fetched
-    if stats.parts_fetched:
-        text = f"{stats.parts_fetched} delta parts, {loose} loose fetched"
+    counts = stats.counts
+    loose = counts.metadata_fetched + counts.content_fetched
+    if counts.parts_fetched:
+        text = f"{counts.parts_fetched} delta parts, {loose} loose fetched"
     else:
-        text = f"{stats.metadata_fetched} metadata, {stats.content_fetched} content objects fetched"
-    if stats.metadata_imported or stats.content_imported:
-        text += f" ({stats.metadata_imported} meta, {stats.content_imported} content local)"
+        text = f"{counts.metadata_fetched} metadata, {counts.content_fetched} content objects fetched"
+    if counts.metadata_imported or counts.content_imported:
+        text += f" ({counts.metadata_imported} meta, {counts.content_imported} content local)"
     size = stats.bytes_received
     moved = f"{size // 1024} KiB" if size > 1024 else f"{size} B"
-    return f"{text}; {moved} transferred in {stats.seconds:.0f} seconds; {_size(stats.content_bytes)} content written"
+    return f"{text}; {moved} transferred in {stats.seconds:.0f} seconds; {_size(counts.content_bytes)} content written"
 
 
 def _imported(stats: PullStats) -> str:
+    counts = stats.counts
     return (
-        f"{stats.metadata_imported} metadata, {stats.content_imported} content objects imported; "
-        f"{_size(stats.content_bytes)} content written"
+        f"{counts.metadata_imported} metadata, {counts.content_imported} content objects imported; "
+        f"{_size(counts.content_bytes)} content written"
     )
 
 

@@ -49,7 +49,7 @@ def remote(url: str, **values: str) -> Remote:
 
 def test_http1(dest: Repository, server: Nginx) -> None:
     result = pull(dest, remote(server.plain), ["main"])
-    assert result.stats.content_fetched == 61
+    assert result.stats.counts.content_fetched == 61
     assert {protocol for protocol, *_ in server.requests()} == {"HTTP/1.1"}
     assert fsck(dest).ok
     assert not dest.is_partial(dest.resolve("o:main"))
@@ -107,7 +107,7 @@ def test_a_budget_keeps_what_is_whole(dest: Repository, server: Nginx) -> None:
     server.forget()
     result = pull(dest, remote(server.plain), ["main"], PullOptions(parallel=1))
     assert 20 < first < 40
-    assert result.stats.content_fetched < 45
+    assert result.stats.counts.content_fetched < 45
     assert fsck(dest).ok
 
 

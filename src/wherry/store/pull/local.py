@@ -101,11 +101,8 @@ def pull_local(
         for ref, commit in moved.items():
             transaction.set_ref(ref, commit)
     return PullStats(
+        counts=counts,
         bytes_received=counts.content_bytes,
-        objects=counts.metadata_imported + counts.content_imported,
         linked=source.linked,
-        metadata_imported=counts.metadata_imported,
-        content_imported=counts.content_imported,
-        content_bytes=counts.content_bytes,
         seconds=time.monotonic() - began_s,
     )

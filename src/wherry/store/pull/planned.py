@@ -200,12 +200,10 @@ class RemotePull:
             received = transfers.bytes_received
             transaction.checkpoint(last=True)
             self._complete(plan.commits)
+        counts.metadata_fetched += plan.metadata_fetched
         return PullStats(
+            counts=counts,
             bytes_received=received + plan.metadata_bytes,
-            objects=counts.content_fetched + plan.metadata_fetched,
-            metadata_fetched=plan.metadata_fetched,
-            content_fetched=counts.content_fetched,
-            content_bytes=counts.content_bytes,
             refetched=tuple(session.refetched),
         )
 

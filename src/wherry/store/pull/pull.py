@@ -355,21 +355,13 @@ class _Pull:
                 transaction.set_ref(parse_ref(f"{self._remote.name}:{target.ref}"), target.commit)
 
     def _result(self, transfers: Transfers, deltas: DeltaTotals | None, *, local: bool) -> PullResult:
-        counts = self._counts
         stats = PullStats(
+            counts=self._counts,
             bytes_received=transfers.bytes_received if not local else 0,
-            objects=counts.metadata_fetched + counts.content_fetched + counts.metadata_imported
-            + counts.content_imported,
-            metadata_fetched=counts.metadata_fetched,
-            content_fetched=counts.content_fetched,
-            parts_fetched=counts.parts_fetched,
-            metadata_imported=counts.metadata_imported,
-            content_imported=counts.content_imported,
-            content_bytes=counts.content_bytes,
             refetched=tuple(self._refetched),
             requests=transfers.requests,
             seconds=time.monotonic() - self._began_s,
-        )  # fmt: skip
+        )
         return PullResult(
             stats=stats,
             deltas=deltas,
