@@ -3,8 +3,8 @@
 A batch of names is sent, a pack comes back (``pack.py``), and each object in it is hashed as it arrives. What came
 stays, however a pack ends; of the rest the server is asked again. It leaves out what is too large for packs or what it
 lacks, and may end a pack early; so names before the last object that came are left to the caller, who fetches
-them one by one, and names behind it are asked for again. A server that makes no packs, or makes a bad one,
-is no error: everything is left to the caller then, and ``Outcome.problem`` says why.
+them one by one, and names behind it are asked for again. A server that makes no packs, or a bad one, or whose packs
+break before an object has come, is no error: what is missing is left to the caller then.
 
 Memory: a batch of names, and an object up to ``pack.WHOLE_BYTES`` or a piece of a larger one, for each request.
 """
@@ -37,8 +37,8 @@ BATCH_NAMES = 2000
 """Names in one request."""
 PARALLEL = 2
 """Requests at a time: while one is answered, the other's objects are written."""
-MAX_TRIES = 6
-"""In a row, without an object between them."""
+MAX_TRIES = 3
+"""In a row, without an object between them; then what is left of a batch is left to the caller."""
 READ_TIMEOUT_S = 15.0
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -86,8 +86,7 @@ class PackPull:
             progress: is told how many objects have come, and bytes; what it raises ends this, and what came stays.
 
         Raises:
-            HttpError: the login is not good any more (401).
-            NetworkError: the link broke too often; what has come is kept.
+            HttpError: the login is not good any more (401); what has come is kept.
             NoSpace: the disk is full, or would be.
         """
         wanted = list(dict.fromkeys(names))
@@ -119,7 +118,7 @@ class PackPull:
         Nobody's signature is asked for: these are commits that a signed document names.
 
         Raises:
-            NetworkError: as ``fetch``.
+            HttpError: as ``fetch``.
             NoSpace: as ``fetch``.
             IntegrityError: a tree is deeper than may be.
         """
@@ -189,7 +188,7 @@ class _Run:
         failures = 0
         while batch and not self.problem:
             came: set[str] = set()
-            error: NetworkError | None = None
+            broke = False
             try:
                 self._ask_once(batch, came, check)
             except (IntegrityError, InvalidInput) as bad:
@@ -198,21 +197,21 @@ class _Run:
                 if refused.status == 401:
                     raise
                 if refused.status in _PASSING_STATUS:
-                    error = refused
+                    broke = True
                 else:
                     self._give_up(f"the server makes no packs: {refused.what}")
-            except NetworkError as broken:
-                error = broken
+            except NetworkError:
+                broke = True
             else:
                 last = max((index for index, name in enumerate(batch) if name in came), default=len(batch) - 1)
                 self._leave([name for name in batch[: last + 1] if name not in came])
                 batch, failures = batch[last + 1 :], 0
                 continue
             batch = tuple(name for name in batch if name not in came)
-            if error is not None:
+            if broke:
                 failures = 1 if came else failures + 1
                 if failures >= MAX_TRIES:
-                    raise error
+                    break  # one by one, objects are taken up again in their middle, and what is wrong is told
                 reach("store.packs.again")
                 backoff(failures)
         self._leave(batch)
