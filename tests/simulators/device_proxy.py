@@ -42,6 +42,8 @@ class Road(ThreadingHTTPServer):
         """After so many bytes of file objects nothing more comes of what is cut."""
         self.spoil: set[str] = set()
         """Answers to paths with this in them have their last byte changed."""
+        self.refuse: set[str] = set()
+        """Requests for paths with this in them are answered with 404."""
         self.asked: list[Asked] = []
 
     @property
@@ -81,6 +83,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if length else None
+        if any(text in self.path for text in road.refuse):
+            self.send_response_only(404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         parts = urlsplit(road.upstream)
         upstream = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=60)
         try:

@@ -14,7 +14,7 @@ import click
 from wherry.cli.context import settings
 from wherry.cli.output import ago, note, print_json, print_table
 from wherry.core.errors import InvalidInput, Unsupported, UsageError
-from wherry.core.units import format_duration, parse_duration_ms
+from wherry.core.units import format_duration, parse_duration_ms, parse_size
 
 if TYPE_CHECKING:
     from wherry.hub.accounts import Accounts
@@ -81,6 +81,9 @@ def init(directory: Path, user: str) -> None:
 @click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="Its private key, PEM.")
 @click.option("--poll-interval", default="30s", show_default=True, help="How often devices ask.")
 @click.option("--poll-jitter", type=click.IntRange(0, 100), default=10, show_default=True, help="In percent.")
+@click.option(
+    "--delta-space", default="2G", show_default=True, metavar="SIZE", help="For deltas to devices; 0 makes none."
+)
 @click.option("--trusted-proxy", default="", metavar="ADDRESS,...", help="Believe X-Forwarded-* from these.")
 @click.option("--ready-file", type=click.Path(path_type=Path), help="Write the URL here once it listens.")
 def serve(
@@ -90,6 +93,7 @@ def serve(
     tls_key: Path | None,
     poll_interval: str,
     poll_jitter: int,
+    delta_space: str,
     trusted_proxy: str,
     ready_file: Path | None,
 ) -> None:
@@ -117,7 +121,11 @@ def serve(
         tls_key=tls_key,
         trusted_proxies=trusted_proxy,
         ready_file=ready_file,
-        settings=HubSettings(poll_interval_s=interval_ms // 1000, poll_jitter_percent=poll_jitter),
+        settings=HubSettings(
+            poll_interval_s=interval_ms // 1000,
+            poll_jitter_percent=poll_jitter,
+            delta_bytes=parse_size(delta_space, where="--delta-space"),
+        ),
     )
     serve_hub(options, tell=lambda url: print(f"hub: {url}", flush=True))
 

@@ -46,6 +46,7 @@ Examples:
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64), help="Threads at a time.")
 @click.option("--quick", is_flag=True, help="Match once, compress by zstd alone: quicker, and somewhat longer.")
 @click.option("--sign", "key_file", type=click.Path(path_type=Path), help="Sign it by the Ed25519 keys in a file.")
+@click.option("--parent", type=click.IntRange(1), hidden=True, help="End when this process does, which started it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def make(
     repo_path: str | None,
@@ -56,9 +57,12 @@ def make(
     threads: int,
     quick: bool,
     key_file: Path | None,
+    parent: int | None,
     as_json: bool,
 ) -> None:
     """Make a delta."""
+    if parent is not None:
+        _end_with(parent)
     from wherry.cli.context import settings
     from wherry.store.delta.encoders import NAMES
     from wherry.store.delta.make import MakeOptions, make_delta
@@ -189,6 +193,18 @@ def apply(
     else:
         for commit in head.header.to_commits:
             print(commit)
+
+
+def _end_with(parent: int) -> None:
+    import os
+    import signal
+
+    from wherry.core.errors import Conflict
+    from wherry.linux.process import set_parent_death_signal
+
+    set_parent_death_signal(signal.SIGTERM)
+    if os.getppid() != parent:  # it has ended before the call
+        raise Conflict("the process that wanted the delta is gone")
 
 
 def _origin(file: str) -> Origin:

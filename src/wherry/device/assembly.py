@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wherry.core import durable
+from wherry.core.digest import Checksum
 from wherry.device.agent import Agent, HubSide, Timing, device_lock
 from wherry.device.attention import Attention
 from wherry.device.containers import EngineContainers
@@ -15,6 +17,7 @@ from wherry.device.hub import Doorbell, HubSession, LinkFile, Reporter
 from wherry.device.identity import Identity, load_identity, load_key
 from wherry.device.journal import Journal, Line
 from wherry.device.paths import DevicePaths
+from wherry.device.state import load_state
 from wherry.device.supply import StoreSupply
 from wherry.device.updater import Updater, World
 from wherry.engine.engine import Engine
@@ -82,9 +85,14 @@ def _assemble(
     link = LinkFile(paths.link)
     session = HubSession(identity, key)
     store = open_store(paths)
+
+    def have() -> tuple[Checksum, ...]:
+        state = load_state(paths.state)
+        return tuple(commit for commit in (state.current, state.last_good) if commit is not None)
+
     world = World(
         paths=paths,
-        supply=StoreSupply(store, identity.keys(), session),
+        supply=StoreSupply(store, identity.keys(), session, have=have, note=partial(journal.write, "supply")),
         containers=EngineContainers(open_engine(paths, run_root, store)),
         hub=session,
         waiter=attention,

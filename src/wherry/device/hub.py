@@ -12,13 +12,14 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from wherry.core import durable, jsonio
+from wherry.core.digest import Checksum
 from wherry.core.errors import HttpError, InvalidInput, NetworkError, NoSpace, NotPermitted, WherryError
 from wherry.core.http import HttpClient, status_error
 from wherry.device.identity import Identity
@@ -29,6 +30,9 @@ from wherry.spec.wire import (
     MAX_OBJECTS_PER_QUESTION,
     ChallengeAnswer,
     ChallengeRequest,
+    DeltaAnswer,
+    DeltaOffer,
+    DeltaQuestion,
     Desired,
     ObjectList,
     ObjectSizes,
@@ -204,6 +208,24 @@ class HubSession:
                 missing=total.missing + part.missing,
             )
         return total
+
+    def deltas(self, have: Sequence[Checksum], want: Checksum) -> tuple[DeltaOffer, ...]:
+        """Returns the deltas that the hub has ready; none when it is too old to have any.
+
+        Raises:
+            NetworkError: the hub does not answer.
+        """
+        question = DeltaQuestion(have=tuple(have), want=want)
+        try:
+            answer = self._logged_in(partial(self._post, "deltas", question, repeat=True))
+        except HttpError as error:
+            if error.status in (404, 405, 422):
+                return ()
+            raise
+        try:
+            return decode(DeltaAnswer, answer, where=self._identity.hub).deltas[: len(have)]
+        except InvalidInput as error:
+            raise NetworkError(f"the hub answers nonsense: {error.what}", where=self._identity.hub) from error
 
     def prove(self, timeout_s: float) -> None:
         """Returns when the hub took a new login and answered a call, over new connections.

@@ -96,6 +96,8 @@ class Plan:
     revision: Revision
     objects: tuple[str, ...] = ()
     """Names of the file objects that have to be fetched."""
+    count: int = 0
+    """How many objects are new, when their names are not known yet: a delta brings them."""
     transfer_bytes: int = 0
     """What they cost on the wire."""
     disk_bytes: int = 0

@@ -3,26 +3,28 @@
 The order of trust is here: of a revision, first the commit and its signature come, and nothing else until one of the
 keys pinned at enrolment has been found to have made it; then the tree and ``revision.json``; then it is known what
 the components are, what is missing of them, and what that costs; only then, when all of it is known to fit, the bytes.
-Objects come in packs where the hub makes them, large ones by themselves. Each is hashed as it arrives. What has
-arrived is kept, so that fetching goes on where it stopped.
+What costs the fewest bytes is taken: a delta, if the hub has one ready (``deltas.py``), else the missing objects, in
+packs where the hub makes them, large ones by themselves. Each object is hashed as it arrives. What has arrived is
+kept, so that fetching goes on where it stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wherry.core.digest import Checksum, short
 from wherry.core.errors import HttpError, IntegrityError, NotFound, TrustError
+from wherry.device.deltas import Chosen, Deltas, Note
 from wherry.device.hub import HubSession
 from wherry.device.interfaces import Plan, ProgressCall
 from wherry.revision.load import CONFIG_FOLDER, component_commits, load_revision
 from wherry.revision.sign import verify_bytes, verify_commit
 from wherry.spec.revision import FILE_NAME, Revision
 from wherry.spec.wire import DEVICE_API, REPO
-from wherry.store.format.objects import Mode, ObjectType, object_name
+from wherry.store.format.objects import Mode, ObjectType, object_name, parse_object_name
 from wherry.store.repository import Repository
 from wherry.store.tree.walk import gaps
 from wherry.trust.keys import PublicKey
@@ -49,10 +51,21 @@ class StoreSupply:
         repo: the device's store.
         keys: whose signatures it takes.
         session: its hub; None when there is none, and everything must be here.
+        have: returns the revisions that are whole here, and that a delta may start from.
+        note: takes what should stand in the journal.
     """
 
-    def __init__(self, repo: Repository, keys: Sequence[PublicKey], session: HubSession | None) -> None:
+    def __init__(
+        self,
+        repo: Repository,
+        keys: Sequence[PublicKey],
+        session: HubSession | None,
+        *,
+        have: Callable[[], Sequence[Checksum]] = tuple,
+        note: Note = lambda text: None,
+    ) -> None:
         self._repo = repo
+        self._have, self._note = have, note
         self._keys = tuple(keys)
         self._session = session
         self._received = 0
@@ -72,21 +85,7 @@ class StoreSupply:
         self._received = 0
         if self._is_here(revision):
             return Plan(revision=load_revision(self._repo, revision))
-        document, missing, _, _ = self._with_login(lambda: self._survey(revision, tick))
-        sizes = self._hub(revision).sizes(missing)
-        if sizes.missing:
-            raise NotFound(
-                f"the hub lacks {len(sizes.missing)} objects of revision {short(revision)}",
-                where=sizes.missing[0],
-                hint="push the revision again",
-            )
-        return Plan(
-            revision=document,
-            objects=missing,
-            transfer_bytes=sizes.transfer_bytes,
-            disk_bytes=sizes.disk_bytes,
-            received_bytes=self._received,
-        )
+        return self._with_login(lambda: self._plan(revision, tick))
 
     def fetch(self, revision: Checksum, progress: ProgressCall) -> int:
         """Fetches what is missing; returns the bytes that this and the planning took.
@@ -133,49 +132,121 @@ class StoreSupply:
         keep_commits(self._repo, COMING, ())
         prune(self._repo, refs_only=True, depth=0)
 
+    def _plan(self, revision: Checksum, tick: Callable[[], None]) -> Plan:
+        begun = self._begin(revision, tick)
+        chosen = self._choose(begun, tick)
+        if chosen is not None:
+            header = chosen.head.header
+            return Plan(
+                revision=begun.document,
+                count=header.objects,
+                transfer_bytes=chosen.size,
+                disk_bytes=header.disk_bytes + header.scratch_bytes + chosen.head.total,
+                received_bytes=self._received,
+            )
+        missing, _ = self._survey(begun, tick)
+        sizes = self._hub(revision).sizes(missing)
+        if sizes.missing:
+            raise NotFound(
+                f"the hub lacks {len(sizes.missing)} objects of revision {short(revision)}",
+                where=sizes.missing[0],
+                hint="push the revision again",
+            )
+        return Plan(
+            revision=begun.document,
+            objects=missing,
+            transfer_bytes=sizes.transfer_bytes,
+            disk_bytes=sizes.disk_bytes,
+            received_bytes=self._received,
+        )
+
     def _fetch(self, revision: Checksum, progress: ProgressCall) -> int:
-        _, missing, plan, packs = self._survey(revision, lambda: progress(self._received, self._received))
-        expected = self._received + sum_of_sizes(self._hub(revision), missing)
-        before = self._received - packs.bytes_received
+        def tick() -> None:
+            progress(self._received, self._received)
+
+        begun = self._begin(revision, tick)
+        chosen = self._choose(begun, tick)
+        if chosen is not None:
+            client, before = begun.session.client, begun.session.client.bytes_received
+            total = self._received + chosen.size
+            try:
+                begun.deltas.apply(
+                    chosen,
+                    self._verify,
+                    lambda: progress(self._received + client.bytes_received - before, total),
+                )
+            finally:
+                self._received += client.bytes_received - before
+            if self._is_here(revision):
+                return self._received
+        missing, plan = self._survey(begun, tick)
+        expected = self._received + sum_of_sizes(begun.session, missing)
         left = missing
         if len(missing) >= LEAST_PACKED:
-            came = packs.fetch(missing, progress=_Ticking(lambda done: progress(before + done, expected)))
+            before = self._received - begun.packs.bytes_received
+            came = begun.packs.fetch(missing, progress=_Ticking(lambda done: progress(before + done, expected)))
             self._received += came.bytes_received
             left = came.left
-        begun = self._received
-        report = _Ticking(lambda done: progress(begun + done, expected))
+        here = self._received
+        report = _Ticking(lambda done: progress(here + done, expected))
         stats = self._pull(revision).fetch(replace(plan, missing_files=left), progress=report, parallel=PARALLEL)
-        self._received = begun + stats.bytes_received - plan.metadata_bytes
+        self._received = here + stats.bytes_received - plan.metadata_bytes
         return self._received
 
-    def _survey(
-        self, revision: Checksum, tick: Callable[[], None]
-    ) -> tuple[Revision, tuple[str, ...], PullPlan, PackPull]:
-        """Fetches directories and ``revision.json``; returns it, what is missing, the plan to fetch that, and packs."""
+    def _begin(self, revision: Checksum, tick: Callable[[], None]) -> _Begun:
+        """Fetches the revision's own commit, directories and ``revision.json``."""
         from wherry.store.care.keep import keep_commits
         from wherry.store.pull.packed import PackPull
 
+        session = self._hub(revision)
         pull = self._pull(revision)
-        ticking = _Ticking(lambda done: tick())
-        own = pull.plan([revision], parallel=PARALLEL, progress=ticking)
+        own = pull.plan([revision], parallel=PARALLEL, progress=_Ticking(lambda done: tick()))
         self._received += own.metadata_bytes
         self._fetch_document(pull, own, revision)
         document = load_revision(self._repo, revision)
-        packs = PackPull(self._repo, self._hub(revision).client, PACK)
         keep_commits(self._repo, COMING, (revision, *component_commits(document)))
-        absent = [commit for commit in component_commits(document) if not self._is_complete(commit)]
-        try:
-            packs.fetch_trees(absent, progress=ticking)
-        finally:
-            self._received += packs.bytes_received
-        parts = self._pull(revision, signed=False).plan(
-            component_commits(document), parallel=PARALLEL, progress=ticking
+        return _Begun(
+            revision=revision,
+            document=document,
+            own=own,
+            session=session,
+            packs=PackPull(self._repo, session.client, PACK),
+            deltas=Deltas(self._repo, session, self._have(), self._note),
         )
+
+    def _choose(self, begun: _Begun, tick: Callable[[], None]) -> Chosen | None:
+        """Returns the delta to fetch, when one is the cheapest way."""
+        components = component_commits(begun.document)
+        absent = [commit for commit in components if not self._is_complete(commit)]
+        if not absent:
+            return None  # what is missing is the revision's own, and known by name
+        objects_bytes = None
+        if any(self._repo.has(ObjectType.COMMIT, commit) for commit in absent):
+            # begun before, without a delta: so it is known, or nearly, what is still missing
+            objects_bytes = sum_of_sizes(begun.session, self._survey(begun, tick)[0])
+        before = begun.session.client.bytes_received
+        try:
+            return begun.deltas.choose(begun.revision, components, objects_bytes)
+        finally:
+            self._received += begun.session.client.bytes_received - before
+
+    def _survey(self, begun: _Begun, tick: Callable[[], None]) -> tuple[tuple[str, ...], PullPlan]:
+        """Fetches the components' directories; returns what is missing, and the plan to fetch that."""
+        components = component_commits(begun.document)
+        ticking = _Ticking(lambda done: tick())
+        before = begun.packs.bytes_received
+        try:
+            begun.packs.fetch_trees([item for item in components if not self._is_complete(item)], progress=ticking)
+        finally:
+            self._received += begun.packs.bytes_received - before
+        parts = self._pull(begun.revision, signed=False).plan(components, parallel=PARALLEL, progress=ticking)
         self._received += parts.metadata_bytes
-        names = dict.fromkeys((*own.missing_files, *parts.missing_files))
-        missing = tuple(name for name in names if name != self._document_name(revision))
-        plan = replace(own, commits=(*parts.commits, *own.commits), missing_files=missing)
-        return document, missing, plan, packs
+        missing = tuple(
+            name
+            for name in dict.fromkeys((*begun.own.missing_files, *parts.missing_files))
+            if not self._repo.has(*parse_object_name(name))
+        )
+        return missing, replace(begun.own, commits=(*parts.commits, *begun.own.commits), missing_files=missing)
 
     def _fetch_document(self, pull: RemotePull, own: PullPlan, revision: Checksum) -> None:
         name = self._document_name(revision)
@@ -209,10 +280,10 @@ class StoreSupply:
     def _pull(self, revision: Checksum, *, signed: bool = True) -> RemotePull:
         from wherry.store.pull.pull import RemotePull
 
-        def verify(commit: Checksum, data: bytes, detached: Mapping[str, Any]) -> None:
-            verify_bytes(commit, data, detached, self._keys)
+        return RemotePull(self._repo, self._hub(revision).client, REPO, verify=self._verify if signed else None)
 
-        return RemotePull(self._repo, self._hub(revision).client, REPO, verify=verify if signed else None)
+    def _verify(self, commit: Checksum, data: bytes, detached: Mapping[str, Any]) -> None:
+        verify_bytes(commit, data, detached, self._keys)
 
     def _hub(self, revision: Checksum) -> HubSession:
         if self._session is None:
@@ -228,6 +299,19 @@ class StoreSupply:
                     raise
         self._session.login()
         return call()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """A revision whose signature is checked and whose document is here."""
+
+    revision: Checksum
+    document: Revision
+    own: PullPlan
+    """What it took, and what of its own files is missing."""
+    session: HubSession
+    packs: PackPull
+    deltas: Deltas
 
 
 class _Ticking:

@@ -233,7 +233,7 @@ class Updater:
             reach(Point.PLAN_REVISION)
             self._check_target(plan.revision)
             disk = disk_of(self._world.paths.root)
-            problem = why_not(disk, disk_bytes=plan.disk_bytes, objects=len(plan.objects))
+            problem = why_not(disk, disk_bytes=plan.disk_bytes, objects=max(plan.count, len(plan.objects)))
             if problem is not None:
                 self.last_error = NoSpace(f"revision {short(commit)} does not fit: {problem}")
                 return Refused(reason=f"no space: {problem}")

@@ -20,9 +20,12 @@ from wherry.hub.sending import pack_pieces, plan_pack
 from wherry.hub.streams import stream_events
 from wherry.spec.wire import (
     DEVICE_API,
+    MAX_DELTA_SOURCES,
     PACK_TYPE,
     ChallengeAnswer,
     ChallengeRequest,
+    DeltaAnswer,
+    DeltaQuestion,
     Desired,
     DeviceState,
     EnrolAnswer,
@@ -130,6 +133,22 @@ async def sizes(request: Request, caller: Session = Depends(device_caller)) -> R
     """What objects cost."""
     message = await read(request, ObjectList, max_bytes=MAX_LIST_BYTES)
     return answer(await run_in_threadpool(hub_of(request).repository.sizes, message))
+
+
+@router.post("/deltas", response_model=DeltaAnswer, openapi_extra=takes(DeltaQuestion))
+async def deltas(request: Request, caller: Session = Depends(device_caller)) -> Response:
+    """Which deltas are ready; another may be made for later."""
+    message = await read(request, DeltaQuestion)
+    return answer(await run_in_threadpool(_deltas, hub_of(request), caller.device_id, message))
+
+
+def _deltas(hub: Hub, device_id: str, message: DeltaQuestion) -> DeltaAnswer:
+    if len(message.have) > MAX_DELTA_SOURCES:
+        raise InvalidInput(f"have: more than {MAX_DELTA_SOURCES}")
+    found = hub.deltas.offers(message.have, message.want)
+    if message.have and hub.registry.order(device_id)[1] == message.want:  # else nobody shall keep the hub busy
+        hub.deltas.wish(message.have[0], message.want)
+    return DeltaAnswer(deltas=found)
 
 
 @router.post(

@@ -88,7 +88,10 @@ def remove(request: Request, caller: User, device: str) -> Response:
 async def assign(request: Request, caller: User, device: str) -> Response:
     """Orders a device to a revision."""
     message = await read(request, Assignment)
-    return answer(await run_in_threadpool(hub_of(request).registry.assign, device, message, by=caller.user))
+    hub = hub_of(request)
+    found = await run_in_threadpool(hub.registry.assign, device, message, by=caller.user)
+    hub.deltas.wish(found.current, found.desired)
+    return answer(found)
 
 
 @router.get("/devices/{device}/history", response_model=History)

@@ -66,6 +66,7 @@ def make_app(hub: Hub) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         hub.broker.attach(asyncio.get_running_loop())
+        hub.deltas.start()
         ticker = asyncio.create_task(_tick(hub))
         try:
             yield

@@ -12,6 +12,7 @@ from wherry.hub.accounts import Accounts, Readers
 from wherry.hub.broker import Broker
 from wherry.hub.credentials import Challenges, Clock
 from wherry.hub.database import Database
+from wherry.hub.deltas import LIMIT_BYTES, Deltas
 from wherry.hub.instance import Instance
 from wherry.hub.limits import RateLimiter
 from wherry.hub.registry import Registry, device_event
@@ -31,6 +32,8 @@ class HubSettings:
 
     poll_interval_s: int = 30
     poll_jitter_percent: int = 10
+    delta_bytes: int = LIMIT_BYTES
+    """What deltas for devices may take on the disk; 0: none are made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +60,13 @@ class Hub:
     readers: Readers
     registry: Registry
     repository: HubRepository
+    deltas: Deltas
     challenges: Challenges
     limits: Limits
 
     def close(self) -> None:
-        """Closes what is open."""
+        """Closes what is open, and ends what is being made."""
+        self.deltas.close()
         self.repository.close()
         self.database.close()
 
@@ -91,6 +96,7 @@ def open_hub(path: Path, settings: HubSettings, *, clock: Clock = time.time) -> 
             readers=Readers(accounts, clock),
             registry=Registry(database, broker, clock, poll_interval_s=settings.poll_interval_s),
             repository=repository,
+            deltas=Deltas(repository.repo, limit_bytes=settings.delta_bytes),
             challenges=Challenges(clock),
             limits=Limits(
                 login=RateLimiter(LOGIN_TRIES, LOGIN_WINDOW_S, clock),

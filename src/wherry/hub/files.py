@@ -31,6 +31,7 @@ _OBJECT = re.compile(r"objects/([0-9a-f]{2})/([0-9a-f]{62}\.(?:filez|dirtree|dir
 _OTHER = re.compile(
     rf"(?:config|summary|summary\.sig|refs/(?:heads|mirrors)/{_PART}(?:/{_PART})*"
     r"|deltas/[A-Za-z0-9+_]{2}/[A-Za-z0-9+_-]{1,90}/(?:superblock|meta|[0-9]{1,6})"
+    r"|extensions/wherry/deltas/[0-9a-f]{64}-[0-9a-f]{64}\.wdelta"
     r"|delta-indexes/[A-Za-z0-9+_]{2}/[A-Za-z0-9+_]{1,60}\.index)\Z"
 )
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")

@@ -1,8 +1,8 @@
 """What keeps components in the hub's repository: a list for ``prune``, since none of them has a ref of its own.
 
 A revision names its components in ``revision.json``, which the store knows nothing of. So the components of all
-revisions that refs lead to are written to ``extensions/wherry/keep/hub`` before a ref moves. The list is made anew when the hub
-starts: what ``prune --depth`` took away then keeps nothing any more.
+revisions that refs lead to are written to ``extensions/wherry/keep/hub`` before a ref moves. The list is made anew when
+the hub starts: what ``prune --depth`` took away then keeps nothing any more.
 """
 
 from __future__ import annotations

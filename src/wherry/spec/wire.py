@@ -170,8 +170,41 @@ class ObjectSizes:
 
 MAX_SENT_PACK_BYTES = 64 * 1024 * 1024
 """A pack for a device ends before it would be longer than this."""
-MAX_PACKED_BYTES = 4 * 1024 * 1024
+MAX_PACKED_BYTES = 1024 * 1024
 """An object longer than this is left out of it: its own file below ``/repo`` can be taken up again in the middle."""
+
+
+DELTA_FOLDER = "extensions/wherry/deltas"
+"""Below ``/repo``: ``OLD-NEW.wdelta`` leads from revision OLD and its components to NEW and its."""
+MAX_DELTA_SOURCES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaQuestion:
+    """``POST /api/device/v1/deltas``: which deltas are there to a revision."""
+
+    have: tuple[str, ...]
+    """Revisions that are whole on the device, at most ``MAX_DELTA_SOURCES``; the one that runs first."""
+    want: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaOffer:
+    """A delta that is ready."""
+
+    have: str
+    """The revision that it starts from."""
+    size: int
+    """In bytes."""
+    objects_bytes: int
+    """What all objects together cost that the one revision needs beyond the other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeltaAnswer:
+    """What ``POST /api/device/v1/deltas`` answers; the hub may make more for the next who asks."""
+
+    deltas: tuple[DeltaOffer, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
