@@ -10,11 +10,11 @@ import pytest
 from tests.unit.store.conftest import commit_files
 
 from wherry.core.errors import Conflict, InvalidInput, Unsupported
+from wherry.store.disk.files import UNCOMPRESSED_CACHE
 from wherry.store.format.objects import ObjectType
 from wherry.store.repository import Repository
 from wherry.store.tree.checkout import Union, checkout
 from wherry.store.tree.commit import commit_directory
-from wherry.store.tree.shortcuts import UNCOMPRESSED_CACHE
 from wherry.store.tree.walk import follow, lookup
 
 

@@ -27,12 +27,15 @@ from typing import BinaryIO
 
 from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
-from wherry.store.disk import content as archived
 from wherry.store.format import objects
 from wherry.store.format.objects import FileHeader, Mode, Xattrs
 
 OSTREEMETA = "user.ostreemeta"
+UNCOMPRESSED_CACHE = "uncompressed-objects-cache"
+"""A folder of an archive: its files as plain ones, for checkouts to link to."""
 MAX_TARGET_BYTES = 4096
+MAX_XATTRS_BYTES = 1024 * 1024
+"""All extended attributes of a file, as a bare-split-xattrs repository keeps them."""
 
 
 def read_xattrs(target: int | Path | str, *, follow: bool = True) -> Xattrs:
@@ -135,6 +138,8 @@ def open_object(path: Path | str, mode: Mode) -> tuple[FileHeader, BinaryIO | No
 
 
 def _open_archived(path: Path | str) -> tuple[FileHeader, BinaryIO | None]:
+    from wherry.store.disk import content as archived  # the library that inflates is loaded for those who need it
+
     file: BinaryIO = open(path, "rb")  # noqa: SIM115 handed to the caller
     try:
         header, size = archived.read_archive_head(file, where=path)
@@ -172,8 +177,8 @@ def _open_split(path: Path | str) -> tuple[FileHeader, BinaryIO | None]:
     try:
         status = os.lstat(path)
         with open(Path(path).with_suffix(".file-xattrs-link"), "rb") as file:
-            raw = file.read(archived.MAX_HEAD_BYTES + 1)
-        if len(raw) > archived.MAX_HEAD_BYTES:
+            raw = file.read(MAX_XATTRS_BYTES + 1)
+        if len(raw) > MAX_XATTRS_BYTES:
             raise InvalidInput("more extended attributes than any file may have", where=path)
         xattrs = objects.parse_xattrs(raw, where=path)
     except BaseException:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import enum
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -279,7 +278,9 @@ def remove_tree(fd: int, name: str) -> None:
     except FileNotFoundError:
         pass
     except IsADirectoryError:
-        shutil.rmtree(name, dir_fd=fd)
+        from shutil import rmtree
+
+        rmtree(name, dir_fd=fd)
 
 
 if TYPE_CHECKING:

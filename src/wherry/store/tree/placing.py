@@ -5,28 +5,26 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
-import shutil
 import stat
-from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import Conflict, InvalidInput, Unsupported
 from wherry.store.disk import files
-from wherry.store.disk.content import CHUNK_BYTES
-from wherry.store.disk.files import OSTREEMETA
+from wherry.store.disk.files import OSTREEMETA, UNCOMPRESSED_CACHE
 from wherry.store.format import objects
 from wherry.store.format.objects import FileHeader, Mode, ObjectType, object_name
 from wherry.store.tree.checkout import Options, Union, remove_tree
-from wherry.store.tree.shortcuts import UNCOMPRESSED_CACHE
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
     from wherry.store.repository import Repository
 
 WHITEOUT = ".wh."
 PASSTHROUGH_WHITEOUT = ".ostree-wh."
+_CHUNK_BYTES = 1024 * 1024
 _PARALLEL_BYTES = 256 * 1024
 """Files from this on are copied by other threads."""
 _MAX_WAITING = 16
@@ -83,10 +81,10 @@ class Placer:
             Conflict: something is in the way.
             NotFound: the object is not there.
         """
-        if name.startswith(WHITEOUT) and self._options.whiteouts and self._is_regular(checksum):
+        if self._options.whiteouts and name.startswith(WHITEOUT) and self._is_regular(checksum):
             remove_tree(fd, _hidden(name, WHITEOUT, where))
             return
-        if name.startswith(PASSTHROUGH_WHITEOUT) and self._options.passthrough_whiteouts:
+        if self._options.passthrough_whiteouts and name.startswith(PASSTHROUGH_WHITEOUT):
             header = self._repo.load_file_header(checksum)
             if not header.is_symlink:
                 self._device(fd, _hidden(name, PASSTHROUGH_WHITEOUT, where), header, where)
@@ -110,13 +108,13 @@ class Placer:
 
     # --- hard links
 
-    def _link_sources(self) -> list[Repository]:
-        """Returns the repositories whose objects may be linked to: this one and its parents."""
-        found: list[Repository] = []
+    def _link_sources(self) -> list[tuple[str, Mode]]:
+        """Returns where objects lie that may be linked to: those of this repository and of its parents."""
+        found: list[tuple[str, Mode]] = []
         current: Any = self._repo
         while current is not None:
             if current.mode in _SOURCE_MODES[self._user]:
-                found.append(current)
+                found.append((str(current.objects_dir), current.mode))
             elif self._options.require_hardlinks and self._refusal is None:
                 self._refusal = Unsupported(_not_linkable(current.mode), where=current.path)
             current = getattr(current, "parent", None)
@@ -149,10 +147,10 @@ class Placer:
 
     def _link(self, fd: int, name: str, checksum: Checksum, where: str) -> bool:
         """Makes a hard link; False when it must be a copy or a symbolic link instead."""
-        for repo in self._sources:
-            source = f"{repo.objects_dir}/{object_name(ObjectType.FILE, checksum, repo.mode)}"
+        for folder, mode in self._sources:
+            source = f"{folder}/{object_name(ObjectType.FILE, checksum, mode)}"
             try:
-                if not self._may_link(repo, source):
+                if not self._may_link(mode, source):
                     return False
                 return self._link_to(source, fd, name, checksum, where)
             except FileNotFoundError:
@@ -181,7 +179,7 @@ class Placer:
         self.links += 1
         return True
 
-    def _may_link(self, repo: Repository, source: str) -> bool:
+    def _may_link(self, kept: Mode, source: str) -> bool:
         """Whether a link to the object is the file itself.
 
         OSTree copies what is empty, and in user mode what its owner may not read; and in a bare-user repository the
@@ -191,7 +189,7 @@ class Placer:
         mode = status.st_mode
         if stat.S_ISLNK(mode):
             return True
-        if repo.mode is Mode.BARE_USER:
+        if kept is Mode.BARE_USER:
             mode = int.from_bytes(os.getxattr(source, OSTREEMETA)[8:12], "big")
             if stat.S_ISLNK(mode):
                 return False
@@ -246,7 +244,7 @@ class Placer:
                 if not self._user and not self._same_owner(status, theirs, header):
                     return False
                 while True:
-                    ours = content.read(CHUNK_BYTES)
+                    ours = content.read(_CHUNK_BYTES)
                     if ours != file.read(len(ours) or 1):
                         return False
                     if not ours:
@@ -333,6 +331,8 @@ class Placer:
 
     def _hand_over(self, out: int, header: FileHeader, content: BinaryIO) -> None:
         if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # a tree of small files, or of links, needs none
+
             self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
         if len(self._waiting) >= _MAX_WAITING:
             self._waiting.pop(0).result()
@@ -409,7 +409,7 @@ class _Cache:
         try:
             os.makedirs(folder, 0o755, exist_ok=True)
             with open(temporary, "xb", buffering=0) as file:
-                shutil.copyfileobj(content, file, CHUNK_BYTES)
+                _copy_pieces(content, file)
                 os.fchmod(file.fileno(), stat.S_IMODE(header.mode) & ~(stat.S_ISUID | stat.S_ISGID))
                 os.utime(file.fileno(), ns=(0, 0))
             os.replace(temporary, path)
@@ -452,7 +452,7 @@ def _hidden(name: str, prefix: str, where: str) -> str:
 
 
 def _temporary_name() -> str:
-    return f".wherry-{secrets.token_hex(6)}.tmp"
+    return f".wherry-{os.urandom(6).hex()}.tmp"
 
 
 def _same_inode(fd: int, name: str, source: str) -> bool:
@@ -470,9 +470,16 @@ def _copy_content(content: BinaryIO, out: Any) -> None:
             pass
     except OSError as error:
         if isinstance(error, ValueError) or error.errno in _NO_COPY_RANGE or error.errno is None:
-            shutil.copyfileobj(content, out, CHUNK_BYTES)
+            _copy_pieces(content, out)
             return
         raise
+
+
+def _copy_pieces(content: BinaryIO, out: Any) -> None:
+    while piece := content.read(_CHUNK_BYTES):
+        view = memoryview(piece)
+        while view:
+            view = view[out.write(view) :]  # an unbuffered file may take less
 
 
 def _exists(fd: int, name: str) -> bool:

@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from wherry.core.digest import Checksum
+from wherry.store.disk.files import UNCOMPRESSED_CACHE
 from wherry.store.disk.sink import object_error
 from wherry.store.format import objects
 from wherry.store.format.objects import FileHeader, Mode, ObjectType, object_name
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from wherry.store.disk.transaction import Transaction
     from wherry.store.repository import Repository
 
-UNCOMPRESSED_CACHE = "uncompressed-objects-cache"
 _READ_BYTES = 1024 * 1024
 _SUFFIX = ".file"
 
