@@ -44,6 +44,7 @@ _THIN_ROWS = 8192
 _COST_LEVEL = 3
 _STEP_COST_BYTES = 4
 _MAX_KNOWN = 200_000
+_LEAST_AHEAD_BYTES, _MOST_AHEAD_BYTES = 1024, 64 * 1024
 REFINEMENTS = 3
 _MAX_REACH_BYTES = 1 << 20
 """How far a match is carried on into a gap."""
@@ -259,19 +260,23 @@ def _choose(
     chosen: list[tuple[int, int, int]] = []
     begin = end = 0
     current: int | None = None
+    ahead = _Ahead(old, new)
     for at, stop, diagonal, matched in rows.listed():
         if diagonal == current:
             end = max(end, stop)
             continue
         if current is not None:
             at = max(at, begin)
-            anyway = equals.count(max(at, 0), stop, current)
-            if stop - at > _LONG_BYTES:
-                matched = equals.count(max(at, 0), stop, diagonal)
-            if matched <= anyway + _SWITCH_BYTES:
+            enough = ahead.count(at, stop) + _SWITCH_BYTES
+            if stop - at <= enough:
+                continue
+            if matched <= enough and stop - at > _LONG_BYTES:
+                matched = equals.count(at, stop, diagonal)
+            if matched <= enough:
                 continue
             chosen.append((begin, end, current))
         begin, end, current = at, stop, diagonal
+        ahead.follow(diagonal)
     if current is not None:
         chosen.append((begin, end, current))
     for _ in range(REFINEMENTS):
@@ -357,6 +362,39 @@ def _refine(equals: _Equals, chosen: list[tuple[int, int, int]]) -> list[tuple[i
                 continue
         kept.append((begin, end, diagonal))
     return kept
+
+
+class _Ahead:
+    """Counts equal bytes on one diagonal, for many stretches one behind the other: sums of them are made ahead."""
+
+    def __init__(self, old: Bytes, new: Bytes) -> None:
+        self._old, self._new = old, new
+        self.follow(0)
+
+    def follow(self, diagonal: int) -> None:
+        """Goes over to another diagonal."""
+        self._diagonal = diagonal
+        self._low = self._high = -1
+        self._reach = _LEAST_AHEAD_BYTES
+
+    def count(self, begin: int, end: int) -> int:
+        """Returns how many of the new bytes from `begin` to `end` are equal."""
+        if begin >= end:
+            return 0
+        if begin < self._low or end > self._high:
+            self._look(begin, end)
+        return self._sum(end - self._low) - self._sum(begin - self._low)
+
+    def _look(self, begin: int, end: int) -> None:
+        self._low, self._high = begin, min(len(self._new), max(end, begin + self._reach))
+        self._reach = min(self._reach * 2, _MOST_AHEAD_BYTES)
+        first = min(max(self._low, -self._diagonal), self._high)
+        last = max(first, min(self._high, len(self._old) - self._diagonal))
+        sums = np.zeros(self._high - self._low + 1, dtype=np.int32)
+        equal = self._new[first:last] == self._old[first + self._diagonal : last + self._diagonal]
+        sums[first - self._low + 1 : last - self._low + 1] = equal
+        np.cumsum(sums, out=sums)
+        self._sum = sums.item
 
 
 class _Equals:

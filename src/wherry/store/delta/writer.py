@@ -20,7 +20,9 @@ PART_ORDERS_BYTES = 4 * 1024 * 1024
 _AT_ONCE = 1
 """Parts that are compressed while the next one is made; each is held in memory."""
 _ZSTD_LEVEL = 19
-_LZMA_PRESET = 9
+_QUICK_LEVEL = 6
+_BEST_GAIN = 0.85
+"""What the slow level makes of the quick one's size at best: where even that is no match for LZMA, it is not tried."""
 _LEAST_GAIN = 0.98
 """LZMA is slower to unpack; it is taken when it saves a fiftieth at least."""
 
@@ -134,14 +136,22 @@ def compress(data: bytes | bytearray, *, strong: bool = True) -> tuple[int, byte
 
     if not data:
         return STORED, b""
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        _ZSTD_LEVEL, source_size=len(data), window_log=WINDOW_LOG, write_dict_id=False, write_content_size=False
-    )
-    best, codec = zstandard.ZstdCompressor(compression_params=parameters).compress(data), ZSTD
+
+    def zstd(level: int) -> bytes:
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            level, source_size=len(data), window_log=WINDOW_LOG, write_dict_id=False, write_content_size=False
+        )
+        return zstandard.ZstdCompressor(compression_params=parameters).compress(data)
+
+    codec, best = ZSTD, b""
     if strong:
-        other = lzma.compress(data, format=lzma.FORMAT_RAW, filters=lzma_filters(_LZMA_PRESET | lzma.PRESET_EXTREME))
-        if len(other) < len(best) * _LEAST_GAIN:
-            best, codec = other, LZMA
+        other = lzma.compress(data, format=lzma.FORMAT_RAW, filters=lzma_filters(strong=True))
+        if len(other) < len(zstd(_QUICK_LEVEL)) * _BEST_GAIN * _LEAST_GAIN:
+            codec, best = LZMA, other
+    if codec == ZSTD:
+        best = zstd(_ZSTD_LEVEL)
+        if strong and len(other) < len(best) * _LEAST_GAIN:
+            codec, best = LZMA, other
     return (codec, best) if len(best) < len(data) else (STORED, bytes(data))
 
 
