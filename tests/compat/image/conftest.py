@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.fixtures.busybox import BUSYBOX, put_busybox
 
 from wherry.core.proc import run
 from wherry.store.disk.files import read_xattrs
@@ -58,10 +59,7 @@ def facts_of_commit(repo: Repository, commit: str) -> Facts:
 
 def make_base(root: Path) -> None:
     """Fills a root tree: busybox, links of both kinds, odd owners, modes, names and attributes."""
-    (root / "bin").mkdir(parents=True)
-    shutil.copy("/bin/busybox", root / "bin/busybox")
-    for applet in ("sh", "ls", "cat"):
-        (root / "bin" / applet).symlink_to("busybox")
+    put_busybox(root, ("sh", "ls", "cat"))
     os.link(root / "bin/busybox", root / "bin/hard")
     (root / "etc/deep/er").mkdir(parents=True)
     (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\n")
@@ -76,7 +74,7 @@ def make_base(root: Path) -> None:
     (root / "lib").symlink_to("/usr/lib")
     (root / "usr/lib").mkdir(parents=True)
     (root / "usr/lib/x").write_text("x")
-    shutil.copy("/bin/busybox", root / "bin/ping")
+    shutil.copy(BUSYBOX, root / "bin/ping")
     os.setxattr(root / "bin/ping", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
     (root / "bin/ping").chmod(0o755)
 

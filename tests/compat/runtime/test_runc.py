@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.fixtures.busybox import make_tree
 
 from wherry.runtime import container, default
 from wherry.runtime.cgroup import hierarchies
@@ -50,13 +50,7 @@ cat /proc/keys | wc -c; ls /sys/firmware | wc -l; touch /x /sys/x /proc/sys/x /m
 
 @pytest.fixture
 def rootfs(tmp_path: Path) -> Path:
-    tree = tmp_path / "rootfs"
-    for name in ("bin", "proc", "sys", "dev", "tmp"):
-        (tree / name).mkdir(parents=True)
-    shutil.copy2("/bin/busybox", tree / "bin/busybox")
-    for name in _APPLETS:
-        (tree / "bin" / name).symlink_to("busybox")
-    return tree
+    return make_tree(tmp_path / "rootfs", " ".join(_APPLETS), folders="proc sys dev tmp")
 
 
 @pytest.fixture

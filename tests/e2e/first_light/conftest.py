@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests import leftovers
+from tests.fixtures.busybox import make_tree
 
 WHERRY = str(Path(sys.executable).with_name("wherry"))
 PASSWORD = "first-light-password"
@@ -203,14 +203,8 @@ def _free_port() -> int:
 @pytest.fixture(scope="session")
 def busybox_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root tree of busybox alone."""
-    tree = tmp_path_factory.mktemp("tree")
-    for name in ("bin", "etc", "tmp", "root", "usr/share"):
-        (tree / name).mkdir(parents=True)
-    shutil.copy2("/bin/busybox", tree / "bin/busybox")
-    for name in ("sh", "httpd", "wget", "sleep", "echo", "cat", "true", "false", "ps"):
-        (tree / "bin" / name).symlink_to("busybox")
-    (tree / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-    (tree / "etc/group").write_text("root:x:0:\n")
+    applets = "sh httpd wget sleep echo cat true false ps"
+    tree = make_tree(tmp_path_factory.mktemp("tree"), applets, folders="tmp root usr/share")
     (tree / "usr/share/big").write_bytes(bytes(range(256)) * 4096 * 4)
     return tree
 

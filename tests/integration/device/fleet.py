@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.fixtures.busybox import make_tree
 from tests.simulators.device_proxy import Road
 
 from wherry.core.digest import Checksum, Ref
@@ -42,14 +42,7 @@ QUICK = HealthPolicy(timeout_ms=20_000, stable_ms=500)
 
 def busybox_tree(folder: Path) -> Path:
     """Makes a root tree of busybox alone."""
-    for name in ("bin", "etc", "tmp", "root"):
-        (folder / name).mkdir(parents=True)
-    shutil.copy2("/bin/busybox", folder / "bin/busybox")
-    for name in ("sh", "httpd", "wget", "sleep", "echo", "cat", "true", "false", "kill"):
-        (folder / "bin" / name).symlink_to("busybox")
-    (folder / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-    (folder / "etc/group").write_text("root:x:0:\n")
-    return folder
+    return make_tree(folder, "sh httpd wget sleep echo cat true false kill", folders="tmp root")
 
 
 class Maker:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from tests.fixtures import busybox
+
 from wherry.core.digest import Checksum
 from wherry.core.jsonio import loads
 from wherry.engine.state import Paths
@@ -22,23 +23,20 @@ from wherry.linux.netlink import RouteSocket
 from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
 
-BUSYBOX = Path("/bin/busybox")
 IMAGE = "test/busybox:1"
 TIMEOUT_S = 60
 
 
 def make_tree(tree: Path) -> None:
     """Makes a root tree of nothing but a static busybox."""
-    for name in ("bin", "etc", "proc", "sys", "dev", "tmp", "root", "data/inner", "home/app"):
-        (tree / name).mkdir(parents=True, exist_ok=True)
-    (tree / "tmp").chmod(0o1777)
-    shutil.copy(BUSYBOX, tree / "bin/busybox")
-    names = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    for name in names:
-        if name != "busybox":
-            (tree / "bin" / name).symlink_to("busybox")
-    (tree / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n")
-    (tree / "etc/group").write_text("root:x:0:\napp:x:1000:\nvideo:x:44:app\n")
+    names = subprocess.run([busybox.BUSYBOX, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    busybox.make_tree(
+        tree,
+        " ".join(name for name in names if name != "busybox"),
+        folders="proc sys dev tmp root data/inner home/app",
+        users="app:x:1000:1000::/home/app:/bin/sh\n",
+        groups="app:x:1000:\nvideo:x:44:app\n",
+    )
     (tree / "etc/motd").write_text("from the image\n")
     (tree / "data/seed").write_text("seed\n")
     (tree / "data/inner/file").write_text("inner\n")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fixtures.busybox import make_tree
 
 PASSWORD = "a long enough password"
 COMPOSE = """\
@@ -95,12 +96,7 @@ def one_line(text: str) -> str:
 def busybox_machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A machine whose store has busybox images web:1.0 and web:1.1; to be copied."""
     base = tmp_path_factory.mktemp("machine")
-    tree = base / "tree"
-    (tree / "bin").mkdir(parents=True)
-    (tree / "etc").mkdir()
-    shutil.copy("/bin/busybox", tree / "bin/busybox")
-    for name in ("sh", "httpd", "true"):
-        (tree / "bin" / name).symlink_to("busybox")
+    tree = make_tree(base / "tree", "sh httpd true")
     cli = Cli(machine=base, cwd=base)
     cli("image", "import", str(tree), "--name", "web:1.0")
     (tree / "etc/version").write_text("1.1\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fixtures.busybox import make_tree
 from tests.integration.runtime.containers import Result, Runner, make_spec
 
 APPLETS = (
@@ -20,14 +21,7 @@ APPLETS = (
 def busybox_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root tree with /bin/busybox, its applets, and empty places."""
     tree = tmp_path_factory.mktemp("busybox") / "rootfs"
-    for name in ("bin", "dev", "etc", "proc", "sys", "tmp", "run", "var", "root"):
-        (tree / name).mkdir(parents=True)
-    shutil.copy2("/bin/busybox", tree / "bin/busybox")
-    for applet in APPLETS.split():
-        (tree / "bin" / applet).symlink_to("busybox")
-    (tree / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n")
-    (tree / "tmp").chmod(0o1777)
-    return tree
+    return make_tree(tree, APPLETS, folders="dev proc sys tmp run var root", users="web:x:1000:1000::/:/bin/sh\n")
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ import pytest
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[2]
+_FILES = ("cgroup", "commands", "container", "exec", "life", "privileges", "roots")
 _SHORT = "cgroup or alone or file_systems or dockers_default or device or links or exec or terminal or failed_setup"
 
 
 def run_in_uml(tmp_path: Path, select: str, timeout_s: int) -> str:
-    files = [_HERE / name for name in ("test_cgroup.py", "test_container.py", "test_exec.py")]
+    files = [_HERE / f"test_{name}.py" for name in _FILES]
     tests = " ".join(str(file.relative_to(_ROOT)) for file in files)
     done = subprocess.run(
         [
