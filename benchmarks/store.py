@@ -315,6 +315,28 @@ def table(rows: list[Row], metric: str = "seconds") -> str:
     return "\n".join(lines)
 
 
+def markdown(rows: list[Row], metric: str = "seconds") -> str:
+    """Returns the table as Markdown: for each temperature the seconds of both, and how many times as fast Wherry is."""
+    what = "processor time" if metric == "cpu_seconds" else "real time"
+    runs = max((len(runs) for row in rows for runs in row.found.values()), default=0)
+    lines = [
+        f"Median of up to {runs} runs, {what} in seconds, ostree / wherry; {os.cpu_count()} cores; peak memory in MB.",
+        "",
+        "| row | cold | times | warm | times | peak |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        cells = [row.name]
+        for temperature in ("cold", "warm"):
+            values = [row.median(tool, temperature, metric) for tool in TOOLS]
+            cells.append(" / ".join("–" if value is None else f"{value:.2f}" for value in values))
+            ratio = row.ratio(temperature, metric)
+            cells.append("–" if ratio is None else f"{ratio:.1f}")
+        cells.append(" / ".join(str(row.peak(tool) // 1_000_000) for tool in TOOLS))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 @contextmanager
 def web_server(root: Path) -> Iterator[str]:
     """Serves a folder by nginx; gives its URL."""
@@ -375,6 +397,7 @@ def main() -> None:
         "--cpu", action="store_true", help="tell processor time instead of real time: for a busy machine"
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON, too")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table as Markdown")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the ratios")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the web server goes, too
@@ -394,7 +417,10 @@ def main() -> None:
     finally:
         if options.folder is None:
             shutil.rmtree(folder)
-    print(table(rows, "cpu_seconds" if options.cpu else "seconds"))
+    metric = "cpu_seconds" if options.cpu else "seconds"
+    print(table(rows, metric))
+    if options.markdown:
+        options.markdown.write_text(markdown(rows, metric))
     if options.json:
         print((RESULTS / "store.json").read_text(), end="")
     if options.svg:
