@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
+from tests.fixtures.examples import examples
 from tests.property.composefs.trees import trees
 
 from wherry.core.proc import run
@@ -15,7 +16,7 @@ DIRECTORY = stat.S_IFDIR | 0o755
 
 
 @given(trees)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(10, 500), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_fsck_finds_nothing(tmp_path: Path, tree: Inode) -> None:
     image = tmp_path / "image"
     image.write_bytes(build(tree))

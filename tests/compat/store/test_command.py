@@ -202,7 +202,11 @@ READS: list[Words] = [
 ]
 
 
-@pytest.mark.parametrize("both", MODES, indirect=True)
+@pytest.mark.parametrize(
+    "both",
+    ["archive", "bare-user", *(pytest.param(mode, marks=pytest.mark.deep) for mode in ("bare", "bare-user-only"))],
+    indirect=True,
+)
 def test_commits(both: Both, request: pytest.FixtureRequest) -> None:
     for words in COMMITS:
         commit(both, *words)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.fixtures.examples import examples
 from tests.integration.composefs.conftest import compare, facts, mounted
 from tests.property.composefs.trees import xattr_values
 
@@ -90,7 +91,7 @@ def commit(repo: Path, tree: Path) -> Checksum:
 
 
 @given(trees)
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(4, 200), deadline=None, suppress_health_check=list(HealthCheck))
 def test_generated_trees(tmp_path_factory: pytest.TempPathFactory, tree: dict[str, object]) -> None:
     base = tmp_path_factory.mktemp("tree")
     make(base / "tree", tree)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.fixtures.examples import examples
 
 from wherry.core.errors import IntegrityError, InvalidInput
 from wherry.store.care.fsck import check_one
@@ -76,7 +77,7 @@ def receive(body: bytes, cuts: list[int]) -> tuple[PackCounts | None, set[str]]:
         return counts, names
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(10, 300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_order_and_any_pieces(objects: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
     order = data.draw(st.permutations(objects))
@@ -90,7 +91,7 @@ def test_any_order_and_any_pieces(objects: list[tuple[bytes, bytes]], data: st.D
     assert names == {name.decode() for name, _ in objects}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25, 600), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_found_and_nothing_wrong_is_kept(objects: list[tuple[bytes, bytes]], data: st.DataObject) -> None:
     body = bytearray(b"".join(frame(*item) for item in objects))
@@ -113,7 +114,7 @@ def test_damage_is_found_and_nothing_wrong_is_kept(objects: list[tuple[bytes, by
     assert {name for name in names if not name.endswith(".commitmeta")} <= good
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(40, 1500), deadline=None)
 @given(body=st.binary(max_size=400), cuts=st.lists(st.integers(0, 400), max_size=5))
 def test_noise(body: bytes, cuts: list[int]) -> None:
     counts, names = receive(body, cuts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fixtures.examples import examples
 from tests.fuzz.targets.static_delta import TARGETS
 
 from wherry.core.errors import WherryError
@@ -70,7 +71,7 @@ def test_varint(value: int) -> None:
     assert ops.varint(raw + b"\xff", 0) == (value, len(raw))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(80, 3000), deadline=None)
 @given(st.data())
 def test_mutations_are_taken_or_refused(data: st.DataObject) -> None:
     target = data.draw(st.sampled_from(TARGETS))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.fixtures.examples import examples
 from tests.unit.store.delta.pairs import Pair, apply, edited, whole
 
 from wherry.store.delta.make import MakeOptions
@@ -26,7 +27,7 @@ _NAMES = st.sampled_from(["a", "b", "c/d", "c/e-1", "c/e-2", "f/g/h"])
 _TREES = st.dictionaries(_NAMES, _CONTENT, min_size=1, max_size=6)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(6, 150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(_TREES, _TREES)
 def test_any_trees(old: dict[str, bytes], new: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
