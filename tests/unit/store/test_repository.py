@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,10 +112,40 @@ def test_damaged_archived_objects(repo: Repository, change: object, error: type[
     assert list(repo.list_objects()) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "size", "words"),
+    [
+        (lambda data: data, 4999, "not the size"),
+        (lambda data: data, 5001, "not the size"),
+        (lambda data: data[:-3], 5000, "cut short"),
+        (lambda data: data + b"x", 5000, "behind the end"),
+        (lambda data: b"\xff" + data, 5000, "not compressed"),
+    ],
+)
+def test_inflating_in_one_piece(change: Callable[[bytes], bytes], size: int, words: str) -> None:
+    plain = os.urandom(100) * 50
+    deflated = content.deflate(plain, 1)
+    assert content.inflate(deflated, len(plain), "x") == plain
+    assert content.inflate(content.deflate(b"", 1), 0, "x") == b""
+    with pytest.raises(IntegrityError, match=words):
+        content.inflate(change(deflated), size, "x")
+
+
 def test_inflating_more_than_declared_is_stopped(archive: Repository) -> None:
     bomb = objects.archive_head(REGULAR, 10) + content.deflate(bytes(50_000_000), 3)
     with pytest.raises(IntegrityError, match="size"):
         archive.write_object(ObjectType.FILE, bomb, None)
+
+
+def test_a_local_pull_ends_at_a_damaged_file(archive: Repository, user_repo: Repository) -> None:
+    commit_files(archive, {f"f{number}": b"%d" % number for number in range(300)})
+    damaged = next(checksum for kind, checksum in archive.list_objects() if kind is ObjectType.FILE)
+    path = archive.object_path(ObjectType.FILE, damaged)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(IntegrityError):
+        user_repo.pull_from(archive)
+    assert list(user_repo.list_objects()) == []
+    assert user_repo.refs() == {}
 
 
 def test_wrong_name(repo: Repository) -> None:
@@ -194,6 +225,24 @@ def test_order_of_a_commit(repo: Repository) -> None:
         "store.ref.written",
         "store.transaction.done",
     ]
+
+
+def test_folders_are_published_whole_where_that_can_be(repo: Repository) -> None:
+    with repo.transaction() as transaction:
+        first = [transaction.write_file(REGULAR, b"%d" % number) for number in range(40)]
+        folder = repo.objects_dir / first[0][:2]
+        transaction.checkpoint(last=True)
+        inode = folder.stat().st_ino
+        second = [transaction.write_file(REGULAR, b"%d" % number) for number in range(40, 400)]
+        assert any(checksum.startswith(first[0][:2]) for checksum in second)
+        commit = commit_files(repo, {"a": b"a"})
+    assert folder.stat().st_ino == inode
+    assert repo.has(ObjectType.COMMIT, commit)
+    for number, checksum in enumerate(first + second):
+        opened = repo.load_file(checksum)[1]
+        assert opened is not None
+        with opened:
+            assert opened.read() == b"%d" % number
 
 
 def test_a_left_staging_folder_is_taken_over_without_its_commits(repo: Repository) -> None:

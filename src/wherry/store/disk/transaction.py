@@ -435,7 +435,7 @@ class Transaction:
         try:
             self._move(folder, objects_fd)
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV):  # EXDEV: some layered file systems
                 raise
             return False
         self._folders.discard(folder)
