@@ -46,6 +46,8 @@ class Chosen:
     head: Head
     size: int
     """Bytes that are still to come."""
+    instead_bytes: int
+    """What the objects would cost."""
 
 
 class Deltas:
@@ -62,6 +64,10 @@ class Deltas:
         self._repo, self._session, self._note = repo, session, note
         self._have = tuple(dict.fromkeys(have))[:MAX_DELTA_SOURCES]
 
+    def sources(self, revision: Checksum) -> list[Checksum]:
+        """Returns the revisions that are here and that a delta to `revision` may start from."""
+        return [commit for commit in self._have if commit != revision and self._repo.has(ObjectType.COMMIT, commit)]
+
     def choose(self, revision: Checksum, components: Sequence[Checksum], objects_bytes: int | None) -> Chosen | None:
         """Returns the delta that is the cheapest way to a revision; None when the objects are.
 
@@ -75,7 +81,7 @@ class Deltas:
         """
         from wherry.store.delta.plan import Offer, Way, delta_offer, plan
 
-        have = [commit for commit in self._have if commit != revision and self._repo.has(ObjectType.COMMIT, commit)]
+        have = self.sources(revision)
         if not have:
             return None
         commits = frozenset((revision, *components))
@@ -92,7 +98,14 @@ class Deltas:
                 self._note(f"delta from {short(Checksum(offered.have))} not taken: {refused.why}")
             first: Offer = route.offers[0]
             if first.way is Way.DELTA and (best is None or first.size < best.size):
-                best = Chosen(revision=revision, commits=commits, path=path, head=head, size=first.size)
+                best = Chosen(
+                    revision=revision,
+                    commits=commits,
+                    path=path,
+                    head=head,
+                    size=first.size,
+                    instead_bytes=other_bytes,
+                )
         if best is not None:
             reach("device.delta.chosen")
         return best
@@ -135,6 +148,7 @@ class Deltas:
         finally:
             self._put_back(chosen.revision, signature)
         reach("device.delta.applied")
+        self._note(f"by a delta: {chosen.size} bytes in place of {chosen.instead_bytes}")
         return True
 
     def _put_back(self, revision: Checksum, signature: bytes) -> None:
@@ -181,6 +195,8 @@ class _Beginning:
                 if response.status != 206:
                     raise status_error(response)
                 piece = response.read_all(max_bytes=HEAD_BYTES)
+            if not piece:
+                return
             yield piece
             offset += len(piece)
 

@@ -210,7 +210,7 @@ class HubSession:
         return total
 
     def deltas(self, have: Sequence[Checksum], want: Checksum) -> tuple[DeltaOffer, ...]:
-        """Returns the deltas that the hub has ready; none when it is too old to have any.
+        """Returns the deltas that the hub has ready; none when it has no such call, or cannot say.
 
         Raises:
             NetworkError: the hub does not answer.
@@ -219,9 +219,9 @@ class HubSession:
         try:
             answer = self._logged_in(partial(self._post, "deltas", question, repeat=True))
         except HttpError as error:
-            if error.status in (404, 405, 422):
-                return ()
-            raise
+            if error.status == 401:
+                raise
+            return ()
         try:
             return decode(DeltaAnswer, answer, where=self._identity.hub).deltas[: len(have)]
         except InvalidInput as error:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from wherry.store.pull.pull import Plan as PullPlan
     from wherry.store.pull.pull import RemotePull
 
+    _Surveyed = tuple[tuple[str, ...], PullPlan]
+    """Names of what is missing, and the plan to fetch it."""
+
 PARALLEL = 8
 """Requests at a time."""
 PACK = f"{DEVICE_API}/pack"
@@ -134,7 +137,7 @@ class StoreSupply:
 
     def _plan(self, revision: Checksum, tick: Callable[[], None]) -> Plan:
         begun = self._begin(revision, tick)
-        chosen = self._choose(begun, tick)
+        chosen, surveyed = self._choose(begun, tick)
         if chosen is not None:
             header = chosen.head.header
             return Plan(
@@ -144,7 +147,7 @@ class StoreSupply:
                 disk_bytes=header.disk_bytes + header.scratch_bytes + chosen.head.total,
                 received_bytes=self._received,
             )
-        missing, _ = self._survey(begun, tick)
+        missing, _ = surveyed or self._survey(begun, tick)
         sizes = self._hub(revision).sizes(missing)
         if sizes.missing:
             raise NotFound(
@@ -165,7 +168,7 @@ class StoreSupply:
             progress(self._received, self._received)
 
         begun = self._begin(revision, tick)
-        chosen = self._choose(begun, tick)
+        chosen, surveyed = self._choose(begun, tick)
         if chosen is not None:
             client, before = begun.session.client, begun.session.client.bytes_received
             total = self._received + chosen.size
@@ -179,7 +182,8 @@ class StoreSupply:
                 self._received += client.bytes_received - before
             if self._is_here(revision):
                 return self._received
-        missing, plan = self._survey(begun, tick)
+            surveyed = None
+        missing, plan = surveyed or self._survey(begun, tick)
         expected = self._received + sum_of_sizes(begun.session, missing)
         left = missing
         if len(missing) >= LEAST_PACKED:
@@ -214,23 +218,25 @@ class StoreSupply:
             deltas=Deltas(self._repo, session, self._have(), self._note),
         )
 
-    def _choose(self, begun: _Begun, tick: Callable[[], None]) -> Chosen | None:
-        """Returns the delta to fetch, when one is the cheapest way."""
+    def _choose(self, begun: _Begun, tick: Callable[[], None]) -> tuple[Chosen | None, _Surveyed | None]:
+        """Returns the delta to fetch, when one is the cheapest way; and what is missing, when that was found out."""
         components = component_commits(begun.document)
         absent = [commit for commit in components if not self._is_complete(commit)]
-        if not absent:
-            return None  # what is missing is the revision's own, and known by name
+        if not absent or not begun.deltas.sources(begun.revision):
+            return None, None  # what is missing is the revision's own; or there is nothing to begin at
+        surveyed: _Surveyed | None = None
         objects_bytes = None
         if any(self._repo.has(ObjectType.COMMIT, commit) for commit in absent):
             # begun before, without a delta: so it is known, or nearly, what is still missing
-            objects_bytes = sum_of_sizes(begun.session, self._survey(begun, tick)[0])
+            surveyed = self._survey(begun, tick)
+            objects_bytes = sum_of_sizes(begun.session, surveyed[0])
         before = begun.session.client.bytes_received
         try:
-            return begun.deltas.choose(begun.revision, components, objects_bytes)
+            return begun.deltas.choose(begun.revision, components, objects_bytes), surveyed
         finally:
             self._received += begun.session.client.bytes_received - before
 
-    def _survey(self, begun: _Begun, tick: Callable[[], None]) -> tuple[tuple[str, ...], PullPlan]:
+    def _survey(self, begun: _Begun, tick: Callable[[], None]) -> _Surveyed:
         """Fetches the components' directories; returns what is missing, and the plan to fetch that."""
         components = component_commits(begun.document)
         ticking = _Ticking(lambda done: tick())

@@ -87,7 +87,7 @@ def test_first_comes_in_packs(device: Device, revisions: list[Checksum]) -> None
 
 def test_delta(device: Device, revisions: list[Checksum]) -> None:
     path = ready(device, revisions)
-    check(device, revisions)
+    assert "by a delta: " in check(device, revisions)
     assert device.road.objects() == [] or len(device.road.objects()) == 1  # revision.json
     assert sent(device, "/pack") == 0
     assert 0 < sent(device, ".wdelta") < path.stat().st_size + 20_000

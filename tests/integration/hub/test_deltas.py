@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +20,13 @@ from wherry.core.errors import HttpError
 from wherry.core.http import HttpClient
 from wherry.hub.deltas import Deltas
 from wherry.spec.wire import MAX_PACKED_BYTES, PACK_TYPE, UpdateState
+from wherry.store.care.fsck import fsck
 from wherry.store.delta.apply import apply_delta
 from wherry.store.delta.job import FileOrigin, read_head
 from wherry.store.format.objects import FileHeader, Mode, ObjectType
 from wherry.store.pull.local import pull_local
 from wherry.store.pull.pack import PackReader, object_head
+from wherry.store.pull.packed import PackPull
 from wherry.store.repository import Repository
 from wherry.store.tree.commit import commit_tree
 from wherry.store.tree.mutable import TreeBuilder
@@ -257,3 +261,73 @@ def test_sending_packs_needs_little_memory(
     data = ask(client, names)
     assert 60 * 1024 * 1024 < len(data) <= 64 * 1024 * 1024, "it ended early"
     assert peak_kb(hub.process.pid) - before < 24 * 1024
+
+
+def make_many(hub: HubProcess) -> tuple[Repository, list[str]]:
+    """Makes 80 files of 1 MB and 3000 small ones in the hub's repository."""
+    source = Repository.open(hub.path / "repo")
+    with source.transaction():
+        tree = TreeBuilder(source)
+        for number in range(3080):
+            content = os.urandom(1_000_000 if number < 80 else 500 + number)
+            tree.add_file(f"file-{number}", FileHeader(uid=0, gid=0, mode=0o100644), content)
+        tree.write()
+    return source, [f"{path.parent.name}/{path.name}" for path in source.objects_dir.glob("*/*.filez")]
+
+
+def test_hub_dies_in_the_middle_of_packs(hub: HubProcess, make_device: Callable[..., Device], tmp_path: Path) -> None:
+    """What came is kept, nothing wrong is, and the rest comes when the hub is back."""
+    client = make_device().client
+    _, names = make_many(hub)
+    dest = Repository.init(tmp_path / "dest", Mode.BARE_USER)
+
+    class Killer:
+        def update(self, task: str, done: int, total: int | None, *, unit: str = "") -> None:
+            if task == "fetching objects" and done > 100 and hub.process is not None:
+                hub.stop(9)
+
+    done = PackPull(dest, client, "/api/device/v1/pack").fetch(names, progress=Killer())
+    assert hub.process is None
+    assert 0 < done.objects < len(names)
+    assert len(done.left) == len(names) - done.objects
+    hub.start()
+    rest = PackPull(dest, client, "/api/device/v1/pack").fetch(done.left)
+    assert (rest.left, rest.objects) == ((), len(done.left))
+    assert fsck(dest).problems == ()
+
+
+_FETCH = """
+import sys
+from pathlib import Path
+from wherry.core.http import HttpClient
+from wherry.store.pull.packed import PackPull
+from wherry.store.repository import Repository
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+names = Path(sys.argv[3]).read_text().split()
+repo = Repository.open(Path(sys.argv[1]))
+client = HttpClient(sys.argv[2], token=sys.stdin.read())
+done = PackPull(repo, client, "/api/device/v1/pack").fetch(names)
+assert not done.left, done.problem
+print(peak())
+"""
+
+
+def test_fetching_packs_needs_little_memory(
+    hub: HubProcess, make_device: Callable[..., Device], tmp_path: Path
+) -> None:
+    client = make_device().client
+    _, names = make_many(hub)
+    (tmp_path / "names").write_text("\n".join(names))
+    Repository.init(tmp_path / "dest", Mode.BARE_USER)
+    done = subprocess.run(
+        [sys.executable, "-c", _FETCH, str(tmp_path / "dest"), hub.url, str(tmp_path / "names")],
+        input=client.token,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 64_000, "kilobytes, the interpreter included"

@@ -23,6 +23,7 @@ from wherry.core.errors import HttpError, IntegrityError, InvalidInput, NetworkE
 from wherry.core.http import HttpClient, backoff, status_error
 from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
+from wherry.linux.memory import give_memory_back
 from wherry.store.format.objects import Mode, ObjectType, object_name
 from wherry.store.pull.pack import PackReader
 from wherry.store.pull.session import CHECKPOINT_BYTES, CHECKPOINT_S
@@ -92,6 +93,7 @@ class PackPull:
         wanted = list(dict.fromkeys(names))
         if self.problem or not wanted:
             return Outcome(left=tuple(wanted), objects=0, bytes_received=0, problem=self.problem)
+        give_memory_back()
         objects, received = self.objects, self.bytes_received
         with self._repo.transaction() as transaction:
             run = _Run(self, self._repo, transaction, len(wanted), progress)
