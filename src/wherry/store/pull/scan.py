@@ -366,7 +366,7 @@ class Scan:
 
     def _file_from(self, source: Source, checksum: Checksum) -> None:
         self.counts.content_imported += 1
-        if source.link(checksum):
+        if not source.links_at_once and source.link(checksum):
             return
         if self.copies is not None:
             self.copies.add(source, checksum)
