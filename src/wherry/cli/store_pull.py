@@ -129,7 +129,7 @@ def pull(repo_path: str | None, remote_name: str, branches: tuple[str, ...], as_
     if result.delta_failed:
         click.echo(f"no static delta, single objects instead: {result.delta_failed}", err=True)
     if as_json:
-        print_json(result.deltas if options["dry_run"] else result.stats)
+        print_json(result.deltas) if options["dry_run"] else _print_stats(result.stats)
     elif result.deltas is not None:
         totals = result.deltas
         print(
@@ -194,6 +194,15 @@ def _options(repo: Repository, given: dict[str, Any]) -> PullOptions:
         allow_dummy=allow_dummy(),
         tell_s=(given["update_frequency"] or 100) / 1000,
     )
+
+
+def _print_stats(stats: PullStats) -> None:
+    from wherry.spec.codec import encode
+
+    found = encode(stats)  # without what is zero
+    counts = found.pop("counts", {})
+    counts.pop("content_wanted", None)  # for the progress alone
+    print_json({**found, "objects": stats.objects, **counts})
 
 
 def status_line(result: PullResult) -> str:
@@ -263,7 +272,7 @@ def pull_local(
         raise UsageError("Cannot specify both --require-static-deltas and --disable-static-deltas")
     if options["require_static_deltas"]:
         result = _pull_local_deltas(repo, source, revs, remote_name, options)
-        print_json(result.stats) if as_json else print(status_line(result))
+        _print_stats(result.stats) if as_json else print(status_line(result))
         return
     src = Repository.open(source)
     names = list(revs) or [str(ref) for ref in src.refs()]
@@ -286,7 +295,7 @@ def pull_local(
         verify_bindings=not options["disable_verify_bindings"],
         progress=settings().progress(),
     )
-    print_json(stats) if as_json else print(_imported(stats))
+    _print_stats(stats) if as_json else print(_imported(stats))
 
 
 def _pull_local_deltas(

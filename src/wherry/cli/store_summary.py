@@ -30,7 +30,7 @@ _COLLECTION_MAP = "ostree.summary.collection-map"
     epilog="""\b
 Examples:
   wherry store summary --repo=repo -u
-  wherry store summary --repo=repo -u --sign=SECRET -m 'exampleos.end-of-life="@t 1445385600"'
+  wherry store summary --repo=repo -u --keys-file=secret.key -m 'exampleos.end-of-life="@t 1445385600"'
   wherry store summary --repo=repo -v"""
 )
 @repo_option
@@ -42,6 +42,8 @@ Examples:
 @click.option("-m", "--add-metadata", "pairs", multiple=True, metavar="KEY=VALUE",
               help="With --update: further metadata; the value as GVariant text.")  # fmt: skip
 @click.option("--sign", "secrets", multiple=True, metavar="SECRET", help="With --update: sign it with this key.")
+@click.option("--keys-file", type=click.Path(path_type=Path), metavar="FILE",
+              help="With --update: sign it with the secret keys in this file.")  # fmt: skip
 @click.option("--sign-type", default="ed25519", metavar="NAME", help="The kind of signature.")
 @refused_option("--gpg-sign", reason=NO_GPG, metavar="KEY-ID")
 @refused_option("--gpg-homedir", reason=NO_GPG, metavar="HOMEDIR")
@@ -55,6 +57,7 @@ def summary(
     print_metadata_key: str | None,
     pairs: tuple[str, ...],
     secrets: tuple[str, ...],
+    keys_file: Path | None,
     sign_type: str,
     as_json: bool,
 ) -> None:
@@ -70,7 +73,12 @@ def summary(
         from wherry.store import sign
         from wherry.store.format.vparse import parse_text
 
-        engine = sign.engine(sign_type, allow_dummy=allow_dummy()) if secrets else None
+        secrets += tuple(sign.read_secrets(keys_file)) if keys_file is not None else ()
+        engine = None
+        if secrets:
+            engine = sign.engine(sign_type, allow_dummy=allow_dummy())
+            for secret in secrets:
+                engine.sign(b"", secret)  # a key that is none is told before the summary is written, not after it
         metadata = {}
         for item in pairs:
             key, value = split_pair(item, "--add-metadata")

@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.compat.store.archive_server import serving
 from tests.unit.store.conftest import commit_files, make_repo
 
-from wherry.store.format.objects import Mode
+from wherry.store.format.objects import Mode, parse_dict
 from wherry.store.repository import Repository
 from wherry.store.summary import update_summary
 
@@ -50,6 +52,22 @@ def test_add(at: str, user_repo: Repository) -> None:
         assert (done.returncode, said in done.stderr) == (1, True), done.stderr
 
 
+def test_a_summary_is_signed_with_the_keys_of_a_file(at: str, user_repo: Repository, tmp_path: Path) -> None:
+    commit_files(user_repo, {"a": b"1"})
+    key = Ed25519PrivateKey.generate()
+    secret = b64encode(key.private_bytes_raw() + key.public_key().public_bytes_raw()).decode()
+    keys = tmp_path / "secret.key"
+    keys.write_text("no key\n")
+    done = wherry("summary", at, "-u", f"--keys-file={keys}")
+    assert done.returncode == 1
+    assert not (user_repo.path / "summary").exists()
+    keys.write_text(f"{secret}\n")
+    assert wherry("summary", at, "-u", f"--keys-file={keys}").returncode == 0
+    signed = user_repo.path / "summary.sig"
+    (signature,) = parse_dict(signed.read_bytes())["ostree.sign.ed25519"]
+    key.public_key().verify(signature, (user_repo.path / "summary").read_bytes())
+
+
 def test_refs_and_summary_of_a_remote(at: str, archive: Repository) -> None:
     commit = commit_files(archive, {"a": b"1"})
     update_summary(archive, metadata={"key": "value"})
@@ -70,7 +88,10 @@ def test_headers_and_json(at: str, archive: Repository, tmp_path: Path) -> None:
     with serving(archive.path) as server:
         wherry("remote", "add", at, "--no-sign-verify", "o", f"{server.url}/repo")
         done = wherry("pull", at, "--json", "--http-header=X-A=b", "o:main")
-        assert json.loads(done.stdout)["content_fetched"] == 2
+        took = json.loads(done.stdout)
+        assert (took["content_fetched"], took["objects"]) == (2, 2 + took["metadata_fetched"])
+        again = json.loads(wherry("pull", at, "--json", "o:main").stdout)
+        assert again["objects"] == again["metadata_fetched"] < took["metadata_fetched"]
         done = wherry("pull", at, "--http-header=X-A=b\nc", "o", "main")
         assert (done.returncode, "line break" in done.stderr) == (1, True)
         proxied = wherry("pull", at, "--network-retries=0", "o", "main", http_proxy="http://127.0.0.1:9")
