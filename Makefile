@@ -63,7 +63,7 @@ test: $(BUILD) apt-test venv-test lint ## Everything that a change must pass (as
 .PHONY: test-deep
 test-deep: $(BUILD) apt-test venv-test ## The long suites: every crash point, fuzzing, full matrices
 	@$(PYTEST) -q tests -m deep
-	@$(PYTEST) -q tests/property tests/unit/composefs tests/compat/composefs tests/integration/composefs -m "not deep" --hypothesis-profile=deep
+	@$(PYTEST) -q tests/property tests/compat/composefs/test_erofs_utils.py tests/integration/composefs/test_mount.py -m "not deep" --hypothesis-profile=deep
 
 .PHONY: test-ostree
 test-ostree: $(BUILD) apt-ostree venv-test ## Upstream's tests of ostree, with `wherry store` in its place
