@@ -11,7 +11,7 @@ import click
 from wherry.cli.output import print_json
 from wherry.cli.store import SubcommandGroup, open_repo, repo_option
 from wherry.core.errors import IntegrityError, TrustError, UsageError
-from wherry.core.units import format_size
+from wherry.core.units import format_size, parse_size
 
 if TYPE_CHECKING:
     from wherry.store.delta.format import Head
@@ -43,6 +43,13 @@ Examples:
     "-o", "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The file to write."
 )
 @click.option("--without", multiple=True, metavar="NAME", help="A compressor that devices lack: gzip, zlib, lzma2 ...")
+@click.option(
+    "--encoder-memory",
+    default="24m",
+    show_default=True,
+    metavar="SIZE",
+    help="What a compressor may take on devices; what would take more is not seen through.",
+)
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1, 64), help="Threads at a time.")
 @click.option("--quick", is_flag=True, help="Match once, compress by zstd alone: quicker, and somewhat longer.")
 @click.option("--sign", "key_file", type=click.Path(path_type=Path), help="Sign it by the Ed25519 keys in a file.")
@@ -54,6 +61,7 @@ def make(
     new: tuple[str, ...],
     output: Path,
     without: tuple[str, ...],
+    encoder_memory: str,
     threads: int,
     quick: bool,
     key_file: Path | None,
@@ -78,6 +86,7 @@ def make(
     ]
     options = MakeOptions(
         encoders=tuple(name for name in NAMES if name not in without),
+        encoder_bytes=parse_size(encoder_memory),
         threads=threads,
         strong=not quick,
         signers=signers,

@@ -1,18 +1,20 @@
 """The compressors that a device delta sees through: what they made is taken apart, and made again to the byte.
 
-=======  =================================================  =====================================================
-name     what it stands for                                 numbers
-=======  =================================================  =====================================================
-gzip     raw deflate, as the program ``gzip`` makes it      level
-zlib     raw deflate, as the library zlib makes it          level, memLevel, strategy
-lzma2    a raw LZMA2 stream, the inside of ``.xz``          dictionary, preset, filter (0, or lzma's id of a BCJ)
-zstd     one frame, as the library makes it                 level, flags, window log, workers
-lz4      one block, as the library makes it                 level (0 is the fast one)
-=======  =================================================  =====================================================
+============  =============================================  ====================================================
+name          what it stands for                             numbers
+============  =============================================  ====================================================
+gzip          raw deflate, as the program ``gzip`` makes it  level
+zlib          raw deflate, as the library zlib makes it      level, memLevel, strategy
+lzma2         a raw LZMA2 stream, the inside of ``.xz``      dictionary, preset, filter (0, or lzma's id of a BCJ)
+zstd          one frame, as the library makes it             level, flags, window log, workers
+zstd-program  one frame, as the program ``zstd`` makes it    the same
+lz4           one block, as the library makes it             level (0 is the fast one)
+============  =============================================  ====================================================
 
-The output of a compressor belongs to its version. A delta therefore names the encoders that it needs together with
-a digest of what each makes of a sample; a device looks whether its own do the same before it takes the delta. Memory
-is bounded on both sides: what would need more than ``MAX_ENCODER_BYTES`` is not seen through.
+The program of a distribution is often of another version than the library of the Python package, and the output of a
+compressor belongs to its version. A delta therefore names the encoders that it needs together with a digest of what
+each makes of a sample; a device looks whether its own do the same before it takes the delta. Memory is bounded on both
+sides: what would need more than ``MAX_ENCODER_BYTES`` is not seen through, if the maker does not say otherwise.
 """
 
 from __future__ import annotations
@@ -27,12 +29,13 @@ from wherry.core.errors import IntegrityError, InvalidInput, Unsupported, Wherry
 from wherry.core.pipe import through_program
 from wherry.store.delta.format import PROBE_BYTES, Encoder
 
-GZIP, ZLIB, LZMA2, ZSTD, LZ4 = "gzip", "zlib", "lzma2", "zstd", "lz4"
-NAMES = (GZIP, ZLIB, LZMA2, ZSTD, LZ4)
-_NUMBERS = {GZIP: 1, ZLIB: 3, LZMA2: 3, ZSTD: 4, LZ4: 1}
+GZIP, ZLIB, LZMA2, ZSTD, ZSTD_PROGRAM, LZ4 = "gzip", "zlib", "lzma2", "zstd", "zstd-program", "lz4"
+NAMES = (GZIP, ZLIB, LZMA2, ZSTD, ZSTD_PROGRAM, LZ4)
+_NUMBERS = {GZIP: 1, ZLIB: 3, LZMA2: 3, ZSTD: 4, ZSTD_PROGRAM: 4, LZ4: 1}
 
 CHUNK_BYTES = 128 * 1024
 MAX_ENCODER_BYTES = 24 * 1024 * 1024
+"""What an encoder may take on a device, if its maker does not say that devices have more."""
 MAX_WINDOW_BYTES = 16 * 1024 * 1024
 """The dictionary of an LZMA2 stream, and the window of a zstd frame."""
 LZ4_BLOCK_BYTES = 8 * 1024 * 1024
@@ -43,6 +46,10 @@ GZIP_TRAILER_BYTES = 8
 
 ZSTD_CHECKSUM, ZSTD_SIZE = 1, 2
 """Flags: the frame has a checksum; it names the length of its content."""
+_LEAST_ZSTD_JOB_BYTES, _ZSTD_JOB_WINDOWS, _ZSTD_JOBS = 512 * 1024, 4, 4
+"""With workers libzstd cuts the content into jobs, and holds some, with what they come to."""
+_HIGHEST_COMMON_LEVEL = 19
+"""Above it the program asks for ``--ultra``."""
 
 Pieces = Iterable[bytes]
 
@@ -122,13 +129,16 @@ def _fits(name: str, numbers: tuple[int, ...]) -> bool:
 
 
 def encoder_memory(name: str, numbers: tuple[int, ...], size: int) -> int:
-    """Returns about how many bytes of memory it takes to encode, in this process."""
+    """Returns about how many bytes of memory it takes to encode, here or in a program."""
     if name == LZMA2:
         dictionary, preset, _ = numbers
         return dictionary * (8 if preset & 31 < 4 else 12) + 4 * 1024 * 1024
-    if name == ZSTD:
-        found: int = _zstd_parameters(numbers, size).estimated_compression_context_size()
-        return found * (3 if numbers[3] else 1)
+    if name in (ZSTD, ZSTD_PROGRAM):
+        level, flags, window_log, workers = numbers
+        found: int = _zstd_parameters((level, flags, window_log, 0), size).estimated_compression_context_size()
+        found += min(size, 1 << window_log)
+        job = max(_LEAST_ZSTD_JOB_BYTES, _ZSTD_JOB_WINDOWS << window_log)
+        return found + _ZSTD_JOBS * min(size, job) if workers else found
     if name == LZ4:
         return 2 * min(size, LZ4_BLOCK_BYTES) + 512 * 1024
     return 512 * 1024
@@ -315,6 +325,16 @@ def _zstd_encode(numbers: tuple[int, ...], pieces: Pieces, size: int) -> Iterato
     yield encoder.flush()
 
 
+def _zstd_program(numbers: tuple[int, ...], pieces: Pieces, size: int) -> Iterator[bytes]:
+    level, flags, window_log, workers = numbers
+    args = ["zstd", "-q", "-c", f"-{level}", f"--zstd=wlog={window_log}"]
+    args += ["--ultra"] if level > _HIGHEST_COMMON_LEVEL else []
+    args += ["-T1"] if workers else ["--single-thread"]
+    args += ["--check" if flags & ZSTD_CHECKSUM else "--no-check"]
+    args += [f"--stream-size={size}"] if flags & ZSTD_SIZE else []
+    return through_program(args, pieces)
+
+
 # --- LZ4
 
 
@@ -376,6 +396,7 @@ _DECODERS: dict[str, _Decode] = {
     ZLIB: _inflate,
     LZMA2: _lzma_decode,
     ZSTD: _zstd_decode,
+    ZSTD_PROGRAM: _zstd_decode,
     LZ4: _lz4_decode,
 }
 _ENCODERS: dict[str, _Encode] = {
@@ -383,5 +404,6 @@ _ENCODERS: dict[str, _Encode] = {
     ZLIB: _deflate,
     LZMA2: _lzma_encode,
     ZSTD: _zstd_encode,
+    ZSTD_PROGRAM: _zstd_program,
     LZ4: _lz4_encode,
 }

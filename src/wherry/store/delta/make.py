@@ -30,6 +30,7 @@ from wherry.core.progress import QUIET, Progress
 from wherry.linux.memory import give_memory_back
 from wherry.linux.process import set_parent_death_signal
 from wherry.store.delta import encoders
+from wherry.store.delta.encoders import MAX_ENCODER_BYTES
 from wherry.store.delta.format import Encoder, Head, Header, parse_head, serialize_head
 from wherry.store.delta.inventory import Inventory, plain_path, take_inventory
 from wherry.store.delta.orders import CHECKSUMS, NEW, OLD, ObjectOrder, SourceId
@@ -60,6 +61,8 @@ class MakeOptions:
 
     encoders: tuple[str, ...] = encoders.NAMES
     """Those that the devices have."""
+    encoder_bytes: int = MAX_ENCODER_BYTES
+    """How much memory one may take there, beside what applying takes itself."""
     threads: int = 2
     strong: bool = True
     """Whether to match in several passes, and to compress by LZMA where that is shorter."""
@@ -131,7 +134,7 @@ class _Maker:
         self._inventory = inventory
         self._options = options
         self._progress = progress
-        self._views = Views(repo, scratch, options.encoders)
+        self._views = Views(repo, scratch, options.encoders, options.encoder_bytes)
         self._namesakes = inventory.namesakes()
         self._new_numbers: dict[Name, int] = {}
         self._positions: dict[Checksum, int] = {}

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from wherry.core.errors import WherryError
 from wherry.store.delta import encoders
-from wherry.store.delta.encoders import GZIP, LZ4, LZMA2, MAX_ENCODER_BYTES, ZLIB, ZSTD
+from wherry.store.delta.encoders import GZIP, LZ4, LZMA2, MAX_ENCODER_BYTES, ZLIB, ZSTD, ZSTD_PROGRAM
 from wherry.store.delta.payload import Found
 
 Content = Callable[[], Iterator[bytes]]
 """Gives a payload's plain content, anew at each call."""
 
-_TRIAL_BYTES = 3 * 1024 * 1024
-"""Of long payloads this much is tried first; encoders look far less ahead than a third of it."""
 _FAST_GZIP, _BEST_GZIP = 4, 2
 """Values of XFL, RFC 1952 section 2.3.1."""
 _LZMA_EXTREME = 1 << 31
 
 
-def recognise(payload: memoryview, found: Found, content: Content, allowed: Sequence[str]) -> Found | None:
+def recognise(
+    payload: memoryview,
+    found: Found,
+    content: Content,
+    allowed: Sequence[str],
+    *,
+    max_bytes: int = MAX_ENCODER_BYTES,
+) -> Found | None:
     """Returns `found` with the encoder that makes exactly this payload of its content; None when none is known.
 
     Args:
@@ -29,9 +33,10 @@ def recognise(payload: memoryview, found: Found, content: Content, allowed: Sequ
         found: what is known of it.
         content: its plain content.
         allowed: names of the encoders that may be used.
+        max_bytes: how much memory one may take.
     """
     for name, numbers in _candidates(found):
-        if name not in allowed or encoders.encoder_memory(name, numbers, found.plain) > MAX_ENCODER_BYTES:
+        if name not in allowed or encoders.encoder_memory(name, numbers, found.plain) > max_bytes:
             continue
         try:
             encoders.check_numbers(name, numbers, where="a payload")
@@ -62,6 +67,8 @@ def _candidates(found: Found) -> Iterator[tuple[str, tuple[int, ...]]]:
         for level in (3, 19, 9, *(level for level in range(1, 23) if level not in (3, 19, 9))):
             for workers in (0, 1):
                 yield ZSTD, (level, flags, window_log, workers)
+            for workers in (0, 1):
+                yield ZSTD_PROGRAM, (level, flags, window_log, workers)
     elif found.encoder == LZ4:
         for level in (9, 12, 0, 1, *range(3, 9), 10, 11):
             yield LZ4, (level,)
@@ -76,26 +83,10 @@ def _deflate_levels(extra: int) -> tuple[int, ...]:
 
 
 def _makes(payload: memoryview, found: Found, content: Content, name: str, numbers: tuple[int, ...]) -> bool:
-    if found.plain > 2 * _TRIAL_BYTES and name != LZ4:
-        first = b"".join(_first(content(), _TRIAL_BYTES))
-        made = b"".join(encoders.encode(name, numbers, (first,), found.plain, where="a trial"))
-        half = len(made) // 2
-        if made[:half] != payload[:half]:
-            return False
-    wanted = hashlib.sha256(payload).digest()
-    digest = hashlib.sha256()
+    """Tells whether an encoder makes the payload; it is asked for no more once a byte differs."""
     size = 0
     for piece in encoders.encode(name, numbers, content(), found.plain, where="a trial"):
         if payload[size : size + len(piece)] != piece:
             return False
         size += len(piece)
-        digest.update(piece)
-    return size == len(payload) and digest.digest() == wanted
-
-
-def _first(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
-    for piece in pieces:
-        yield piece[:size]
-        size -= len(piece)
-        if size <= 0:
-            return
+    return size == len(payload)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
 from wherry.store.delta import payload
+from wherry.store.delta.encoders import MAX_ENCODER_BYTES
 from wherry.store.delta.payload import Found, Recipe
 from wherry.store.delta.recompress import recognise
 from wherry.store.format.objects import Mode
@@ -34,12 +35,16 @@ class Views:
         repo: where they are.
         scratch: a folder for temporary files.
         allowed: the encoders that new objects may need.
+        encoder_bytes: how much memory such an encoder may take.
     """
 
-    def __init__(self, repo: Repository, scratch: Path, allowed: Sequence[str]) -> None:
+    def __init__(
+        self, repo: Repository, scratch: Path, allowed: Sequence[str], encoder_bytes: int = MAX_ENCODER_BYTES
+    ) -> None:
         self._repo = repo
         self._scratch = scratch
         self._allowed = tuple(allowed)
+        self._encoder_bytes = encoder_bytes
         self._recipes: dict[Checksum, Recipe] = {}
         self._lock = threading.RLock()
         self._kept: OrderedDict[Checksum, memoryview] = OrderedDict()
@@ -105,7 +110,9 @@ class Views:
                 recipe = payload.recipe_of([item], item.end)
                 return payload.expand(recipe[-1:], BytesIO(content[item.begin : item.end]), where="a payload")
 
-            better = recognise(content[item.begin : item.end], item, plain, self._allowed)
+            better = recognise(
+                content[item.begin : item.end], item, plain, self._allowed, max_bytes=self._encoder_bytes
+            )
             if better is not None:
                 known.append(better)
         return known

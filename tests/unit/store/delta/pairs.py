@@ -15,6 +15,7 @@ from lz4 import block
 from tests.unit.store.conftest import commit_files, make_repo
 
 from wherry.core.digest import Checksum
+from wherry.core.pipe import through_program
 from wherry.store.delta.apply import ApplyStats, apply_delta
 from wherry.store.delta.job import read_head
 from wherry.store.delta.make import MakeOptions, make_delta
@@ -58,6 +59,11 @@ def legacy_lz4(data: bytes) -> bytes:
         made = block.compress(data[at : at + (8 << 20)], mode="high_compression", compression=9, store_size=False)
         out += struct.pack("<I", len(made)) + made
     return bytes(out)
+
+
+def zstd_program(data: bytes) -> bytes:
+    """Returns what the program ``zstd`` makes of some bytes."""
+    return b"".join(through_program(("zstd", "-q", "-c", "-5"), [data]))
 
 
 def cpio(files: dict[str, bytes]) -> bytes:

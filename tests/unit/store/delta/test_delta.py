@@ -7,7 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.unit.store.delta.pairs import BytesOrigin, Pair, apply, new_files, old_files, program, whole
+from tests.unit.store.delta.pairs import (
+    BytesOrigin,
+    Pair,
+    apply,
+    edited,
+    new_files,
+    old_files,
+    program,
+    whole,
+    zstd_program,
+)
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import IntegrityError, InvalidInput, NotFound, TrustError, Unsupported, WherryError
@@ -161,6 +171,36 @@ def test_only_encoders_that_are_allowed(pair: Pair) -> None:
     repo = pair.device()
     apply(repo, delta)
     assert whole(repo, pair.new)
+
+
+def test_made_by_the_program_zstd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A distribution's program is of another version than the library; a device without it refuses the delta."""
+    plain = program(40, 60_000)
+    pair = Pair(tmp_path, {"a.zst": zstd_program(plain)}, {"a.zst": zstd_program(edited(plain, 41))})
+    delta = pair.make(MakeOptions(encoders=("zstd-program",), threads=1))
+    head = parse_head(delta, where="x")
+    assert {encoder.name for encoder in head.header.encoders} == {"zstd-program"}
+    assert len(delta) < 3000
+    apply(device := pair.device(), delta)
+    assert whole(device, pair.new)
+
+    def gone(*_: object) -> None:
+        raise Unsupported("program not found: zstd")
+
+    encoders.probe.cache_clear()
+    monkeypatch.setattr(encoders, "through_program", gone)
+    with pytest.raises(Unsupported, match="zstd-program"):
+        apply(pair.device(), delta)
+    assert len(pair.make(MakeOptions(encoder_bytes=1, threads=1))) > len(delta) * 5
+    encoders.probe.cache_clear()
+
+
+def test_memory_of_encoders() -> None:
+    """With workers zstd holds jobs; a limit that counts them keeps large ones out."""
+    limit = encoders.MAX_ENCODER_BYTES
+    assert encoders.encoder_memory("zstd", (3, 3, 21, 0), 50_000_000) < limit
+    assert encoders.encoder_memory("zstd", (3, 3, 21, 1), 50_000_000) > limit
+    assert encoders.encoder_memory("zstd-program", (9, 3, 22, 1), 1_000_000) < limit
 
 
 def test_commits_that_nobody_signed_are_not_kept(pair: Pair, delta: bytes) -> None:
