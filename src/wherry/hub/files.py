@@ -11,6 +11,7 @@ import os
 import re
 import stat
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
@@ -119,7 +120,8 @@ async def serve_file(request: Request) -> Response:
 def _answer(request: Request) -> Response:
     parts, tag = split_path(request.path_params["path"])
     fd = open_beneath(hub_of(request).repository.path, parts)
-    try:
+    with ExitStack() as stack:
+        stack.callback(os.close, fd)
         found = os.fstat(fd)
         headers = {
             "Accept-Ranges": "bytes",
@@ -129,7 +131,6 @@ def _answer(request: Request) -> Response:
         if tag is None:
             headers["Last-Modified"] = formatdate(found.st_mtime, usegmt=True)
         if _matches(request.headers.get("if-none-match"), headers["ETag"]):
-            os.close(fd)
             return Response(status_code=304, headers=headers)
         condition = request.headers.get("if-range")
         wanted = request.headers.get("range") if condition in (None, headers["ETag"]) else None
@@ -143,12 +144,10 @@ def _answer(request: Request) -> Response:
         if request.method == "HEAD" or span.length <= CHUNK_BYTES:
             # Nearly all objects are small: read here, in the thread that is ours already.
             data = os.pread(fd, span.length, span.start) if request.method == "GET" else b""
-            os.close(fd)
             return Response(data, status_code=status, headers=headers, media_type=_TYPE)
-        return _FileResponse(fd, span, status_code=status, headers=headers, media_type=_TYPE)
-    except BaseException:
-        os.close(fd)
-        raise
+        response = _FileResponse(fd, span, status_code=status, headers=headers, media_type=_TYPE)
+        stack.pop_all()  # it closes the file
+        return response
 
 
 class _FileResponse(StreamingResponse):
