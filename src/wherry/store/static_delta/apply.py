@@ -7,7 +7,6 @@ that does not come out as its name says is refused; so a bad delta, or a damaged
 
 from __future__ import annotations
 
-import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from wherry.store.disk.content import CHUNK_BYTES
 from wherry.store.format import objects
 from wherry.store.format.objects import MAX_METADATA_BYTES, FileHeader, ObjectType
 from wherry.store.static_delta import bspatch, names
+from wherry.store.static_delta.frames import FileRange
 from wherry.store.static_delta.ops import Copy, Literal, Patch, Recipe, decode
 from wherry.store.static_delta.part import PartFile, PartSource, nameless_file
 from wherry.store.static_delta.superblock import MAX_INLINE_BYTES, PartHeader, Superblock, parse_superblock
@@ -38,7 +38,7 @@ ALLOWANCE_BYTES = 64 * 1024 * 1024
 SMALL_BYTES = 4 * 1024 * 1024
 """Files up to this are made in memory."""
 MAX_READ_BYTES = 8 * 1024 * 1024
-"""A superblock up to this is read, a larger one, which holds its parts, is mapped."""
+"""A superblock up to this is read, of a larger one, which holds its parts, what is asked for."""
 
 
 class _Files(Protocol):
@@ -297,11 +297,15 @@ def open_superblock(path: Path) -> tuple[Superblock, Path]:
     """
     file_path = path / names.SUPERBLOCK if path.is_dir() else path
     try:
-        with open(file_path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size == 0 or size > MAX_INLINE_BYTES:
-                raise InvalidInput("no delta superblock", where=file_path)
-            data = file.read() if size <= MAX_READ_BYTES else mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        file = open(file_path, "rb", buffering=0)  # noqa: SIM115 a large one stays open as long as it is in use
+        size = os.fstat(file.fileno()).st_size
+        if size == 0 or size > MAX_INLINE_BYTES:
+            file.close()
+            raise InvalidInput("not a static delta", where=file_path)
+        data: bytes | FileRange = FileRange(file, 0, size)
+        if size <= MAX_READ_BYTES:
+            data = bytes(data)
+            file.close()
     except FileNotFoundError:
         raise NotFound("no delta superblock", where=file_path) from None
     except OSError as error:

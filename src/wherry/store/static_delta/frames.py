@@ -8,7 +8,9 @@ Source: GVariant specification, section 2.5, as in ``wherry.store.format.variant
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 from wherry.core.errors import InvalidInput
 
@@ -128,3 +130,36 @@ class ArraySpans:
 def offset_width(length: int) -> int:
     """Returns the width of framing offsets in a container of `length` bytes."""
     return 1 if length <= 0xFF else 2 if length <= 0xFFFF else 4 if length <= 0xFFFFFFFF else 8
+
+
+class FileRange:
+    """Bytes that stand in a file, read when they are asked for, a piece at a time.
+
+    A mapping would do the same, but ends the process when the file becomes shorter meanwhile.
+
+    Args:
+        file: open; it stays open as long as a range of it is in use.
+        start: where the bytes begin.
+        stop: where they end.
+    """
+
+    __slots__ = ("_file", "_start", "_stop")
+
+    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+        self._file, self._start, self._stop = file, start, max(start, stop)
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __getitem__(self, piece: slice) -> FileRange:
+        start, stop, _ = piece.indices(len(self))
+        return FileRange(self._file, self._start + start, self._start + stop)
+
+    def __bytes__(self) -> bytes:
+        data = bytearray()
+        while len(data) < len(self):
+            found = os.pread(self._file.fileno(), len(self) - len(data), self._start + len(data))
+            if not found:
+                raise InvalidInput("the file has become shorter")
+            data += found
+        return bytes(data)

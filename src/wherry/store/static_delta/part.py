@@ -28,7 +28,7 @@ from wherry.core.errors import IntegrityError, InvalidInput, NotFound
 from wherry.store.disk.content import CHUNK_BYTES
 from wherry.store.format import objects
 from wherry.store.format.objects import FileHeader, Xattrs
-from wherry.store.static_delta.frames import ArraySpans, Reader, tuple_spans
+from wherry.store.static_delta.frames import ArraySpans, FileRange, Reader, tuple_spans
 from wherry.store.static_delta.superblock import PartHeader
 
 NO_COMPRESSION = 0
@@ -45,7 +45,7 @@ BLOAT_ALLOWANCE_BYTES = 64 * 1024 * 1024
 _PAYLOAD_LAYOUT = ((4, 0), (1, 0), (1, 0), (1, 0))
 _MODE = struct.Struct(">III")
 
-PartSource = Path | BinaryIO | bytes | memoryview
+PartSource = Path | BinaryIO | bytes | memoryview | FileRange
 """Where the bytes of a part's file come from; a file is read from where it stands."""
 Reserve = Callable[[int], None]
 """Told before bytes are written to the disk; may refuse."""
@@ -201,21 +201,21 @@ class PartFile:
                 source = self._stack.enter_context(open(source, "rb", buffering=0))  # noqa: SIM115 the stack closes it
             except FileNotFoundError:
                 raise NotFound("a part of a delta is not there", where=source) from None
-        if isinstance(source, bytes | memoryview):
-            return self._open_memory(memoryview(source), folder, reserve)
+        if isinstance(source, bytes | memoryview | FileRange):
+            return self._open_memory(memoryview(source) if isinstance(source, bytes) else source, folder, reserve)
         compression = self._take(source.read(1))
         if compression == XZ:
             return self._unpack(iter(lambda: source.read(CHUNK_BYTES), b""), folder, reserve)
         return self._copy(iter(lambda: source.read(CHUNK_BYTES), b""), folder, reserve)
 
-    def _open_memory(self, view: memoryview, folder: Path, reserve: Reserve) -> tuple[Reader, int]:
+    def _open_memory(self, view: memoryview | FileRange, folder: Path, reserve: Reserve) -> tuple[Reader, int]:
         compression = self._take(bytes(view[:1]))
         rest = view[1:]
         if compression == XZ:
             pieces = (bytes(rest[at : at + CHUNK_BYTES]) for at in range(0, len(rest), CHUNK_BYTES))
             return self._unpack(pieces, folder, reserve)
         for at in range(0, len(rest), CHUNK_BYTES):
-            self._digest.update(rest[at : at + CHUNK_BYTES])
+            self._digest.update(bytes(rest[at : at + CHUNK_BYTES]))
         return (lambda at, size: bytes(rest[at : at + size])), len(rest)
 
     def _take(self, first: bytes) -> int:

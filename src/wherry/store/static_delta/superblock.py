@@ -28,14 +28,14 @@ from wherry.store.format import variant
 from wherry.store.format.objects import COMMIT_TYPE, MAX_METADATA_BYTES, ObjectType
 from wherry.store.format.variant import Variant
 from wherry.store.static_delta import names
-from wherry.store.static_delta.frames import ArraySpans, Span, tuple_spans
+from wherry.store.static_delta.frames import ArraySpans, FileRange, Span, tuple_spans
 
 MAGIC = b"OSTSGNDT"
 PART_VERSION = 0
 MAX_SUPERBLOCK_BYTES = 64 * 1024 * 1024
 """Without the parts that it may hold: what is fetched, and what is read into memory."""
 MAX_INLINE_BYTES = 4 * 1024 * 1024 * 1024
-"""A superblock with the parts in it; it is mapped, not read."""
+"""A superblock with the parts in it; only what is asked for is read."""
 MAX_PARTS = 100_000
 MAX_FALLBACKS = 1_000_000
 MAX_PART_OBJECTS = 1_000_000
@@ -72,7 +72,7 @@ class PartHeader:
     """Of the objects that come out."""
     object_bytes: bytes
     """For each object its type, one byte, and its checksum, 32 bytes."""
-    inline: memoryview | None = None
+    inline: memoryview | FileRange | None = None
     """The part itself, when it stands in the superblock."""
 
     def __len__(self) -> int:
@@ -119,7 +119,7 @@ class Superblock:
     parents: int = 0
     """Deltas that would have to be applied before."""
     signed: bool = False
-    signed_bytes: memoryview = field(default_factory=lambda: memoryview(b""), repr=False)
+    signed_bytes: memoryview | FileRange = field(default_factory=lambda: memoryview(b""), repr=False)
     """What signatures are made over: the superblock proper."""
     signatures: Mapping[str, Variant] = field(default_factory=dict)
 
@@ -139,11 +139,11 @@ class Superblock:
         return names.delta_name(self.origin, self.target)
 
 
-def parse_superblock(data: Any, *, where: object = None) -> Superblock:
+def parse_superblock(data: bytes | memoryview | FileRange, *, where: object = None) -> Superblock:
     """Returns a superblock, signed or not; signatures are not verified here.
 
     Args:
-        data: bytes, or anything with the buffer protocol that stays as it is: an ``mmap``.
+        data: its bytes, or where they stand in a file.
         where: its file or URL, for errors.
 
     Raises:
@@ -151,12 +151,18 @@ def parse_superblock(data: Any, *, where: object = None) -> Superblock:
         IntegrityError: the commit in it is not the one that it leads to.
     """
     try:
-        return _parse(memoryview(data), where)
+        return _parse(data if isinstance(data, FileRange) else memoryview(data), where)
+    except _NoDelta:
+        raise InvalidInput("not a static delta", where=where) from None
     except InvalidInput as error:
         raise InvalidInput(f"malformed delta superblock: {error.what}", where=where) from None
 
 
-def _parse(view: memoryview, where: object) -> Superblock:
+class _NoDelta(InvalidInput):
+    """Nothing in the bytes looks like a superblock."""
+
+
+def _parse(view: memoryview | FileRange, where: object) -> Superblock:
     if len(view) > MAX_INLINE_BYTES:
         raise InvalidInput(f"longer than {MAX_INLINE_BYTES} bytes")
     signed = bytes(view[:8]) == MAGIC
@@ -167,12 +173,16 @@ def _parse(view: memoryview, where: object) -> Superblock:
             raise InvalidInput(f"more than {MAX_SIGNATURE_BYTES} bytes of signatures")
         signatures = variant.decode("a{sv}", bytes(view[meta[0] : meta[1]]))
         view = view[inner[0] : inner[1]]
-    spans = tuple_spans(_reader(view), (0, len(view)), _SUPERBLOCK_LAYOUT)
-    metadata, *rest = spans
+    try:
+        metadata, *rest = tuple_spans(_reader(view), (0, len(view)), _SUPERBLOCK_LAYOUT)
+    except InvalidInput as error:
+        raise _NoDelta(error.what) from None
+    if rest[2][1] - rest[2][0] != 32:
+        raise _NoDelta("it names no commit that it leads to")
     if len(view) - (metadata[1] - metadata[0]) > MAX_SUPERBLOCK_BYTES:
         raise InvalidInput(f"longer than {MAX_SUPERBLOCK_BYTES} bytes")
     time, raw_origin, raw_target, commit, parents, parts, fallbacks = (bytes(view[start:end]) for start, end in rest)
-    if len(raw_origin) not in (0, 32) or len(raw_target) != 32:
+    if len(raw_origin) not in (0, 32):
         raise InvalidInput("a checksum has not 32 bytes")
     if len(parents) % 64:
         raise InvalidInput("the list of deltas to apply before is malformed")
@@ -211,7 +221,7 @@ def _parse(view: memoryview, where: object) -> Superblock:
 class _Metadata:
     """The metadata's entries by their keys; values stay where they are until they are asked for."""
 
-    def __init__(self, view: memoryview, span: Span) -> None:
+    def __init__(self, view: memoryview | FileRange, span: Span) -> None:
         self._view = view
         self._spans: dict[str, tuple[Span, str]] = {}
         read = _reader(view)
@@ -244,16 +254,16 @@ class _Metadata:
         raw = self.raw(key, type_)
         return None if raw is None else variant.decode(type_, raw)
 
-    def inline(self, key: str) -> memoryview | None:
+    def inline(self, key: str) -> memoryview | FileRange | None:
         """Returns a part, which stands there as ``(yay)``."""
         return self._find(key, "(yay)")
 
-    def _find(self, key: str, type_: str) -> memoryview | None:
+    def _find(self, key: str, type_: str) -> memoryview | FileRange | None:
         span, its_type = self._spans.get(key, ((0, 0), ""))
         return self._view[span[0] : span[1]] if its_type == type_ else None
 
 
-def _reader(view: memoryview) -> Any:
+def _reader(view: memoryview | FileRange) -> Any:
     return lambda at, size: bytes(view[at : at + size])
 
 
@@ -272,7 +282,7 @@ def _endianness(declared: int | None, parts: list[Any]) -> tuple[Endianness, boo
     return (Endianness.BIG if implausible else Endianness.LITTLE), True
 
 
-def _part(index: int, value: Any, swap: bool, inline: memoryview | None) -> PartHeader:
+def _part(index: int, value: Any, swap: bool, inline: memoryview | FileRange | None) -> PartHeader:
     version, checksum, size, unpacked, items = value
     if swap:
         version = int.from_bytes(version.to_bytes(4, "little"), "big")
