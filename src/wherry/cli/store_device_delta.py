@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
@@ -14,6 +15,8 @@ from wherry.core.errors import IntegrityError, TrustError, UsageError
 from wherry.core.units import format_size, parse_size
 
 if TYPE_CHECKING:
+    from wherry.core.digest import Checksum
+    from wherry.store.delta.apply import Verify
     from wherry.store.delta.format import Head
     from wherry.store.delta.job import Origin
 
@@ -165,6 +168,8 @@ Examples:
     "--keys-file", type=click.Path(path_type=Path), help="Who may have signed the delta; else nobody is asked."
 )
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="An Ed25519 public key that may have signed it.")
+@click.option("--sign-verify", is_flag=True, help="Its commits must be signed: by --commit-key, or the system's keys.")
+@click.option("--commit-key", "commit_keys", multiple=True, metavar="KEY", help="An Ed25519 public key for that.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def apply(
     repo_path: str | None,
@@ -172,9 +177,11 @@ def apply(
     ref_name: str | None,
     keys_file: Path | None,
     keys: tuple[str, ...],
+    sign_verify: bool,
+    commit_keys: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Apply a delta; goes on where it was cut off."""
+    """Apply a delta; goes on where it was cut off. With core.sign-verify-deltas set, it must be signed."""
     from wherry.cli.context import settings
     from wherry.core.digest import Ref
     from wherry.store.delta.apply import apply_delta
@@ -183,11 +190,12 @@ def apply(
     repo = open_repo(repo_path)
     origin = _origin(file)
     head = read_head(origin, where=file)
-    if keys or keys_file is not None:
+    if keys or keys_file is not None or repo.config.get_bool("core", "sign-verify-deltas", False):
         _check_signature(head, keys, keys_file)
     if ref_name is not None and len(head.header.to_commits) != 1:
         raise UsageError(f"the delta leads to {len(head.header.to_commits)} commits, so --ref does not fit")
-    stats = apply_delta(repo, head, origin, progress=settings().progress())
+    verify = _commit_verifier(commit_keys) if sign_verify or commit_keys else None
+    stats = apply_delta(repo, head, origin, progress=settings().progress(), verify=verify)
     if ref_name is not None:
         repo.set_ref(Ref(ref_name), head.header.to_commits[0])
     if as_json:
@@ -235,6 +243,21 @@ def _check_signature(head: Head, keys: tuple[str, ...], keys_file: Path | None) 
     if not head.signatures:
         raise TrustError("the delta is not signed")
     return load_verifier(ED25519, keys=keys, file=keys_file).verify(head.signed, head.signatures)
+
+
+def _commit_verifier(keys: tuple[str, ...]) -> Verify:
+    """Returns what refuses commits that none of the keys signed."""
+    from wherry.store.sign import ED25519, load_verifier, verify_data
+
+    engine = load_verifier(ED25519, keys=keys)
+
+    def check(commit: Checksum, data: bytes, detached: Mapping[str, Any]) -> None:
+        try:
+            verify_data(engine, data, detached)
+        except TrustError as error:
+            raise TrustError(error.what, where=commit, hint=error.hint) from None
+
+    return check
 
 
 def _summary(head: Head) -> dict[str, object]:

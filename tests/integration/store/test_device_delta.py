@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import signal
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.unit.store.conftest import REGULAR, make_repo
 from tests.unit.store.delta.pairs import Pair, legacy_lz4, new_files, old_files, program, whole
 
@@ -71,6 +73,34 @@ def test_command(pair: Pair) -> None:
     assert applied.stdout.decode() == f"{pair.new}\n", applied.stderr
     assert Repository.open(repo.path).resolve("os") == pair.new
     assert wherry("delta", "apply", f"--repo={repo.path}", "--key=AAAA", f"{pair.folder}/again").returncode == 1
+
+
+def test_commits_must_be_signed(pair: Pair, tmp_path: Path) -> None:
+    """``--sign-verify`` asks for signatures of the commits, ``core.sign-verify-deltas`` for one of the delta."""
+    key = Ed25519PrivateKey.generate()
+    own, other = (
+        base64.b64encode(item.public_key().public_bytes_raw()) for item in (key, Ed25519PrivateKey.generate())
+    )
+    secret = tmp_path / "secret"
+    secret.write_bytes(base64.b64encode(key.private_bytes_raw() + base64.b64decode(own)) + b"\n")
+    signed = wherry("sign", f"--repo={pair.repo.path}", f"--keys-file={secret}", "new")
+    assert signed.returncode == 0, signed.stderr
+    file = tmp_path / "signed"
+    made = wherry("delta", "make", f"--repo={pair.repo.path}", "--from=old", "--to=new", "-o", str(file))
+    assert made.returncode == 0, made.stderr
+    repo = pair.device()
+    args = ("delta", "apply", f"--repo={repo.path}", str(file))
+    refused = wherry(*args, "--sign-verify", f"--commit-key={other.decode()}")
+    assert refused.returncode == 1
+    assert not repo.has(ObjectType.COMMIT, pair.new)
+    repo.config.set("core", "sign-verify-deltas", "true")
+    repo.save_config()
+    assert b"not signed" in wherry(*args).stderr
+    repo.config.set("core", "sign-verify-deltas", "false")
+    repo.save_config()
+    # The commits' own keys are not asked of a delta that nobody signed.
+    applied = wherry(*args, "--sign-verify", f"--commit-key={own.decode()}")
+    assert applied.returncode == 0, applied.stderr
 
 
 @pytest.mark.parametrize("point", POINTS)
