@@ -21,14 +21,19 @@ _READ_BYTES = 64 * 1024
 _OUT_BYTES = 256 * 1024
 
 
-def lzma_filters(*, strong: bool = False) -> list[dict[str, Any]]:
-    """Returns the filters of a stream that LZMA2 compressed; with `strong`, to compress by."""
+def lzma_filters(*, strong: bool = False, aligned: bool = True) -> list[dict[str, Any]]:
+    """Returns the filters of a stream that LZMA2 compressed.
+
+    Args:
+        strong: whether to compress by them.
+        aligned: whether what is compressed often begins at every fourth byte.
+    """
     import lzma
 
     last: dict[str, Any] = {"id": lzma.FILTER_LZMA2, "dict_size": 1 << WINDOW_LOG}
     if strong:
-        # Differences stand at any place, not at every fourth; three bytes that are found are as good as four, sooner.
-        last |= {"preset": 9 | lzma.PRESET_EXTREME, "pb": 0, "mf": lzma.MF_BT3}
+        # Three bytes that are found are as good as four, and sooner.
+        last |= {"preset": 9 | lzma.PRESET_EXTREME, "pb": 2 if aligned else 0, "mf": lzma.MF_BT3}
     return [last]
 
 

@@ -109,7 +109,9 @@ class PartWriter:
 
     def _cut(self) -> None:
         streams: list[bytes | bytearray] = [self._orders.data, self._differences, self._new]
-        futures = [self._pool.submit(compress, data, strong=self._strong) for data in streams]
+        futures = [
+            self._pool.submit(compress, data, strong=self._strong, aligned=data is self._new) for data in streams
+        ]
         self._waiting.append((self._objects, futures, [len(data) for data in streams]))
         self._begin_part()
         while len(self._waiting) > _AT_ONCE:
@@ -128,8 +130,8 @@ class PartWriter:
         reach("store.device-delta.made")
 
 
-def compress(data: bytes | bytearray, *, strong: bool = True) -> tuple[int, bytes]:
-    """Returns how a stream is compressed best, and what it comes to."""
+def compress(data: bytes | bytearray, *, strong: bool = True, aligned: bool = True) -> tuple[int, bytes]:
+    """Returns how a stream is compressed best, and what it comes to; orders and differences are not `aligned`."""
     import lzma
 
     import zstandard
@@ -145,7 +147,7 @@ def compress(data: bytes | bytearray, *, strong: bool = True) -> tuple[int, byte
 
     codec, best = ZSTD, b""
     if strong:
-        other = lzma.compress(data, format=lzma.FORMAT_RAW, filters=lzma_filters(strong=True))
+        other = lzma.compress(data, format=lzma.FORMAT_RAW, filters=lzma_filters(strong=True, aligned=aligned))
         if len(other) < len(zstd(_QUICK_LEVEL)) * _BEST_GAIN * _LEAST_GAIN:
             codec, best = LZMA, other
     if codec == ZSTD:
