@@ -19,10 +19,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from wherry.core.errors import NotFound
 from wherry.core.lock import file_lock
 from wherry.core.proc import run
 
-MIRROR = "http://deb.debian.org"
 PACKAGES = (
     "linux-image-cloud-amd64",
     "systemd",
@@ -37,12 +37,9 @@ PACKAGES = (
 SMALL_PACKAGES = ("openssh-server", "python3-minimal")
 SMALL_ADDED = ("rsync", "tcpdump")
 ADDED = ("nginx-light", "tcpdump", "vim-tiny", "python3-requests", "rsync")
-BASE = (f"deb {MIRROR}/debian bookworm main",)
-UPDATED = (
-    *BASE,
-    f"deb {MIRROR}/debian bookworm-updates main",
-    f"deb {MIRROR}/debian-security bookworm-security main",
-)
+SUITE = "bookworm"
+BASE = (SUITE,)
+UPDATED = (SUITE, f"{SUITE}-updates", f"{SUITE}-security")
 _TIME_S = "1750000000"
 
 
@@ -84,7 +81,21 @@ def prepare(cache: Path, names: list[str], *, small: bool = False) -> list[TreeP
     return pairs
 
 
-def _tree(path: Path, sources: tuple[str, ...], packages: tuple[str, ...]) -> Path:
+def _sources(suites: tuple[str, ...]) -> list[str]:
+    """Returns lines of sources.list for some suites, from where this machine has them.
+
+    Raises:
+        NotFound: apt knows one of them not.
+    """
+    form = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
+    known = run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"]).stdout.decode().splitlines()
+    lines = [f"deb {line}" for line in sorted(set(known)) if line.split()[1] in suites and line.endswith(" main")]
+    if lacking := set(suites).difference(line.split()[2] for line in lines):
+        raise NotFound("apt has no lists of a suite", where=", ".join(sorted(lacking)), hint="apt-get update")
+    return lines
+
+
+def _tree(path: Path, suites: tuple[str, ...], packages: tuple[str, ...]) -> Path:
     tar = path.with_suffix(".tar")
     if not tar.exists():
         print(f"==> mmdebstrap: {path.parent.name}/{path.name}; some two minutes, once", flush=True)
@@ -96,9 +107,9 @@ def _tree(path: Path, sources: tuple[str, ...], packages: tuple[str, ...]) -> Pa
                 "--mode=root",
                 "--variant=important",
                 f"--include={','.join(packages)}",
-                "bookworm",
+                SUITE,
                 str(partial),
-                *sources,
+                *_sources(suites),
             ],
             env=environment,
         )
