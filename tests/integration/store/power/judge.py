@@ -99,7 +99,7 @@ def cut(run: Run, rolling: Path, done: int, at: int, image: Path, chance: random
         for item in run.records[done:flushed]:
             if item.kind == "W":
                 os.pwrite(file.fileno(), item.data, item.offset)
-    subprocess.run(["cp", "--sparse=always", str(rolling), str(image)], check=True)
+    shutil.copyfile(rolling, image)
     with image.open("r+b") as file:
         for item in run.records[max(done, flushed) : at]:
             left = torn(chance, item) if item.kind == "W" else None
@@ -118,7 +118,8 @@ def check(run: Run, at: int, repo: Repository) -> None:
     for index, ref, commit in run.reported:
         later = [its for number, name, its in run.reported if name == ref and number > index]
         if index < at:
-            assert refs.get(Ref(ref)) in (commit, *later), f"cut at {at}: {ref} was reported at {index}"
+            found = refs.get(Ref(ref))
+            assert found in (commit, *later), f"cut at {at}: {ref}, reported at {index} as {commit}, is {found}"
 
 
 def cut_everywhere(run: Run, folder: Path, kind: str, places: int) -> None:

@@ -7,6 +7,7 @@ machine that is killed, whose kernel and block layer are not this one's.
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -87,7 +88,7 @@ def record_run(tmp_path: Path, kind: str) -> Run:
         repo = Repository.init(place / "repo", Mode.BARE_USER)
         repo.config.set("core", "min-free-space-size", "0MB")
         repo.save_config()
-    subprocess.run(["cp", "--sparse=always", str(image), str(base)], check=True)
+    shutil.copyfile(image, base)
     with ExitStack() as stack:
         disk = stack.enter_context(recording(tmp_path / "fuse", image, record))
         device = stack.enter_context(looped(disk / "disk"))
