@@ -7,7 +7,7 @@ by a little and all else is equal: the differences are mostly zeros, and compres
 Positions of the old bytes go into one sorted array of 64-bit numbers, a hash of the 8 bytes there above the position;
 one search in it by the positions of the new bytes, sorted too, makes the seeds. A position in two is picked on both
 sides, by its hash. Time is n log n whatever the bytes are (bsdiff's own sort can be quadratic, and recurses without
-bound); memory is about 25 bytes for each byte. Needs numpy; only who makes deltas needs that.
+bound); memory is 25 bytes for each byte at most. Needs numpy; only who makes deltas needs that.
 """
 
 from __future__ import annotations
