@@ -362,14 +362,14 @@ class _Commit:
         keys = list(self._options["sign_keys"])
         if not keys and not self._options["sign_files"]:
             return
-        from wherry.cli.store_sign import allow_dummy
-        from wherry.store.sign import engine, read_secrets, sign_commit
+        from wherry.cli.store_sign import signer
+        from wherry.store.sign import read_secrets, sign_commit
 
         for path in self._options["sign_files"]:
             keys += read_secrets(path)
-        found = engine(self._options["sign_type"], allow_dummy=allow_dummy())
+        engine = signer(self._options["sign_type"])
         for key in keys:
-            sign_commit(self._repo, checksum, found, key)
+            sign_commit(self._repo, checksum, engine, key)
 
     def _print(self, checksum: Checksum, writer: Any) -> None:
         if self._options["as_json"] or self._options["table_output"]:

@@ -11,7 +11,7 @@ import click
 from wherry.cli.context import settings
 from wherry.cli.sizes import glib_size
 from wherry.cli.store import SubcommandGroup, open_repo, repo_option
-from wherry.cli.store_sign import DEFAULT_TYPE, key_options, signer, verifier
+from wherry.cli.store_sign import DEFAULT_TYPE, key_options, signing, verifier
 from wherry.core.errors import TrustError, UsageError, WherryError
 
 if TYPE_CHECKING:
@@ -338,16 +338,13 @@ def _megabytes(text: str | None, default: int, option: str) -> int:
 
 
 def _signing(name: str, keys: tuple[str, ...], keys_file: Path | None) -> Sign | None:
-    if not keys and keys_file is None:
+    found = signing(name, keys, keys_file)
+    if found is None:
         return None
     from wherry.store.format.variant import Variant
-    from wherry.store.sign import read_secrets
     from wherry.store.static_delta.superblock import build_signed
 
-    engine = signer(name)
-    secrets = (*keys, *(read_secrets(keys_file) if keys_file is not None else ()))
-    for secret in secrets:
-        engine.sign(b"", secret)  # a key that is none is told before the work, not after it
+    engine, secrets = found
 
     def sign(superblock: bytes) -> bytes:
         signatures = [engine.sign(superblock, secret) for secret in secrets]

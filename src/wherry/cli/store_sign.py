@@ -47,6 +47,23 @@ def signer(name: str) -> Engine:
     return engine(name, allow_dummy=allow_dummy())
 
 
+def signing(name: str, keys: tuple[str, ...], keys_file: Path | None) -> tuple[Engine, tuple[str, ...]] | None:
+    """Returns an engine with the secret keys to sign with; None when there are none.
+
+    Raises:
+        InvalidInput: one of them is none: that is told before the work, not after it.
+    """
+    if not keys and keys_file is None:
+        return None
+    from wherry.store.sign import read_secrets
+
+    engine = signer(name)
+    secrets = (*keys, *(read_secrets(keys_file) if keys_file is not None else ()))
+    for secret in secrets:
+        engine.sign(b"", secret)
+    return engine, secrets
+
+
 def verifier(name: str, keys: tuple[str, ...], keys_file: Path | None, keys_dir: Path | None) -> Engine:
     """Returns an engine with public keys to verify with."""
     from wherry.store.sign import load_verifier

@@ -69,24 +69,20 @@ def summary(
     if not update and not shows:
         raise UsageError("No option specified; use -u to update summary")
     if update:
-        from wherry.cli.store_sign import allow_dummy
-        from wherry.store import sign
+        from wherry.cli.store_sign import signing
         from wherry.store.format.vparse import parse_text
 
-        secrets += tuple(sign.read_secrets(keys_file)) if keys_file is not None else ()
-        engine = None
-        if secrets:
-            engine = sign.engine(sign_type, allow_dummy=allow_dummy())
-            for secret in secrets:
-                engine.sign(b"", secret)  # a key that is none is told before the summary is written, not after it
+        found = signing(sign_type, secrets, keys_file)
         metadata = {}
         for item in pairs:
             key, value = split_pair(item, "--add-metadata")
             metadata[key] = parse_text(value, where=item)
         module.update_metadata_ref(repo, metadata)
         module.update_summary(repo, metadata=metadata)
-        if engine is not None:
-            sign.sign_summary(repo, engine, secrets)
+        if found is not None:
+            from wherry.store.sign import sign_summary
+
+            sign_summary(repo, *found)
     if shows:
         path = repo.path / "summary"
         try:
