@@ -19,7 +19,8 @@ from wherry.engine.users import Identity
 from wherry.linux import seccomp
 from wherry.runtime import default
 from wherry.runtime.default_seccomp import profile as default_profile
-from wherry.runtime.spec import Capabilities, Device, Mount, Namespace, Process, Resources, Spec
+from wherry.runtime.resources import Resources
+from wherry.runtime.spec import Capabilities, Device, Mount, Namespace, Process, Spec
 from wherry.spec.container import Mount as WantedMount
 from wherry.spec.container import MountType
 

@@ -22,7 +22,7 @@ import time
 from typing import NamedTuple
 
 from wherry.core.errors import Conflict, InvalidInput, Timeout, Unsupported
-from wherry.runtime.spec import DeviceRule, Resources
+from wherry.runtime.resources import DeviceRule, Resources
 
 _V1_JOINED = ("memory", "cpu", "cpuacct", "pids", "devices", "freezer", "name=systemd")
 _V2_ENABLED = ("cpu", "memory", "pids")

@@ -15,15 +15,14 @@ from wherry.core import jsonio
 from wherry.core.errors import InvalidInput, Unsupported
 from wherry.linux import seccomp
 from wherry.linux.seccomp import Condition, Op, Profile, Rule
+from wherry.runtime.resources import DeviceRule, Resources
 from wherry.runtime.spec import (
     OCI_VERSION,
     Capabilities,
     Device,
-    DeviceRule,
     Mount,
     Namespace,
     Process,
-    Resources,
     Rlimit,
     Spec,
 )
@@ -49,6 +48,9 @@ _OPS = {
     "SCMP_CMP_GE": Op.GE,
     "SCMP_CMP_MASKED_EQ": Op.MASKED_EQ,
 }
+
+
+_NAMESPACES = (*(Namespace.PID, Namespace.NETWORK, Namespace.MOUNT, Namespace.IPC, Namespace.UTS, Namespace.CGROUP),)
 
 
 class Config(NamedTuple):
@@ -162,7 +164,7 @@ def _process(found: _Object) -> Process:
             uid=user.take("uid", int, 0),
             gid=user.take("gid", int, 0),
             additional_gids=tuple(user.take("additionalGids", list, [])),
-            umask=user.take("umask", int, 0o022),
+            umask=user.number("umask"),
             capabilities=Capabilities(
                 bounding=sets.strings("bounding"),
                 effective=sets.strings("effective"),
@@ -200,12 +202,12 @@ def _mount(item: _Object) -> Mount:
         )
 
 
-def _namespace(item: _Object) -> tuple[Namespace, str]:
+def _namespace(item: _Object) -> tuple[str, str]:
     with item:
         kind = item.take("type", str, "")
-        if kind not in [name.value for name in Namespace]:
+        if kind not in _NAMESPACES:
             raise Unsupported(f"{item.at('type')}: a {kind} namespace is not done yet")
-        return Namespace(kind), item.take("path", str, "")
+        return kind, item.take("path", str, "")
 
 
 def _device(item: _Object) -> Device:
@@ -298,7 +300,7 @@ def serialize_config(spec: Spec, root_path: str) -> dict[str, Any]:
                 "uid": process.uid,
                 "gid": process.gid,
                 "additionalGids": list(process.additional_gids),
-                "umask": process.umask,
+                **_given(umask=process.umask),
             },
             "capabilities": {
                 name: list(getattr(sets, name))

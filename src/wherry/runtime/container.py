@@ -22,7 +22,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -37,6 +38,7 @@ from wherry.core.errors import (
     Unsupported,
     WherryError,
 )
+from wherry.core.value import replace
 from wherry.linux import capabilities, namespaces, seccomp, x
 from wherry.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWPID, FLAG_OF_FILE
 from wherry.linux.process import pidfd_open, pidfd_send_signal
@@ -222,7 +224,7 @@ def start(created: Created) -> None:
         if kind:
             raise _setup_error(failure)
     current = load_state(created.state_dir)
-    states.save(created.state_dir, replace(current, status=Status.RUNNING))
+    states.save(created.state_dir, changed(current, status=Status.RUNNING))
 
 
 def exec_process(state_dir: Path, process: Process, *, stdio: Stdio | None = None) -> Executed:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from wherry.linux.capabilities import NAMES, number
 from wherry.linux.seccomp import Profile
 from wherry.runtime import default_seccomp
-from wherry.runtime.spec import Capabilities, DeviceRule, Mount, Namespace
+from wherry.runtime.resources import DeviceRule
+from wherry.runtime.spec import Capabilities, Mount, Namespace
 
 CAPABILITIES = (
     "CAP_CHOWN",
@@ -46,8 +47,15 @@ MASKED_PATHS = (
 
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
-NAMESPACES = dict.fromkeys(Namespace, "")
-"""Every namespace anew; for the host's network, leave ``Namespace.NETWORK`` out."""
+NAMESPACES = {
+    Namespace.PID: "",
+    Namespace.NETWORK: "",
+    Namespace.MOUNT: "",
+    Namespace.IPC: "",
+    Namespace.UTS: "",
+    Namespace.CGROUP: "",
+}
+"""Every namespace anew but for users and time; for the host's network, leave ``Namespace.NETWORK`` out."""
 
 DEVICE_RULES = (
     DeviceRule(allow=False),

@@ -1,24 +1,27 @@
-"""What the runtime is asked to run: the parts of an OCI runtime specification that are done.
+"""What the runtime is asked to run: an OCI runtime specification as values.
 
 The names are the specification's in Python's spelling (``noNewPrivileges`` is `Process.no_new_privileges`);
-``config.py`` reads and writes its JSON. Not done yet, and refused by name there: user and time namespaces, hooks,
-id-mapped mounts, joining a pid namespace, device filters on cgroup v2 (see docs/internals/runtime.md).
+``config.py`` reads and writes its JSON, ``resources.py`` has the limits.
 Source: Open Container Initiative, Runtime Specification 1.2.0, config.md and config-linux.md.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from wherry.core.value import EMPTY, Value
+from wherry.runtime.resources import Resources
 
-from wherry.linux.seccomp import Profile
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from wherry.linux.seccomp import Profile
 
 OCI_VERSION = "1.2.0"
 
 
-class Namespace(enum.StrEnum):
-    """The namespaces that a container may have of its own."""
+class Namespace:
+    """The words for the namespaces that a container may have of its own, or join."""
 
     PID = "pid"
     NETWORK = "network"
@@ -26,10 +29,11 @@ class Namespace(enum.StrEnum):
     IPC = "ipc"
     UTS = "uts"
     CGROUP = "cgroup"
+    USER = "user"
+    TIME = "time"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
+class Capabilities(Value):
     """The five sets of a process, by names such as ``CAP_CHOWN``.
 
     Those that the caller itself lacks are left out silently: nobody can give what they do not have.
@@ -42,8 +46,7 @@ class Capabilities:
     ambient: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rlimit:
+class Rlimit(Value):
     """One limit of a process; ``type`` is ``RLIMIT_NOFILE`` and so on, -1 means unlimited."""
 
     type: str
@@ -51,84 +54,141 @@ class Rlimit:
     hard: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class Scheduler(Value):
+    """How a process is scheduled: sched_setattr(2)."""
+
+    policy: str
+    """``SCHED_OTHER``, ``SCHED_FIFO``, ``SCHED_RR``, ``SCHED_BATCH``, ``SCHED_IDLE``, ``SCHED_DEADLINE``."""
+    nice: int = 0
+    priority: int = 0
+    flags: tuple[str, ...] = ()
+    runtime_ns: int = 0
+    deadline_ns: int = 0
+    period_ns: int = 0
+
+
+class IoPriority(Value):
+    """The priority of a process's input and output: ioprio_set(2)."""
+
+    io_class: str
+    """``IOPRIO_CLASS_RT``, ``IOPRIO_CLASS_BE`` or ``IOPRIO_CLASS_IDLE``."""
+    priority: int = 0
+
+
+class Process(Value):
     """What runs in the container: the first process, or one that `exec_process` adds."""
 
-    args: tuple[str, ...]
+    args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
     """``NAME=VALUE``; PATH among them is where the command is looked for."""
     cwd: str = "/"
     uid: int = 0
     gid: int = 0
     additional_gids: tuple[int, ...] = ()
-    umask: int = 0o022
-    capabilities: Capabilities = field(default_factory=Capabilities)
+    umask: int | None = None
+    """None means 0022."""
+    capabilities: Capabilities = Capabilities()
     no_new_privileges: bool = True
     rlimits: tuple[Rlimit, ...] = ()
     oom_score_adj: int | None = None
     terminal: bool = False
     console_columns: int = 80
     console_rows: int = 24
+    scheduler: Scheduler | None = None
+    io_priority: IoPriority | None = None
+    cpu_affinity_initial: str = ""
+    """The processors of a further process before it is in its control groups: ``execCPUAffinity.initial``."""
+    cpu_affinity_final: str = ""
+    apparmor_profile: str = ""
+    selinux_label: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class IdMapping(Value):
+    """A range of user or group ids: ``size`` of them, from ``container_id`` in the container on."""
+
+    container_id: int
+    host_id: int
+    size: int
+
+
+class Mount(Value):
     """One mount, in the order in which they are made.
 
     ``type`` is the kernel's name of the file system, ``bind`` for something of the host, or ``cgroup`` for the
     container's own control groups, of whatever version the host has. ``options`` are those of mount(8): ``ro``,
-    ``nosuid``, ``rbind``, ``rro`` (read-only with all below it), ``rslave`` and so on; others go to the file system.
+    ``nosuid``, ``rbind``, ``rro`` (read-only with all below it), ``rslave``, ``idmap`` and so on; others go to the
+    file system.
     """
 
     destination: str
     type: str
     source: str = ""
     options: tuple[str, ...] = ()
+    uid_mappings: tuple[IdMapping, ...] = ()
+    """Of an id-mapped bind mount; of the container's user namespace where none are given and `idmap` is an option."""
+    gid_mappings: tuple[IdMapping, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class Device(Value):
     """A device node to be made in the container."""
 
     path: str
     type: str
-    """``c`` or ``b``."""
-    major: int
-    minor: int
+    """``c``, ``b`` or ``p``."""
+    major: int = 0
+    minor: int = 0
     file_mode: int = 0o666
     uid: int = 0
     gid: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceRule:
-    """One line of the devices list of cgroup v1; None stands for any number."""
+class Hook(Value):
+    """A program that is run at one point of a container's life, with its state on standard input."""
 
-    allow: bool
-    type: str = "a"
-    """``c``, ``b``, or ``a`` for all."""
-    major: int | None = None
-    minor: int | None = None
-    access: str = "rwm"
+    path: str
+    args: tuple[str, ...] = ()
+    """The whole argument list, with the name at its head; empty means the path alone."""
+    env: tuple[str, ...] = ()
+    timeout_s: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """Limits by control groups; None leaves the kernel's default."""
+class Hooks(Value):
+    """The programs at the six points of a container's life (config.md, "POSIX-platform Hooks")."""
 
-    memory_limit_bytes: int | None = None
-    memory_swap_bytes: int | None = None
-    """Memory and swap together, as in OCI; equal to the memory limit means no swap; -1 unlimited."""
-    cpu_shares: int | None = None
-    cpu_quota_us: int | None = None
-    cpu_period_us: int | None = None
-    pids_limit: int | None = None
-    devices: tuple[DeviceRule, ...] = ()
+    prestart: tuple[Hook, ...] = ()
+    create_runtime: tuple[Hook, ...] = ()
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
+class TimeOffset(Value):
+    """How far a clock of a new time namespace is from the host's."""
+
+    secs: int = 0
+    nanosecs: int = 0
+
+
+class Personality(Value):
+    """The execution domain: personality(2)."""
+
+    domain: str
+    """``LINUX`` or ``LINUX32``."""
+    flags: tuple[str, ...] = ()
+
+
+class IntelRdt(Value):
+    """Cache and memory bandwidth by resctrl, on processors that have it."""
+
+    clos_id: str = ""
+    l3_cache_schema: str = ""
+    mem_bw_schema: str = ""
+    enable_cmt: bool = False
+    enable_mbm: bool = False
+
+
+class Spec(Value):
     """A container."""
 
     process: Process
@@ -136,14 +196,27 @@ class Spec:
     hostname: str = ""
     domainname: str = ""
     mounts: tuple[Mount, ...] = ()
-    namespaces: Mapping[Namespace, str] = field(default_factory=dict)
+    namespaces: Mapping[str, str] = EMPTY
     """Namespace -> "" for a new one, or the path of one to join. One that is missing is shared with the caller."""
-    resources: Resources = field(default_factory=Resources)
+    uid_mappings: tuple[IdMapping, ...] = ()
+    """Of a new user namespace."""
+    gid_mappings: tuple[IdMapping, ...] = ()
+    time_offsets: Mapping[str, TimeOffset] = EMPTY
+    """``monotonic`` and ``boottime``."""
+    resources: Resources = Resources()
     cgroups_path: str = ""
     """Below the root of every hierarchy; "" means ``/wherry/<container id>``."""
+    rootfs_propagation: str = ""
+    """``shared``, ``slave``, ``private``, ``unbindable``, each also with an ``r`` before it; "" means ``rprivate``."""
     devices: tuple[Device, ...] = ()
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
-    sysctl: Mapping[str, str] = field(default_factory=dict)
+    mount_label: str = ""
+    sysctl: Mapping[str, str] = EMPTY
     seccomp: Profile | None = None
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    personality: Personality | None = None
+    intel_rdt: IntelRdt | None = None
+    hooks: Hooks = Hooks()
+    annotations: Mapping[str, str] = EMPTY
+    extra: Mapping[str, Any] = EMPTY
+    """Keys that mean nothing to a runtime and are handed on in the state."""

@@ -41,6 +41,7 @@ _CHANNEL_FD = 3
 _SPARE_FD = 16
 """Where descriptors wait out of the way while 0 to 3 are laid."""
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DEFAULT_UMASK = 0o022
 _MAX_SHEBANG_BYTES = 256
 _MAX_INTERPRETERS = 5
 """BINPRM_MAX_RECURSION of the kernel: a script may be run by a script, four times."""
@@ -264,7 +265,7 @@ def _become(task: Task, at: _At) -> NoReturn:
             resource.setrlimit(getattr(resource, limit.type), (limit.soft, limit.hard))
         except (OSError, ValueError) as error:
             raise OSError(getattr(error, "errno", None) or errno.EPERM, str(error), limit.type) from None
-    os.umask(process.umask)
+    os.umask(_DEFAULT_UMASK if process.umask is None else process.umask)
     if process.uid:
         _give_pipes(process.uid)
     at.step = "dropping capabilities"

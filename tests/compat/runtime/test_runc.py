@@ -8,17 +8,18 @@ import re
 import subprocess
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.fixtures.busybox import make_tree
 
+from wherry.core.value import replace
 from wherry.runtime import container, default
 from wherry.runtime.cgroup import hierarchies
 from wherry.runtime.config import parse_config, serialize_config
 from wherry.runtime.container import Stdio
-from wherry.runtime.spec import Mount, Process, Resources, Rlimit, Spec
+from wherry.runtime.resources import Resources
+from wherry.runtime.spec import Mount, Process, Rlimit, Spec
 
 _APPLETS = (
     "sh",

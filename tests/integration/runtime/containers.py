@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import uuid
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wherry.core.value import replace
 from wherry.runtime import container, default
 from wherry.runtime.cgroup import hierarchies
 from wherry.runtime.container import Created, Stdio
-from wherry.runtime.spec import Capabilities, Process, Resources, Spec
+from wherry.runtime.resources import Resources
+from wherry.runtime.spec import Capabilities, Process, Spec
 
 CONTROLLERS_V1 = frozenset(name for found in hierarchies() if found.version == 1 for name in found.controllers)
 """Nothing on a host with version 2 alone."""

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.runtime.containers import Result, Runner, exit_status, make_spec
@@ -15,7 +16,8 @@ from tests.integration.runtime.containers import Result, Runner, exit_status, ma
 from wherry.core.errors import Conflict, InvalidInput
 from wherry.runtime import container, default
 from wherry.runtime.cgroup import Cgroup, hierarchies
-from wherry.runtime.spec import Process, Resources
+from wherry.runtime.resources import Resources
+from wherry.runtime.spec import Process
 from wherry.runtime.state import load_state
 
 Shell = Callable[..., Result]
@@ -24,7 +26,7 @@ EAT_MEMORY = "exec dd if=/dev/zero of=/dev/null bs=64M count=1"
 """One buffer, all of it written to."""
 
 
-def limits(**values: int) -> Resources:
+def limits(**values: Any) -> Resources:
     return Resources(devices=default.DEVICE_RULES, **values)
 
 

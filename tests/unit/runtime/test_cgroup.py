@@ -17,7 +17,7 @@ from wherry.runtime.cgroup import (
     weight_of_shares,
 )
 from wherry.runtime.default import DEVICE_RULES
-from wherry.runtime.spec import DeviceRule, Resources
+from wherry.runtime.resources import DeviceRule, Resources
 
 HYBRID = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from wherry.core.errors import InvalidInput, Unsupported
+from wherry.core.value import replace
 from wherry.linux.seccomp import ALLOW, KILL_PROCESS, Condition, Op, Profile, Rule, error
 from wherry.runtime import default
 from wherry.runtime.config import parse_config, serialize_config
-from wherry.runtime.spec import Capabilities, Device, Mount, Namespace, Process, Resources, Rlimit, Spec
+from wherry.runtime.resources import Resources
+from wherry.runtime.spec import Capabilities, Device, Mount, Namespace, Process, Rlimit, Spec
 
 FULL = Spec(
     process=Process(

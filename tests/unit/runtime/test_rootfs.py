@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from wherry.core.errors import InvalidInput
+from wherry.core.value import replace
 from wherry.linux.mountplan import describe
 from wherry.runtime import default
 from wherry.runtime.cgroup import Hierarchy
