@@ -2,18 +2,23 @@
 
 The one recipe: temporary file in the same directory, write, fsync, rename, fsync of the directory. What is
 *not* promised: that two files change together; make one file the point of truth instead.
+
+Budget: nothing is imported that the interpreter has not imported already, as every start of a container writes state.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
 
 from wherry.core.errors import NoSpace, NotPermitted, WherryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import BinaryIO
+
+    Place = str | os.PathLike[str]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -27,7 +32,7 @@ def map_os_error(error: OSError, what: str, *, where: object = None) -> WherryEr
     return WherryError(f"{what}: {error.strerror or error}", where=where)
 
 
-def fsync_dir(path: Path) -> None:
+def fsync_dir(path: Place) -> None:
     """Makes the entries of a directory durable."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -36,9 +41,8 @@ def fsync_dir(path: Path) -> None:
         os.close(fd)
 
 
-@contextmanager
-def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
-    """Gives a file to write that becomes `path`, durably, when the block ends well, and vanishes when not.
+class replacing:  # noqa: N801 a context manager, read as a verb
+    """A file to write that becomes `path`, durably, when the block ends well, and vanishes when not.
 
     Args:
         path: the file to make or to replace.
@@ -47,28 +51,45 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     Raises:
         NoSpace: the disk is full; `path` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
-    try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-    except OSError as error:
-        raise map_os_error(error, "cannot write", where=path) from error
-    try:
-        with os.fdopen(fd, "wb") as file:
-            yield file
-            file.flush()
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise map_os_error(error, "cannot write", where=path) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_dir(path.parent)
+
+    def __init__(self, path: Place, *, mode: int = 0o644) -> None:
+        self._path = os.fspath(path)
+        self._mode = mode
+        self._temporary = _beside(self._path)
+
+    def __enter__(self) -> BinaryIO:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._file = os.fdopen(os.open(self._temporary, flags, self._mode), "wb")
+        except OSError as error:
+            raise map_os_error(error, "cannot write", where=self._path) from error
+        return self._file
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            with self._file as file:
+                if error is None:
+                    file.flush()
+                    os.fchmod(file.fileno(), self._mode)
+                    os.fsync(file.fileno())
+            if error is None:
+                os.replace(self._temporary, self._path)
+                fsync_dir(os.path.dirname(self._path) or ".")
+                return
+        except OSError as failure:
+            _unlink(self._temporary)
+            raise map_os_error(failure, "cannot write", where=self._path) from failure
+        except BaseException:
+            _unlink(self._temporary)
+            raise
+        _unlink(self._temporary)
+        if isinstance(error, OSError):
+            raise map_os_error(error, "cannot write", where=self._path) from error
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_file(path: Place, data: bytes, *, mode: int = 0o644) -> None:
     """Replaces `path` with `data` durably.
 
     Raises:
@@ -78,33 +99,49 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         file.write(data)
 
 
-def make_dirs(path: Path, *, mode: int = 0o755) -> None:
+def make_dirs(path: Place, *, mode: int = 0o755) -> None:
     """Makes a directory and its parents, durably; nothing happens when it is there."""
-    missing: list[Path] = []
-    current = path
-    while not current.is_dir():
+    missing: list[str] = []
+    current = os.fspath(path)
+    while not os.path.isdir(current):
         missing.append(current)
-        current = current.parent
+        current = os.path.dirname(current.rstrip("/")) or "."
     for directory in reversed(missing):
         try:
-            directory.mkdir(mode=mode, exist_ok=True)
+            os.mkdir(directory, mode)
+        except FileExistsError:
+            if not os.path.isdir(directory):
+                raise WherryError("cannot make directory: something else is there", where=directory) from None
         except OSError as error:
             raise map_os_error(error, "cannot make directory", where=directory) from error
-        fsync_dir(directory.parent)
+        fsync_dir(os.path.dirname(directory.rstrip("/")) or ".")
 
 
-def replace_symlink(path: Path, target: str) -> None:
+def replace_symlink(path: Place, target: str) -> None:
     """Points the symbolic link `path` at `target` durably, in one step."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}.tmp")
-    temporary.symlink_to(target)
+    temporary = _beside(os.fspath(path))
+    os.symlink(target, temporary)
     os.replace(temporary, path)
-    fsync_dir(path.parent)
+    fsync_dir(os.path.dirname(os.fspath(path)) or ".")
 
 
-def remove_file(path: Path) -> None:
+def remove_file(path: Place) -> None:
     """Removes a file durably; nothing happens when it is not there."""
     try:
-        path.unlink()
+        os.unlink(path)
     except FileNotFoundError:
         return
-    fsync_dir(path.parent)
+    fsync_dir(os.path.dirname(os.fspath(path)) or ".")
+
+
+def _beside(path: str) -> str:
+    """Returns a name for a temporary file in the same directory."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{os.urandom(6).hex()}.tmp")
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

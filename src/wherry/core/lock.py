@@ -5,18 +5,18 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from wherry.core.durable import map_os_error
 from wherry.core.errors import Locked
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
 _POLL_S = 0.02
 
 
-@contextmanager
-def file_lock(path: Path, *, shared: bool = False, timeout_s: float | None = None, what: str = "") -> Iterator[None]:
+class file_lock:  # noqa: N801 a context manager, read as a noun
     """Holds the lock `path` for as long as the block runs.
 
     Args:
@@ -28,28 +28,45 @@ def file_lock(path: Path, *, shared: bool = False, timeout_s: float | None = Non
     Raises:
         Locked: it was not to be had in time.
     """
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    except OSError as error:
-        raise map_os_error(error, "cannot open lock", where=path) from error
-    try:
-        operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        if timeout_s is None:
-            fcntl.flock(fd, operation)
-        else:
-            deadline = time.monotonic() + timeout_s
-            while True:
-                try:
-                    fcntl.flock(fd, operation | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        raise Locked(
-                            f"{what or 'it'} is in use by another process",
-                            where=path,
-                            hint="wait for the other command to end, then try again",
-                        ) from None
-                    time.sleep(_POLL_S)
-        yield
-    finally:
-        os.close(fd)
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, shared: bool = False, timeout_s: float | None = None, what: str = ""
+    ) -> None:
+        self._path = path
+        self._operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        self._timeout_s = timeout_s
+        self._what = what
+
+    def __enter__(self) -> None:
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        except OSError as error:
+            raise map_os_error(error, "cannot open lock", where=self._path) from error
+        try:
+            self._take()
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def _take(self) -> None:
+        if self._timeout_s is None:
+            fcntl.flock(self._fd, self._operation)
+            return
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                fcntl.flock(self._fd, self._operation | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise Locked(
+                        f"{self._what or 'it'} is in use by another process",
+                        where=self._path,
+                        hint="wait for the other command to end, then try again",
+                    ) from None
+                time.sleep(_POLL_S)
