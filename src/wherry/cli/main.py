@@ -2,8 +2,8 @@
 
 Called by the name ``ostree`` (a symbolic link is enough) it is ``wherry store``, for scripts that were written for it.
 
-Budget: ``wherry --version`` imports nothing beyond the interpreter; ``wherry --help`` imports click alone. The
-table below is therefore the only list of commands; each module is imported when its command is called.
+Budget: ``wherry --version`` imports nothing beyond the interpreter; ``wherry --help`` imports click alone. The launcher
+(``bin/wherry``) starts an interpreter that does not look for packages; `find_packages` does, before anything needs one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ def main() -> None:
         if run_quickly(sys.argv[1 if alias else 2 :]):
             return
     if alias:
+        find_packages()
         from wherry.cli.root import run
 
         sys.exit(run([STORE_ALIAS, *sys.argv[1:]], program=""))
@@ -31,6 +32,15 @@ def main() -> None:
 
         print(f"{PROGRAM} {__version__}")
         return
+    find_packages()
     from wherry.cli.root import run
 
     sys.exit(run(sys.argv[1:]))
+
+
+def find_packages() -> None:
+    """Has an interpreter that was started bare (``-S``) look for packages, as others have done when they started."""
+    if sys.flags.no_site and "site" not in sys.modules:
+        import site
+
+        site.main()

@@ -1,0 +1,13 @@
+"""What the launcher (``bin/wherry``) runs in a bare interpreter: ``start.py NAME ARGUMENT...``.
+
+Not imported by anything. It finds the package beside itself, as a bare interpreter knows no folder of packages.
+"""
+
+import sys
+
+sys.path.insert(0, __file__.rsplit("/", 2)[0])
+del sys.argv[0]
+
+from wherry.cli.main import main  # noqa: E402 the path comes first
+
+main()
