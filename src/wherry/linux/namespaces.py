@@ -1,4 +1,4 @@
-"""Namespaces: clone(2), unshare(2), setns(2).
+"""Namespaces: clone3(2), clone(2), unshare(2), setns(2).
 
 `clone` makes a child in new namespaces that is a direct child of the caller, as fork does, but past the C library:
 its locks are not put in order in the child. It therefore refuses to work in a process with several threads.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from ctypes import byref, c_int, c_long, c_ulong, c_void_p
+from ctypes import Structure, addressof, byref, c_int, c_long, c_size_t, c_uint64, c_ulong, c_void_p, sizeof
 
 from wherry.core.errors import Unsupported
 from wherry.linux.libc import function, system_call
@@ -22,6 +22,7 @@ CLONE_NEWIPC = 0x8000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
 
 FLAG_OF_FILE = {
     "cgroup": CLONE_NEWCGROUP,
@@ -36,11 +37,24 @@ FLAG_OF_FILE = {
 
 # Only the first three arguments are used: the order of the others differs between architectures.
 _clone = system_call("clone", c_ulong, c_void_p, c_void_p, c_long, c_long, keep_lock=True)
+_clone3 = system_call("clone3", c_void_p, c_size_t, keep_lock=True)
 _unshare = function("unshare", c_int)
 _setns = function("setns", c_int, c_int)
 
 
-def clone(flags: int) -> tuple[int, int]:
+class _CloneArgs(Structure):
+    """``struct clone_args``, as of Linux 5.7."""
+
+    _fields_ = [
+        (name, c_uint64)
+        for name in (
+            *("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls"),
+            *("set_tid", "set_tid_size", "cgroup"),
+        )
+    ]
+
+
+def clone(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
     """Makes a child process, as fork does, in new namespaces.
 
     In the child every signal is blocked; it takes care of handlers and mask itself, runs no finalizers and ends by
@@ -48,13 +62,15 @@ def clone(flags: int) -> tuple[int, int]:
 
     Args:
         flags: ``CLONE_NEW*``.
+        cgroup_fd: the directory of a control group of version 2 in which the child is born (Linux 5.7); -1 for the
+            caller's own.
 
     Returns:
         (pid, pidfd) in the parent, (0, -1) in the child. The pidfd is closed on exec.
 
     Raises:
         Unsupported: this process has several threads.
-        OSError: the kernel refuses.
+        OSError: the kernel refuses; with a `cgroup_fd`, ENOSYS where there is no clone3(2) or a filter hides it.
     """
     if len(os.listdir("/proc/self/task")) > 1:
         raise Unsupported(
@@ -65,7 +81,16 @@ def clone(flags: int) -> tuple[int, int]:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     pid = -1
     try:
-        pid = _clone(flags | CLONE_PIDFD | signal.SIGCHLD, None, byref(pidfd), 0, 0)
+        if cgroup_fd < 0:
+            pid = _clone(flags | CLONE_PIDFD | signal.SIGCHLD, None, byref(pidfd), 0, 0)
+        else:
+            args = _CloneArgs(
+                flags=flags | CLONE_PIDFD | CLONE_INTO_CGROUP,
+                pidfd=addressof(pidfd),
+                exit_signal=signal.SIGCHLD,
+                cgroup=cgroup_fd,
+            )
+            pid = _clone3(byref(args), sizeof(args))
     finally:
         if pid != 0:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -59,6 +59,8 @@ _FLAG_OF_NAMESPACE = {
     Namespace.CGROUP: CLONE_NEWCGROUP,
 }
 _NOT_INVOKED = (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELIBBAD, errno.ENOTDIR)
+_NO_CLONE_INTO = (errno.ENOSYS, errno.EINVAL, errno.E2BIG, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP)
+"""clone3(2) or its flag is missing, hidden by a filter, or may not be used here: the child then joins by itself."""
 _COMMAND_STEPS = ("looking for the command", "executing the command")
 
 
@@ -163,7 +165,7 @@ def _create(
             domainname=spec.domainname,
             sysctl=tuple(spec.sysctl.items()),
         )
-        pid, pidfd = _clone(flags & ~CLONE_NEWCGROUP, lambda: stage.run_init(init))
+        pid, pidfd = _clone(flags & ~CLONE_NEWCGROUP, cgroup, lambda files: stage.run_init(_entering(init, files)))
     except BaseException:
         ours.close()
         raise
@@ -258,7 +260,11 @@ def exec_process(state_dir: Path, process: Process, *, stdio: Stdio | None = Non
         try:
             if state.namespaces & CLONE_NEWPID:
                 namespaces.setns(target, CLONE_NEWPID)
-            pid, pidfd = _clone(0, lambda: stage.run_exec(task, target, state.namespaces))
+            pid, pidfd = _clone(
+                0,
+                state.cgroup,
+                lambda files: stage.run_exec(task._replace(procs_files=files), target, state.namespaces),
+            )
         except OSError as error:
             raise map_os_error(error, "cannot enter the container", where=state_dir) from error
         finally:
@@ -363,9 +369,24 @@ def _joined(cgroup: Cgroup, found: tuple[Hierarchy, ...]) -> tuple[Hierarchy, ..
     return tuple(item for item in found if any(path.startswith(f"{item.mount}/") for path in paths))
 
 
-def _clone(flags: int, body: Callable[[], NoReturn]) -> tuple[int, int]:
+def _clone(flags: int, cgroup: Cgroup, body: Callable[[tuple[str, ...]], NoReturn]) -> tuple[int, int]:
+    """Makes the child, born in its group of version 2 where possible; `body` takes the files to join the others."""
     try:
-        pid, pidfd = namespaces.clone(flags)
+        try:
+            into = cgroup.open_for_clone()
+        except FileNotFoundError as error:
+            raise WherryError("the container's control group is gone", where=error.filename) from None
+        try:
+            pid, pidfd = namespaces.clone(flags, cgroup_fd=into)
+        except OSError as error:
+            if into < 0 or error.errno not in _NO_CLONE_INTO:
+                raise
+            pid, pidfd = namespaces.clone(flags)
+            if pid == 0:
+                body(cgroup.procs_files)
+        finally:
+            if into >= 0:
+                os.close(into)
     except OSError as error:
         what = f"cannot make a process in new namespaces: {error.strerror}"
         if error.errno == errno.EPERM:
@@ -374,8 +395,12 @@ def _clone(flags: int, body: Callable[[], NoReturn]) -> tuple[int, int]:
             raise WherryError(what, hint="raise the limits in /proc/sys/user/max_*_namespaces") from error
         raise WherryError(what, hint="look whether a limit of processes or memory is reached") from error
     if pid == 0:
-        body()
+        body(cgroup.procs_files if into < 0 else cgroup.procs_files_after_clone)
     return pid, pidfd
+
+
+def _entering(init: stage.InitTask, files: tuple[str, ...]) -> stage.InitTask:
+    return init._replace(task=init.task._replace(procs_files=files))
 
 
 def _reap(pid: int, pidfd: int) -> None:

@@ -187,7 +187,8 @@ def test_create_hands_controllers_down(tmp_path: Path) -> None:
     )
     assert (tmp_path / "cgroup.subtree_control").read_text().startswith("+pids")  # the last of three writes
     assert [group.path for group in cgroup.groups] == [f"{tmp_path}/wherry/one", f"{other}/wherry/one"]
-    assert cgroup.procs_files == (f"{tmp_path}/wherry/one/cgroup.procs", f"{other}/wherry/one/cgroup.procs")
+    assert cgroup.procs_files == (f"{tmp_path}/wherry/one/cgroup.procs", f"{other}/wherry/one/tasks")
+    assert cgroup.procs_files_after_clone == (f"{other}/wherry/one/tasks",)
     cgroup.remove()
     assert not (tmp_path / "wherry").exists()
     assert not (other / "wherry").exists()
