@@ -16,7 +16,7 @@ from wherry.engine.prepare import FILES, Prepared
 from wherry.engine.spec import ContainerConfig, normal_path
 from wherry.engine.state import Paths
 from wherry.engine.users import Identity
-from wherry.linux import seccomp
+from wherry.linux.seccomp_profile import Profile
 from wherry.runtime import default
 from wherry.runtime.default_seccomp import profile as default_profile
 from wherry.runtime.resources import Resources
@@ -96,7 +96,7 @@ def build_spec(config: ContainerConfig, prepared: Prepared) -> Spec:
     )
 
 
-def seccomp_profile(config: ContainerConfig) -> seccomp.Profile | None:
+def seccomp_profile(config: ContainerConfig) -> Profile | None:
     """Returns the filter of system calls, or None for a container without one."""
     if config.spec.privileged or not config.spec.seccomp:
         return None

@@ -6,19 +6,23 @@ of Linux 6.17; tests/compat compares them with libseccomp.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LAST = 469
 """The highest number that is known here; on every architecture, newer calls come after it."""
 
 _COLUMNS = {"x86_64": 0, "i386": 1, "armv7l": 2, "aarch64": 3, "riscv64": 3}
 _FIRST_COMMON = 424
+_read: dict[str, Mapping[str, int]] = {}
 
 
-@cache
 def numbers(machine: str) -> Mapping[str, int]:
     """Returns name -> number for x86_64, i386, armv7l, aarch64 or riscv64."""
+    before = _read.get(machine)
+    if before is not None:
+        return before
     column = _COLUMNS[machine]
     found = {name: number for number, name in enumerate(_COMMON.split(), start=_FIRST_COMMON)}
     for item in _OLD.split():
@@ -26,6 +30,7 @@ def numbers(machine: str) -> Mapping[str, int]:
         value = values.split(",")[column]
         if value:
             found[name] = int(value)
+    _read[machine] = found
     return found
 
 

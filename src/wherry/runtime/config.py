@@ -1,20 +1,17 @@
 """``config.json`` of an OCI bundle: read into a `Spec`, and a `Spec` written as one.
 
 Reading refuses every key that is not honoured, by its path: a runtime that ignores a limit or a mask has broken a
-promise. A value that asks for nothing (an empty list, null) is let through. Architectures of a seccomp section are
-not looked at: a filter always covers those of this machine.
+promise. A value that asks for nothing (an empty list, null) is let through.
 Source: Runtime Specification 1.2.0, config.md, config-linux.md; JSON names are those of schema/config-schema.json.
 """
 
 from __future__ import annotations
 
-import errno
 from typing import Any, NamedTuple, TypeVar
 
 from wherry.core import jsonio
 from wherry.core.errors import InvalidInput, Unsupported
-from wherry.linux import seccomp
-from wherry.linux.seccomp import Condition, Op, Profile, Rule
+from wherry.runtime import config_seccomp
 from wherry.runtime.resources import DeviceRule, Resources
 from wherry.runtime.spec import (
     OCI_VERSION,
@@ -31,25 +28,6 @@ T = TypeVar("T")
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 _MAX_SIGNED_RLIMIT = (1 << 63) - 1
 _DEFAULT_MODE = 0o666
-_ACTIONS = {
-    "SCMP_ACT_ALLOW": seccomp.ALLOW,
-    "SCMP_ACT_LOG": seccomp.LOG,
-    "SCMP_ACT_TRAP": seccomp.TRAP,
-    "SCMP_ACT_KILL": seccomp.KILL_THREAD,
-    "SCMP_ACT_KILL_THREAD": seccomp.KILL_THREAD,
-    "SCMP_ACT_KILL_PROCESS": seccomp.KILL_PROCESS,
-}
-_OPS = {
-    "SCMP_CMP_EQ": Op.EQ,
-    "SCMP_CMP_NE": Op.NE,
-    "SCMP_CMP_LT": Op.LT,
-    "SCMP_CMP_LE": Op.LE,
-    "SCMP_CMP_GT": Op.GT,
-    "SCMP_CMP_GE": Op.GE,
-    "SCMP_CMP_MASKED_EQ": Op.MASKED_EQ,
-}
-
-
 _NAMESPACES = (*(Namespace.PID, Namespace.NETWORK, Namespace.MOUNT, Namespace.IPC, Namespace.UTS, Namespace.CGROUP),)
 
 
@@ -135,7 +113,7 @@ def parse_config(data: bytes, *, where: object = None) -> Config:
             propagation = linux.take("rootfsPropagation", str, "rprivate")
             if propagation not in ("private", "rprivate"):
                 raise Unsupported(f"linux.rootfsPropagation: {propagation} is not done yet", where=where)
-            filters = linux.below("seccomp") if linux.has("seccomp") else None
+            filters = linux.take("seccomp", dict, {}) if linux.has("seccomp") else None
             spec = Spec(
                 process=_process(process),
                 root_read_only=read_only,
@@ -149,7 +127,7 @@ def parse_config(data: bytes, *, where: object = None) -> Config:
                 masked_paths=linux.strings("maskedPaths"),
                 readonly_paths=linux.strings("readonlyPaths"),
                 sysctl=linux.mapping("sysctl"),
-                seccomp=None if filters is None else _seccomp(filters),
+                seccomp=None if filters is None else config_seccomp.parse(filters, where=where),
                 annotations=top.mapping("annotations"),
             )
     return Config(spec, root_path)
@@ -251,41 +229,6 @@ def _any(number: int | None) -> int | None:
     return None if number is None or number < 0 else number
 
 
-def _seccomp(found: _Object) -> Profile:
-    with found:
-        found.take("architectures", list, [])
-        code = found.take("defaultErrnoRet", int, errno.EPERM)
-        default = _action(found, "defaultAction", code)
-        return Profile(default, tuple(_rule(item) for item in found.each("syscalls")))
-
-
-def _rule(item: _Object) -> Rule:
-    with item:
-        code = item.take("errnoRet", int, errno.EPERM)
-        conditions = tuple(_condition(condition) for condition in item.each("args"))
-        return Rule(item.strings("names"), _action(item, "action", code), conditions)
-
-
-def _action(found: _Object, key: str, code: int) -> int:
-    name = found.take(key, str, "")
-    if name == "SCMP_ACT_ERRNO":
-        return seccomp.error(code)
-    if name not in _ACTIONS:
-        raise Unsupported(f"{found.at(key)}: the action {name!r} is not done")
-    return _ACTIONS[name]
-
-
-def _condition(item: _Object) -> Condition:
-    with item:
-        name = item.take("op", str, "")
-        if name not in _OPS:
-            raise item.wrong("op", f"not a comparison: {name!r}")
-        index, value, second = item.take("index", int, 0), item.take("value", int, 0), item.take("valueTwo", int, 0)
-        if _OPS[name] is Op.MASKED_EQ:
-            return Condition(index, Op.MASKED_EQ, second, value)
-        return Condition(index, _OPS[name], value)
-
-
 def serialize_config(spec: Spec, root_path: str) -> dict[str, Any]:
     """Returns a specification as the JSON value of a ``config.json``, for other runtimes and for people."""
     process, sets, limits = spec.process, spec.process.capabilities, spec.resources
@@ -363,36 +306,9 @@ def serialize_config(spec: Spec, root_path: str) -> dict[str, Any]:
     if spec.domainname:
         value["domainname"] = spec.domainname
     if spec.seccomp is not None:
-        value["linux"]["seccomp"] = _serialize_seccomp(spec.seccomp)
+        value["linux"]["seccomp"] = config_seccomp.serialize(spec.seccomp)
     return value
 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _serialize_seccomp(profile: Profile) -> dict[str, Any]:
-    words = {op: word for word, op in _OPS.items()}
-
-    def action(key: str, code_key: str, value: int) -> dict[str, Any]:
-        for word, known in _ACTIONS.items():
-            if known == value:
-                return {key: word}
-        return {key: "SCMP_ACT_ERRNO", code_key: value & 0xFFFF}
-
-    def condition(item: Condition) -> dict[str, Any]:
-        if item.op is Op.MASKED_EQ:
-            return {"index": item.argument, "op": words[item.op], "value": item.mask, "valueTwo": item.value}
-        return {"index": item.argument, "op": words[item.op], "value": item.value}
-
-    return {
-        **action("defaultAction", "defaultErrnoRet", profile.default_action),
-        "syscalls": [
-            {
-                "names": list(rule.names),
-                **action("action", "errnoRet", rule.action),
-                "args": [condition(item) for item in rule.conditions],
-            }
-            for rule in profile.rules
-        ],
-    }

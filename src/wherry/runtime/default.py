@@ -5,13 +5,15 @@ Source: moby/moby, oci/defaults.go and oci/caps/defaults.go (28.x); Runtime Spec
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from wherry.linux.capabilities import NAMES, number
-from wherry.linux.seccomp import Profile
-from wherry.runtime import default_seccomp
 from wherry.runtime.resources import DeviceRule
 from wherry.runtime.spec import Capabilities, Mount, Namespace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wherry.linux.seccomp_profile import Profile
 
 CAPABILITIES = (
     "CAP_CHOWN",
@@ -148,4 +150,6 @@ def seccomp_profile(capabilities: Iterable[str]) -> Profile:
     Args:
         capabilities: the container's bounding set, as what a capability is for is let through to those who have it.
     """
+    from wherry.runtime import default_seccomp
+
     return default_seccomp.profile(frozenset(capabilities))

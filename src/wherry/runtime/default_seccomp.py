@@ -9,9 +9,8 @@ profile that containers-common ships.
 from __future__ import annotations
 
 import errno
-from functools import lru_cache
 
-from wherry.linux.seccomp import ALLOW, Condition, Op, Profile, Rule, error
+from wherry.linux.seccomp_profile import ALLOW, Condition, Op, Profile, Rule, error
 
 _FILES = """
 access cachestat chdir chmod chown chown32 close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2
@@ -111,11 +110,14 @@ network namespace; AF_ALG (38), the kernel's own ciphers; and dead ones. They ar
 number, as the kernel looks at 32 bits of the argument and the filter at 64."""
 _PERSONALITIES = (0x0, 0x0008, 0x20000, 0x20008, 0xFFFFFFFF)
 """PER_LINUX and PER_LINUX32, each also with UNAME26; and the question which one it is."""
+_ARCHITECTURES = ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_RISCV64")
+"""A program of 32 bits runs on a machine of 64."""
+_MAX_BLOCK = 64
+_ALL_BITS = 0xFFFFFFFFFFFFFFFF
 _CLONE_NAMESPACES = 0x7E020000
 """Every CLONE_NEW* flag of clone(2)."""
 
 
-@lru_cache(maxsize=16)
 def profile(capabilities: frozenset[str]) -> Profile:
     """Returns the default filter for a container.
 
@@ -123,18 +125,37 @@ def profile(capabilities: frozenset[str]) -> Profile:
         capabilities: its bounding set, by names such as ``CAP_CHOWN``.
     """
     rules = [
-        Rule(tuple(_ALWAYS.split()), ALLOW),
-        *(
-            Rule(("socket",), ALLOW, (Condition(0, Op.GE, first), Condition(0, Op.LE, last)))
-            for first, last in _SOCKET_FAMILIES
-        ),
-        *(Rule(("personality",), ALLOW, (Condition(0, Op.EQ, value),)) for value in _PERSONALITIES),
+        Rule(names=tuple(_ALWAYS.split()), action=ALLOW),
+        *(_when("socket", value, mask) for span in _SOCKET_FAMILIES for value, mask in _blocks(*span)),
+        *(_when("personality", value, _ALL_BITS) for value in _PERSONALITIES),
     ]
     for capability, names in _WITH_CAPABILITY.items():
         if capability in capabilities:
-            rules.append(Rule(tuple(names.split()), ALLOW))
+            rules.append(Rule(names=tuple(names.split()), action=ALLOW))
     if "CAP_SYS_ADMIN" not in capabilities:
-        rules.append(Rule(("clone",), ALLOW, (Condition(0, Op.MASKED_EQ, 0, _CLONE_NAMESPACES),)))
+        rules.append(_when("clone", 0, _CLONE_NAMESPACES))
         # Its flags are in memory, where a filter cannot look; with ENOSYS the C library falls back to clone.
-        rules.append(Rule(("clone3",), error(errno.ENOSYS)))
-    return Profile(error(errno.EPERM), tuple(rules))
+        rules.append(Rule(names=("clone3",), action=error(errno.ENOSYS)))
+    return Profile(default_action=error(errno.EPERM), rules=tuple(rules), architectures=_ARCHITECTURES)
+
+
+def _when(name: str, value: int, mask: int) -> Rule:
+    """Returns the rule that allows a call when the masked bits of its first argument have a value."""
+    return Rule(
+        names=(name,), action=ALLOW, conditions=(Condition(argument=0, op=Op.MASKED_EQ, value=value, mask=mask),)
+    )
+
+
+def _blocks(first: int, last: int) -> list[tuple[int, int]]:
+    """Returns (value, mask) of the aligned blocks of numbers that make up a range.
+
+    A range as two conditions on one argument would mean "or" to other runtimes (see `config_seccomp`).
+    """
+    blocks = []
+    while first <= last:
+        size = first & -first or _MAX_BLOCK
+        while first + size - 1 > last:
+            size >>= 1
+        blocks.append((first, _ALL_BITS & ~(size - 1)))
+        first += size
+    return blocks

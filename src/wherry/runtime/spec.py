@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from wherry.linux.seccomp import Profile
+    from wherry.linux.seccomp_profile import Profile
 
 OCI_VERSION = "1.2.0"
 

@@ -6,7 +6,7 @@ import ctypes
 
 import pytest
 
-from wherry.linux.seccomp import AUDIT_ARCH
+from wherry.linux.seccomp_compile import AUDIT_ARCH
 from wherry.linux.syscalls import LAST, numbers
 
 _HIGHEST = 0xF0010

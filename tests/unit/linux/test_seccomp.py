@@ -6,23 +6,60 @@ import errno
 import random
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 import pytest
 
 from wherry.core.errors import InvalidInput
-from wherry.linux.seccomp import ALLOW, AUDIT_ARCH, KILL_PROCESS, Condition, Op, Profile, Rule, compile_profile, error
+from wherry.linux.seccomp import compile_profile
+from wherry.linux.seccomp_compile import AUDIT_ARCH
+from wherry.linux.seccomp_profile import (
+    ALLOW,
+    FLAGS,
+    KILL_PROCESS,
+    KILL_THREAD,
+    LOG,
+    NOTIFY,
+    OPS,
+    TRAP,
+    Condition,
+    Op,
+    Profile,
+    Rule,
+    error,
+    is_trace,
+    trace,
+)
 from wherry.linux.syscalls import LAST, known, numbers
 from wherry.runtime import default
 
+ARCHITECTURES = ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM")
 EPERM, ENOSYS = error(errno.EPERM), error(errno.ENOSYS)
 X86_64 = AUDIT_ARCH["x86_64"]
+
+
+def when(argument: int, op: str, value: int, mask: int = 2**64 - 1) -> Condition:
+    return Condition(argument=argument, op=op, value=value, mask=mask)
+
+
+def rule(names: str, action: int, *conditions: Condition) -> Rule:
+    return Rule(names=tuple(names.split()), action=action, conditions=conditions)
+
+
+def profile_of(default: int, *rules: Rule, architectures: tuple[str, ...] = ARCHITECTURES) -> Profile:
+    return Profile(default_action=default, rules=rules, architectures=architectures)
+
+
+@lru_cache(maxsize=4)
+def decoded(code: bytes) -> list[tuple[int, int, int, int]]:
+    return list(struct.iter_unpack("<HBBI", code))
 
 
 def run(code: bytes, arch: int, number: int, args: Sequence[int] = ()) -> int:
     """A classic BPF machine with what seccomp allows: loads, jumps forward, AND, and return."""
     padded = [*args, *([0] * (6 - len(args)))]
     data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, arch, 0, *padded)
-    program = [struct.unpack_from("<HBBI", code, offset) for offset in range(0, len(code), 8)]
+    program = decoded(code)
     accumulator, at = 0, 0
     while True:
         operation, true, false, k = program[at]
@@ -56,17 +93,33 @@ def holds(condition: Condition, args: Sequence[int]) -> bool:
             return value > condition.value
         case Op.GE:
             return value >= condition.value
-        case Op.MASKED_EQ:
-            return value & condition.mask == condition.value
+    assert condition.op == Op.MASKED_EQ
+    return value & condition.mask == condition.value
 
 
-def expected(profile: Profile, architecture: str, number: int, args: Sequence[int]) -> int:
-    name = next((name for name, known in numbers(architecture).items() if known == number), None)
-    if name is not None:
+class Reading:
+    """The rules of a profile for one architecture, read a second time."""
+
+    def __init__(self, profile: Profile, architecture: str) -> None:
+        table = numbers(architecture)
+        default = profile.default_action
+        self.default = default
+        self.newest = max((table[name] for rule in profile.rules for name in rule.names if name in table), default=-1)
+        self.forbids = self.newest >= 0 and default not in (ALLOW, LOG) and not is_trace(default)
+        self.rules: dict[int, list[Rule]] = {}
         for rule in profile.rules:
-            if name in rule.names and all(holds(condition, args) for condition in rule.conditions):
+            for name in rule.names:
+                if name in table and rule.action != default:
+                    self.rules.setdefault(table[name], []).append(rule)
+
+    def __call__(self, number: int, args: Sequence[int]) -> int:
+        if number > self.newest and self.forbids:
+            return ENOSYS
+        rules = self.rules.get(number, [])
+        for rule in (*(rule for rule in rules if not rule.conditions), *rules):
+            if all(holds(condition, args) for condition in rule.conditions):
                 return rule.action
-    return profile.default_action if number <= LAST else ENOSYS
+        return self.default
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64", "armv7l", "riscv64"])
@@ -76,12 +129,12 @@ def test_default_profile_is_what_it_says_for_every_number(machine: str, capabili
     code = compile_profile(profile, machine).code
     assert len(code) // 8 < 4096
     for architecture in {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64", "armv7l")}.get(machine, (machine,)):
+        expected = Reading(profile, architecture)
         for number in (*range(LAST + 40), 0xF0001, 0xF0002, 0xF0005, 0xF0006, 0x3FFFFFFF):
             for first in (0, 8, 16, 40, 0x20000000, 0x1_0000_0028, 0xFFFFFFFF):
                 args = (first, 0, 0, 0, 0, 0)
-                assert run(code, AUDIT_ARCH[architecture], number, args) == expected(
-                    profile, architecture, number, args
-                ), (architecture, number, first)
+                found = run(code, AUDIT_ARCH[architecture], number, args)
+                assert found == expected(number, args), (architecture, number, first)
 
 
 def test_default_profile_speaks_of_known_calls_only() -> None:
@@ -120,20 +173,62 @@ def test_default_profile_by_name(name: str, first: int, outcome: int) -> None:
     assert run(code, X86_64, numbers("x86_64")[name], (first,)) == outcome
 
 
-def test_x32_other_architectures_and_the_future_are_not_there() -> None:
-    code = compile_profile(Profile(ALLOW, (Rule(("read",), EPERM),)), "x86_64").code
-    assert run(code, X86_64, 0) == EPERM
-    assert run(code, X86_64, 1) == ALLOW
-    assert run(code, X86_64, 0x40000000) == ENOSYS
-    assert run(code, X86_64, 0xFFFFFFFF) == ENOSYS
-    assert run(code, X86_64, LAST + 1) == ENOSYS
-    assert run(code, AUDIT_ARCH["aarch64"], 0) == ENOSYS
-    assert run(code, AUDIT_ARCH["i386"], 3) == EPERM
-    assert run(code, AUDIT_ARCH["i386"], 0) == ALLOW
+def test_x32_is_never_there() -> None:
+    for action in (ALLOW, EPERM, KILL_PROCESS):
+        code = compile_profile(profile_of(action, architectures=("SCMP_ARCH_X32",)), "x86_64").code
+        for number in (0x40000000, 0x40000001, 0x7FFFFFFF, 0xFFFFFFFF):
+            assert run(code, X86_64, number) == ENOSYS
+
+
+@pytest.mark.parametrize("default", [EPERM, KILL_PROCESS, KILL_THREAD, TRAP, ALLOW, LOG, trace(5)])
+def test_a_call_newer_than_the_profile_is_not_there_where_it_would_be_forbidden(default: int) -> None:
+    code = compile_profile(profile_of(default, rule("statx read", error(9)), rule("gettid", default)), "x86_64").code
+    newest = numbers("x86_64")["statx"]
+    assert run(code, X86_64, newest) == error(9)
+    assert run(code, X86_64, newest - 1) == default
+    newer = default if default in (ALLOW, LOG, trace(5)) else ENOSYS
+    for number in (newest + 1, LAST, LAST + 1, 5000):
+        assert run(code, X86_64, number) == newer
+    without_rules = compile_profile(profile_of(default), "x86_64").code
+    assert run(without_rules, X86_64, LAST + 1) == default
+
+
+def test_architectures_that_are_not_named_are_killed_but_for_the_native_one() -> None:
+    rules = (rule("read", error(9)),)
+    native = compile_profile(profile_of(ALLOW, *rules, architectures=()), "x86_64").code
+    both = compile_profile(profile_of(ALLOW, *rules, architectures=("SCMP_ARCH_X86",)), "x86_64").code
+    for code in (native, both):
+        assert run(code, X86_64, 0) == error(9)
+        assert run(code, X86_64, 1) == ALLOW
+        assert run(code, AUDIT_ARCH["aarch64"], 0) == KILL_THREAD
+    assert run(native, AUDIT_ARCH["i386"], 3) == KILL_THREAD
+    assert run(both, AUDIT_ARCH["i386"], 3) == error(9)
+    assert run(both, AUDIT_ARCH["i386"], 0) == ALLOW
+
+
+def test_architectures_of_other_machines_change_nothing() -> None:
+    rules = (rule("read", EPERM), rule("write", ALLOW))
+    plain = compile_profile(profile_of(ALLOW, *rules, architectures=()), "x86_64").code
+    foreign = ("SCMP_ARCH_S390X", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_RISCV64", "SCMP_ARCH_ARM")
+    assert compile_profile(profile_of(ALLOW, *rules, architectures=foreign), "x86_64").code == plain
+
+
+def test_what_is_not_known_is_refused_by_name() -> None:
+    with pytest.raises(InvalidInput, match="architecture: SCMP_ARCH_Z80"):
+        compile_profile(profile_of(ALLOW, architectures=("SCMP_ARCH_Z80",)), "x86_64")
+    with pytest.raises(InvalidInput, match="flag: SECCOMP_FILTER_FLAG_X"):
+        compile_profile(Profile(default_action=ALLOW, flags=("SECCOMP_FILTER_FLAG_X",)), "x86_64")
+
+
+def test_flags_and_listeners_are_told_to_the_loader() -> None:
+    program = compile_profile(Profile(default_action=ALLOW, flags=tuple(FLAGS)), "x86_64")
+    assert program.flags == 0b100111
+    assert not program.notifies
+    assert compile_profile(profile_of(ALLOW, rule("mkdir", NOTIFY)), "x86_64").notifies
 
 
 def test_a_compat_call_has_its_own_numbers() -> None:
-    code = compile_profile(Profile(EPERM, (Rule(("write",), ALLOW),)), "aarch64").code
+    code = compile_profile(profile_of(EPERM, rule("write", ALLOW), rule("statx", ALLOW)), "aarch64").code
     assert run(code, AUDIT_ARCH["aarch64"], 64) == ALLOW
     assert run(code, AUDIT_ARCH["armv7l"], 4) == ALLOW
     assert run(code, AUDIT_ARCH["armv7l"], 64) == EPERM
@@ -142,60 +237,72 @@ def test_a_compat_call_has_its_own_numbers() -> None:
 _EDGES = (0, 1, 2, 0xFFFFFFFE, 0xFFFFFFFF, 0x1_0000_0000, 0x1_0000_0001, 0x2_0000_0000, 2**64 - 2, 2**64 - 1)
 
 
-@pytest.mark.parametrize("op", list(Op))
-def test_comparisons_of_64_bits(op: Op) -> None:
+@pytest.mark.parametrize("op", OPS)
+def test_comparisons_of_64_bits(op: str) -> None:
     for value in _EDGES:
-        mask = 0xFFFF_0000_0000_0001 if op is Op.MASKED_EQ else 2**64 - 1
-        condition = Condition(3, op, value & mask, mask)
-        code = compile_profile(Profile(EPERM, (Rule(("read",), ALLOW, (condition,)),)), "x86_64").code
+        mask = 0xFFFF_0000_0000_0001 if op == Op.MASKED_EQ else 2**64 - 1
+        condition = when(3, op, value & mask, mask)
+        code = compile_profile(profile_of(EPERM, rule("read", ALLOW, condition)), "x86_64").code
         for argument in _EDGES:
             args = (7, 7, 7, argument, 7, 7)
             assert (run(code, X86_64, 0, args) == ALLOW) is holds(condition, args), (condition, argument)
 
 
+_RANDOM_ACTIONS = (ALLOW, EPERM, KILL_PROCESS, KILL_THREAD, TRAP, LOG, NOTIFY, error(22), trace(3))
+
+
 def test_random_profiles() -> None:
     chance = random.Random(7)
-    names = sorted(numbers("x86_64"))
-    for _ in range(60):
+    names = sorted(numbers("x86_64").keys() & numbers("i386").keys())
+    for _ in range(80):
         rules = []
         for _ in range(chance.randrange(1, 20)):
             conditions = tuple(
-                Condition(chance.randrange(6), chance.choice(list(Op)), chance.choice(_EDGES), chance.choice(_EDGES))
+                when(chance.randrange(6), chance.choice(OPS), chance.choice(_EDGES), chance.choice(_EDGES))
                 for _ in range(chance.choice((0, 0, 1, 2, 3)))
             )
-            action = chance.choice((ALLOW, EPERM, KILL_PROCESS, error(22)))
-            rules.append(Rule(tuple(chance.sample(names, chance.randrange(1, 12))), action, conditions))
-        profile = Profile(chance.choice((ALLOW, EPERM)), tuple(rules))
+            chosen = tuple(chance.sample(names, chance.randrange(1, 12)))
+            rules.append(Rule(names=chosen, action=chance.choice(_RANDOM_ACTIONS), conditions=conditions))
+        profile = profile_of(chance.choice(_RANDOM_ACTIONS), *rules)
         code = compile_profile(profile, "x86_64").code
-        for _ in range(300):
+        readings = [(architecture, Reading(profile, architecture)) for architecture in ("x86_64", "i386")]
+        for _ in range(200):
             number = chance.randrange(LAST + 4)
             args = [chance.choice(_EDGES) for _ in range(6)]
-            assert run(code, X86_64, number, args) == expected(profile, "x86_64", number, args)
+            for architecture, expected in readings:
+                assert run(code, AUDIT_ARCH[architecture], number, args) == expected(number, args)
 
 
-def test_rules_are_tried_in_their_order() -> None:
+def test_rules_with_conditions_are_tried_in_their_order() -> None:
+    rules = (rule("read", error(2), when(0, Op.EQ, 5)), rule("read", ALLOW, when(0, Op.LE, 5)))
+    code = compile_profile(profile_of(EPERM, *rules), "x86_64").code
+    assert [run(code, X86_64, 0, (first,)) for first in (4, 5, 6)] == [ALLOW, error(2), EPERM]
+
+
+def test_a_rule_without_conditions_decides_alone_and_the_first_of_them() -> None:
     rules = (
-        Rule(("read",), error(2), (Condition(0, Op.EQ, 5),)),
-        Rule(("read",), ALLOW),
-        Rule(("read",), error(3), (Condition(0, Op.EQ, 6),)),
+        rule("read", error(2), when(0, Op.EQ, 5)),
+        rule("read", ALLOW),
+        rule("read", error(3)),
+        rule("read", error(4), when(0, Op.EQ, 6)),
     )
-    code = compile_profile(Profile(EPERM, rules), "x86_64").code
-    assert [run(code, X86_64, 0, (first,)) for first in (5, 6, 7)] == [error(2), ALLOW, ALLOW]
+    code = compile_profile(profile_of(EPERM, *rules), "x86_64").code
+    assert [run(code, X86_64, 0, (first,)) for first in (5, 6, 7)] == [ALLOW, ALLOW, ALLOW]
 
 
 def test_a_forbidden_call_must_be_known() -> None:
     with pytest.raises(InvalidInput, match="not known: no_such_call"):
-        compile_profile(Profile(ALLOW, (Rule(("no_such_call",), EPERM),)), "x86_64")
-    compile_profile(Profile(EPERM, (Rule(("no_such_call",), ALLOW),)), "x86_64")
+        compile_profile(profile_of(ALLOW, rule("no_such_call", EPERM)), "x86_64")
+    compile_profile(profile_of(EPERM, rule("no_such_call", ALLOW)), "x86_64")
 
 
 def test_an_argument_must_be_there() -> None:
     with pytest.raises(InvalidInput, match="not 6"):
-        compile_profile(Profile(EPERM, (Rule(("read",), ALLOW, (Condition(6, Op.EQ, 0),)),)), "x86_64")
+        compile_profile(profile_of(EPERM, rule("read", ALLOW, when(6, Op.EQ, 0))), "x86_64")
 
 
 def test_a_filter_may_be_too_long() -> None:
-    conditions = tuple(Condition(index, Op.EQ, 1) for index in range(6))
-    rules = tuple(Rule((name,), error(code), conditions) for code, name in enumerate(numbers("x86_64")))
+    conditions = tuple(when(index, Op.EQ, 1) for index in range(6))
+    rules = (rule(name, error(code), *conditions) for code, name in enumerate(numbers("x86_64")))
     with pytest.raises(InvalidInput, match="4096"):
-        compile_profile(Profile(EPERM, rules), "x86_64")
+        compile_profile(profile_of(EPERM, *rules), "x86_64")

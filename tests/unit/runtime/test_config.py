@@ -9,7 +9,7 @@ import pytest
 
 from wherry.core.errors import InvalidInput, Unsupported
 from wherry.core.value import replace
-from wherry.linux.seccomp import ALLOW, KILL_PROCESS, Condition, Op, Profile, Rule, error
+from wherry.linux.seccomp_profile import ALLOW, Profile, Rule, error
 from wherry.runtime import default
 from wherry.runtime.config import parse_config, serialize_config
 from wherry.runtime.resources import Resources
@@ -51,15 +51,7 @@ FULL = Spec(
     masked_paths=default.MASKED_PATHS,
     readonly_paths=default.READONLY_PATHS,
     sysctl={"net.ipv4.ip_forward": "1"},
-    seccomp=Profile(
-        error(1),
-        (
-            Rule(("read", "write"), ALLOW),
-            Rule(("clone",), ALLOW, (Condition(0, Op.MASKED_EQ, 0, 0x7E020000), Condition(1, Op.GE, 5))),
-            Rule(("clone3",), error(38)),
-            Rule(("reboot",), KILL_PROCESS),
-        ),
-    ),
+    seccomp=Profile(default_action=error(1), rules=(Rule(names=("read", "write"), action=ALLOW),)),
     annotations={"org.example": "x"},
 )
 
@@ -97,7 +89,6 @@ def changed(path: str, value: Any) -> bytes:
         ("linux.resources.memory.kernel", 1),
         ("linux.resources.hugepageLimits", [{"pageSize": "2MB", "limit": 1}]),
         ("linux.resources.unified", {"memory.high": "1"}),
-        ("linux.seccomp.listenerPath", "/x"),
         ("process.apparmorProfile", "x"),
         ("process.selinuxLabel", "x"),
         ("process.scheduler", {"policy": "SCHED_FIFO"}),
@@ -130,6 +121,7 @@ def test_asking_for_nothing_is_no_request(path: str, nothing: Any) -> None:
         ("linux.sysctl", {"a": 1}, "must map to strings"),
         ("linux.namespaces", [{"type": "user"}], "a user namespace is not done"),
         ("linux.seccomp.defaultAction", "SCMP_ACT_NOTIFY", "SCMP_ACT_NOTIFY"),
+        ("linux.seccomp.other", 1, "linux.seccomp.other: there is no such key"),
     ],
 )
 def test_bad_values(path: str, value: Any, what: str) -> None:
