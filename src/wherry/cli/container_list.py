@@ -11,6 +11,7 @@ from typing import Any
 from wherry.core.digest import short
 from wherry.core.errors import UsageError
 from wherry.core.units import format_duration
+from wherry.core.value import Value, fields_of
 from wherry.engine.info import ContainerInfo
 from wherry.spec.container import PortMapping
 
@@ -124,7 +125,10 @@ def summary(info: ContainerInfo) -> dict[str, Any]:
 
 
 def full(value: Any) -> Any:
-    """Returns a dataclass as a JSON value with every field, also those that have their default."""
+    """Returns a value or a data class as a JSON value with every field, also those that have their default."""
+    if isinstance(value, Value):
+        named = {name: full(getattr(value, name)) for name in fields_of(type(value)) if name != "extra"}
+        return {**named, **full(getattr(value, "extra", {}))}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         result = {
             field.name: full(getattr(value, field.name)) for field in dataclasses.fields(value) if field.name != "extra"

@@ -82,16 +82,15 @@ def parse_mount(text: str, *, cwd: Path) -> Mount:
                 hint="known are type, source, target, readonly, tmpfs-size, tmpfs-mode",
             )
         values[key] = value
-    try:
-        kind = MountType(values.get("type", "volume"))
-    except ValueError:
-        raise UsageError(f"--mount: no type {values['type']!r}", hint="use bind, volume or tmpfs") from None
+    kind = next((word for word in MountType.ALL if word == values.get("type", "volume")), None)
+    if kind is None:
+        raise UsageError(f"--mount: no type {values['type']!r}", hint="use bind, volume or tmpfs")
     if "target" not in values:
         raise UsageError(f"--mount: no target in {text!r}")
-    if kind is not MountType.TMPFS and values.keys() & {"tmpfs-size", "tmpfs-mode"}:
+    if kind != MountType.TMPFS and values.keys() & {"tmpfs-size", "tmpfs-mode"}:
         raise UsageError("--mount: tmpfs-size and tmpfs-mode are for type=tmpfs")
     source = values.get("source", "")
-    if kind is MountType.BIND:
+    if kind == MountType.BIND:
         if not source:
             raise UsageError(f"--mount: no source in {text!r}")
         source = os.path.normpath(cwd / Path(source))
@@ -192,13 +191,10 @@ def parse_restart(text: str) -> RestartPolicy:
         UsageError: it is none of them.
     """
     name, colon, count = text.partition(":")
-    try:
-        policy = RestartName(name)
-    except ValueError:
-        raise UsageError(
-            f"--restart: no policy {name!r}", hint="use no, on-failure[:N], always or unless-stopped"
-        ) from None
-    if colon and (policy is not RestartName.ON_FAILURE or not count.isdigit()):
+    policy = next((word for word in RestartName.ALL if word == name), None)
+    if policy is None:
+        raise UsageError(f"--restart: no policy {name!r}", hint="use no, on-failure[:N], always or unless-stopped")
+    if colon and (policy != RestartName.ON_FAILURE or not count.isdigit()):
         raise UsageError(f"--restart: {text!r}", hint="only on-failure takes a number, as in on-failure:3")
     return RestartPolicy(name=policy, max_retries=int(count or 0))
 

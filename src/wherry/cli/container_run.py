@@ -138,7 +138,7 @@ def _spec(given: dict[str, Any]) -> ContainerSpec:
     cwd = Path.cwd()
     volumes = [parse.parse_volume(text, cwd=cwd) for text in given["volume"]]
     for mount in volumes:
-        if mount.type is MountType.BIND:
+        if mount.type == MountType.BIND:
             make_source(mount.source)
     no_new_privileges, seccomp = parse.parse_security(given["security_opt"])
     entrypoint = given["entrypoint"]

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.core import jsonio
 from wherry.core.digest import Checksum, parse_checksum
 from wherry.core.errors import InvalidInput
+from wherry.core.value import replace
 from wherry.device.interfaces import Container
 from wherry.engine.spec import ContainerSpec
 from wherry.spec.codec import encode

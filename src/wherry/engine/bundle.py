@@ -162,7 +162,7 @@ def _mounts(config: ContainerConfig, prepared: Prepared) -> Iterator[Mount]:
 
 def _mount(item: WantedMount, source: str) -> Mount:
     target = normal_path(item.target)
-    if item.type is MountType.TMPFS:
+    if item.type == MountType.TMPFS:
         mode = DEFAULT_TMPFS_MODE if item.tmpfs_mode is None else item.tmpfs_mode
         options = ["nosuid", "nodev", f"mode={mode:o}"]
         if item.tmpfs_size_bytes is not None:
@@ -173,7 +173,7 @@ def _mount(item: WantedMount, source: str) -> Mount:
     options = ["rbind", "rprivate"]
     if item.read_only:
         options.append("rro")
-    if item.type is MountType.VOLUME:
+    if item.type == MountType.VOLUME:
         options.append("nodev")
     return Mount(destination=target, type="bind", source=source, options=tuple(options))
 

@@ -134,9 +134,9 @@ def _read_beneath(root_fd: int, path: str) -> str:
 
 def _sources(paths: Paths, config: ContainerConfig, root_fd: int) -> Iterator[str]:
     for item in config.mounts:
-        if item.type is MountType.VOLUME:
+        if item.type == MountType.VOLUME:
             yield str(volumes.prepare_volume(paths, item.source, root_fd=root_fd, target=item.target))
-        elif item.type is MountType.BIND:
+        elif item.type == MountType.BIND:
             if not os.path.exists(item.source):
                 raise NotFound("the source of a bind mount is not there", where=item.source, hint="make it first")
             yield item.source

@@ -19,9 +19,9 @@ def wants_restart(policy: RestartPolicy, *, exit_code: int, restarts: int, stopp
         restarts: how often it was restarted so far.
         stopped: whether somebody asked for the end.
     """
-    if stopped or policy.name is RestartName.NO:
+    if stopped or policy.name == RestartName.NO:
         return False
-    if policy.name is RestartName.ON_FAILURE:
+    if policy.name == RestartName.ON_FAILURE:
         return exit_code != 0 and (policy.max_retries == 0 or restarts < policy.max_retries)
     return True
 

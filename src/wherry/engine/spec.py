@@ -7,13 +7,16 @@ writes nothing, and refuses what the kernel or a later step would refuse in a le
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
-
 from wherry.core.errors import InvalidInput
+from wherry.core.value import EMPTY, Value, replace
 from wherry.spec.container import Healthcheck, Mount, MountType, PortMapping, Resources, RestartName, RestartPolicy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Literal, Protocol
+else:
+    Protocol = object
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_LOG_BYTES = 10 * 1024 * 1024
@@ -25,23 +28,19 @@ MIN_MEMORY_BYTES = 6 * 1024 * 1024
 MAX_HOSTNAME_BYTES = 63
 """RFC 1123, 2.1 for one label; the kernel takes 64."""
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
-_HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?\Z")
-_ENV_NAME = re.compile(r"[^=\0]+\Z")
-
-NetworkMode = Literal["bridge", "none", "host"]
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_NAME_CHARS = _PLAIN | frozenset("_.-")
+MAX_NAME = 128
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogLimits:
+class LogLimits(Value):
     """How much of a container's output is kept: `files` files of at most `max_bytes` each."""
 
     max_bytes: int = DEFAULT_LOG_BYTES
     files: int = DEFAULT_LOG_FILES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerSpec:
+class ContainerSpec(Value):
     """A container as it is asked for. What is None or empty is taken from the image."""
 
     image: str = ""
@@ -54,14 +53,14 @@ class ContainerSpec:
     """The command: replaces the image's Cmd."""
     entrypoint: tuple[str, ...] | None = None
     """Replaces the image's Entrypoint, and drops its Cmd."""
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = EMPTY
     mounts: tuple[Mount, ...] = ()
     ports: tuple[PortMapping, ...] = ()
-    network: NetworkMode = "bridge"
+    network: Literal["bridge", "none", "host"] = "bridge"
     aliases: tuple[str, ...] = ()
     """Further names under which other containers of this engine root find it."""
     hostname: str = ""
-    resources: Resources = field(default_factory=Resources)
+    resources: Resources = Resources()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     privileged: bool = False
@@ -70,12 +69,12 @@ class ContainerSpec:
     user: str | None = None
     working_dir: str | None = None
     read_only: bool = False
-    restart: RestartPolicy = field(default_factory=RestartPolicy)
+    restart: RestartPolicy = RestartPolicy()
     healthcheck: Healthcheck | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = EMPTY
     tty: bool = False
     stdin_open: bool = False
-    log: LogLimits = field(default_factory=LogLimits)
+    log: LogLimits = LogLimits()
     layers: tuple[str, ...] = ()
     """Directories laid read-only over the image, the first on top: an app's configuration."""
     stop_signal: str = ""
@@ -107,8 +106,7 @@ class ImageSettings(Protocol):
     def healthcheck(self) -> Healthcheck | None: ...  # noqa: D102
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BareSettings:
+class BareSettings(Value):
     """The settings of a root tree that has no image config (``--rootfs``)."""
 
     entrypoint: tuple[str, ...] | None = None
@@ -117,13 +115,12 @@ class BareSettings:
     user: str = ""
     working_dir: str = ""
     volumes: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = EMPTY
     stop_signal: str = ""
     healthcheck: Healthcheck | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerConfig:
+class ContainerConfig(Value):
     """A container as it will run: ``config.json`` in its folder, written once."""
 
     id: str
@@ -140,12 +137,12 @@ class ContainerConfig:
     working_dir: str = "/"
     hostname: str = ""
     mounts: tuple[Mount, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = EMPTY
     stop_signal: str = DEFAULT_STOP_SIGNAL
     healthcheck: Healthcheck | None = None
     anonymous_volumes: tuple[str, ...] = ()
     """Volumes made for this container alone; they go with it."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = EMPTY
 
 
 def check(spec: ContainerSpec) -> None:
@@ -156,15 +153,15 @@ def check(spec: ContainerSpec) -> None:
     """
     if bool(spec.image) == bool(spec.rootfs):
         raise InvalidInput("a container has either an image or a root directory", hint="name one of the two")
-    if spec.name and not _NAME.match(spec.name):
+    if spec.name and not is_name(spec.name):
         raise InvalidInput(f"not a container name: {spec.name!r}", hint="use letters, digits, _ . and -")
     for alias in spec.aliases:
-        if not _HOSTNAME.match(alias.replace("_", "-")):
+        if not _is_hostname(alias.replace("_", "-")):
             raise InvalidInput(f"not a network alias: {alias!r}", hint="use letters, digits, . and -")
-    if spec.hostname and (len(spec.hostname) > MAX_HOSTNAME_BYTES or not _HOSTNAME.match(spec.hostname)):
+    if spec.hostname and (len(spec.hostname) > MAX_HOSTNAME_BYTES or not _is_hostname(spec.hostname)):
         raise InvalidInput(f"not a host name: {spec.hostname!r}", hint="use letters, digits, . and -, at most 63")
     for key, value in spec.env.items():
-        if not _ENV_NAME.match(key) or "\0" in value:
+        if not key or "=" in key or "\0" in key or "\0" in value:
             raise InvalidInput(f"not a name of an environment variable: {key!r}", hint="write it as NAME=value")
     if spec.ports and spec.network != "bridge":
         raise InvalidInput(f"ports cannot be published with the network {spec.network!r}", hint="use --network bridge")
@@ -182,7 +179,7 @@ def check(spec: ContainerSpec) -> None:
         raise InvalidInput(f"a memory limit of {memory} bytes is too small", hint="give at least 6m")
     if spec.resources.milli_cpus is not None and spec.resources.milli_cpus < 10:
         raise InvalidInput("a CPU limit is at least 0.01")
-    if spec.rm and spec.restart.name is not RestartName.NO:
+    if spec.rm and spec.restart.name != RestartName.NO:
         raise InvalidInput("a container that removes itself cannot be restarted", hint="leave out --rm or --restart")
     if spec.log.max_bytes < 4096 or not 1 <= spec.log.files <= 100:
         raise InvalidInput("log limits are at least 4 KiB a file, and 1 to 100 files")
@@ -196,10 +193,19 @@ def _check_mounts(mounts: tuple[Mount, ...]) -> None:
         if normal_path(mount.target) in targets:
             raise InvalidInput(f"two mounts have one mount point: {mount.target}")
         targets.add(normal_path(mount.target))
-        if mount.type is MountType.BIND and not mount.source.startswith("/"):
+        if mount.type == MountType.BIND and not mount.source.startswith("/"):
             raise InvalidInput(f"the source of a bind mount is not an absolute path: {mount.source!r}")
-        if mount.type is MountType.VOLUME and mount.source and not _NAME.match(mount.source):
+        if mount.type == MountType.VOLUME and mount.source and not is_name(mount.source):
             raise InvalidInput(f"not a volume name: {mount.source!r}", hint="a path begins with / or ./")
+
+
+def is_name(text: str) -> bool:
+    """Tells whether a text can name a container or a volume."""
+    return 0 < len(text) <= MAX_NAME and text[0] in _PLAIN and _NAME_CHARS.issuperset(text)
+
+
+def _is_hostname(text: str) -> bool:
+    return text[:1] in _PLAIN and text[-1:] in _PLAIN and _NAME_CHARS.issuperset(text) and "_" not in text
 
 
 def normal_path(path: str) -> str:
@@ -256,10 +262,10 @@ def resolve(
             mounts.append(Mount(type=MountType.VOLUME, target=normal_path(target)))
     anonymous: list[str] = []
     for index, mount in enumerate(mounts):
-        if mount.type is MountType.VOLUME and not mount.source:
+        if mount.type == MountType.VOLUME and not mount.source:
             volume = f"anon-{container_id[:16]}-{len(anonymous)}"
             anonymous.append(volume)
-            mounts[index] = Mount(type=MountType.VOLUME, target=mount.target, source=volume, read_only=mount.read_only)
+            mounts[index] = replace(mount, source=volume)
     return ContainerConfig(
         id=container_id,
         name=name,
@@ -302,13 +308,7 @@ def _environment(spec: ContainerSpec, settings: ImageSettings, hostname: str) ->
 def _healthcheck(own: Healthcheck | None, of_image: Healthcheck | None) -> Healthcheck | None:
     if own is not None and not own.test and of_image is not None:
         # `--health-interval` alone changes how the image's own test is run
-        own = Healthcheck(
-            test=of_image.test,
-            interval_ms=own.interval_ms,
-            timeout_ms=own.timeout_ms,
-            retries=own.retries,
-            start_period_ms=own.start_period_ms,
-        )
+        own = replace(own, test=of_image.test)
     found = own if own is not None else of_image
     if found is None or not found.test or found.test[0] == "NONE":
         return None

@@ -82,7 +82,7 @@ def remove_volume(paths: Paths, name: str) -> None:
             config = read_config(paths, container_id)
         except NotFound:
             continue
-        if any(mount.type is MountType.VOLUME and mount.source == name for mount in config.mounts):
+        if any(mount.type == MountType.VOLUME and mount.source == name for mount in config.mounts):
             raise Conflict(f"volume {name!r} is used by container {config.name}", hint="remove the container first")
     remove_tree(folder)
 

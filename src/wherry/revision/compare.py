@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from wherry.core.digest import short
 from wherry.core.units import format_size
+from wherry.core.value import replace
 from wherry.revision.files import Entry, Files, Kind
 from wherry.spec.codec import encode
 from wherry.spec.container import App, AppImage, Mount, PortMapping

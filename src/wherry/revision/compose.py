@@ -207,7 +207,7 @@ def _mounts(given: Mapping[str, Value], volumes: Mapping[str, Value]) -> tuple[M
         items = [given["tmpfs"]] if given["tmpfs"].is_scalar else list(given["tmpfs"].items())
         pairs += [(item, values.tmpfs(item)) for item in items]
     for place, mount in pairs:
-        if mount.type is MountType.VOLUME and mount.source not in volumes:
+        if mount.type == MountType.VOLUME and mount.source not in volumes:
             near = did_you_mean(mount.source, frozenset(volumes)) if volumes else None
             guess = near if near and near.startswith("did you") else f"add `{mount.source}:` under volumes:"
             raise place.wrong(f"volume {mount.source!r} is not declared", hint=guess)
@@ -269,13 +269,13 @@ def _healthcheck(value: Value) -> Healthcheck:
 
 def _restart(value: Value) -> RestartPolicy:
     word, colon, count = values.text(value).partition(":")
-    names = tuple(member.value for member in RestartName)
-    if word not in names:
+    names = RestartName.ALL
+    policy = next((name for name in names if name == word), None)
+    if policy is None:
         raise value.wrong(f"{word[:80]!r} is not one of {', '.join(names)}", hint=did_you_mean(word, frozenset(names)))
-    policy = RestartName(word)
     if not colon:
         return RestartPolicy(name=policy)
-    if policy is not RestartName.ON_FAILURE or not count.isascii() or not count.isdigit() or int(count[:10]) == 0:
+    if policy != RestartName.ON_FAILURE or not count.isascii() or not count.isdigit() or int(count[:10]) == 0:
         raise value.wrong(f"not a restart policy: {word}:{count[:20]}", hint="write it as on-failure:3")
     return RestartPolicy(name=policy, max_retries=int(count[:10]))
 

@@ -7,10 +7,11 @@ up and fails on the first that is missing; ``status`` and ``diff`` give a functi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from wherry.core.digest import Checksum, Digest
 from wherry.core.errors import InvalidInput
+from wherry.core.value import replace
 from wherry.revision.compose import ComposeFile, Service
 from wherry.revision.files import CONFIG_FOLDER, Entry, Files, tree_checksum
 from wherry.revision.manifest import Manifest

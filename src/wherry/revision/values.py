@@ -10,13 +10,15 @@ import ipaddress
 import re
 import shlex
 from decimal import Decimal, InvalidOperation
-from typing import Literal
+from typing import Literal, TypeVar
 
 from wherry.core.errors import InvalidInput
 from wherry.core.units import parse_duration_ms, parse_size
 from wherry.linux.capabilities import NAMES
 from wherry.revision.yamldoc import Value, did_you_mean
 from wherry.spec.container import Mount, MountType, PortMapping
+
+W = TypeVar("W", bound=str)
 
 MAX_PORT = 65535
 MAX_PORTS_IN_RANGE = 256
@@ -74,14 +76,13 @@ def check_volume_name(found: str, value: Value) -> None:
         )
 
 
-def choice(value: Value, words: tuple[str, ...]) -> str:
+def choice(value: Value, words: tuple[W, ...]) -> W:
     """Returns one of the `words`."""
     found = text(value)
-    if found not in words:
-        raise value.wrong(
-            f"{found[:80]!r} is not one of {', '.join(words)}", hint=did_you_mean(found, frozenset(words))
-        )
-    return found
+    for word in words:
+        if word == found:
+            return word
+    raise value.wrong(f"{found[:80]!r} is not one of {', '.join(words)}", hint=did_you_mean(found, frozenset(words)))
 
 
 def integer(value: Value, *, least: int, most: int) -> int:
@@ -282,7 +283,8 @@ def mount(value: Value) -> Mount:
         raise value.wrong(f"not a volume: {found[:200]!r}", hint="write it as name:/path or name:/path:ro")
     if len(parts) == 3 and parts[2] not in ("ro", "rw"):
         raise value.wrong(f"no such option: {parts[2][:40]!r}", hint="there are ro and rw")
-    kind = MountType.BIND if parts[0].startswith(("/", ".", "~")) else MountType.VOLUME
+    is_path = parts[0].startswith(("/", ".", "~"))
+    kind: Literal["bind", "volume"] = MountType.BIND if is_path else MountType.VOLUME
     source = _source(kind, parts[0], value)
     return Mount(
         type=kind, source=source, target=_target(parts[1], value), read_only=len(parts) == 3 and parts[2] == "ro"
@@ -297,10 +299,10 @@ def _long_mount(value: Value) -> Mount:
     for key in ("type", "target"):
         if key not in fields:
             raise value.wrong(f"{key} is missing")
-    kind = MountType(choice(fields["type"], tuple(member.value for member in MountType)))
+    kind = choice(fields["type"], MountType.ALL)
     target = _target(text(fields["target"]), fields["target"])
     read_only = "read_only" in fields and fields["read_only"].boolean()
-    if kind is MountType.TMPFS:
+    if kind == MountType.TMPFS:
         if "source" in fields:
             raise fields["source"].wrong("a tmpfs has no source")
         options = fields["tmpfs"].fields(frozenset({"size", "mode"})) if "tmpfs" in fields else {}
@@ -312,15 +314,15 @@ def _long_mount(value: Value) -> Mount:
             tmpfs_mode=_mode(text(options["mode"]), options["mode"]) if "mode" in options else None,
         )
     if "tmpfs" in fields:
-        raise fields["tmpfs"].wrong(f"not for type {kind.value}")
+        raise fields["tmpfs"].wrong(f"not for type {kind}")
     if "source" not in fields:
         raise value.wrong("source is missing")
     source = _source(kind, text(fields["source"]), fields["source"])
     return Mount(type=kind, source=source, target=target, read_only=read_only)
 
 
-def _source(kind: MountType, found: str, value: Value) -> str:
-    if kind is MountType.VOLUME:
+def _source(kind: str, found: str, value: Value) -> str:
+    if kind == MountType.VOLUME:
         check_volume_name(found, value)
         return found
     if not found.startswith("/"):

@@ -1,10 +1,10 @@
-"""Dataclasses from JSON values and back: strict, by the field's type, with the place in every error.
+"""Data classes, and `core.value.Value`s, from JSON values and back: strict, by each field's type.
 
-Understands ``str int bool``, ``None``-able fields, ``tuple[T, ...]``, ``Mapping[str, T]`` / ``dict[str, T]``,
-``StrEnum``, ``Literal``, ``NewType``, ``Any`` and nested dataclasses. A class with a field
-``extra: Mapping[str, Any]`` keeps the keys that it does not know there, so that they survive a round trip; a
+Every error names the place of the mistake. Understands ``str int bool``, ``None``-able fields, ``tuple[T, ...]``,
+``Mapping[str, T]`` / ``dict[str, T]``, ``StrEnum``, ``Literal``, ``NewType``, ``Any`` and nested classes. A class with
+a field ``extra: Mapping[str, Any]`` keeps the keys that it does not know there, so that they survive a round trip; a
 class without one refuses them by name. A field whose value is its default is left out when encoding, so that
-a new optional field does not change old bytes.
+a new optional field does not change old bytes. `values` does this for values alone, at the cost of no import.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from wherry.core.errors import InvalidInput
+from wherry.core.value import Value
+from wherry.spec.values import MAX_DEPTH, article, encode, join, name_of, read_value, wrong
+
+__all__ = ["decode", "encode"]
 
 T = TypeVar("T")
-_MAX_DEPTH = 24
 
 
 def decode(cls: type[T], value: Any, *, where: object = None) -> T:
@@ -33,28 +35,14 @@ def decode(cls: type[T], value: Any, *, where: object = None) -> T:
     Raises:
         InvalidInput: a key is missing or unknown, or a value has the wrong type; names its path.
     """
-    result: T = _decode(cls, value, "", where, 0)
+    result: T = read_any(cls, value, "", where, 0)
     return result
 
 
-def encode(value: Any) -> Any:
-    """Returns a dataclass, or anything that one may hold, as a JSON value."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        result: dict[str, Any] = {}
-        for field in dataclasses.fields(value):
-            item = getattr(value, field.name)
-            if field.name == "extra":
-                result.update(item)
-            elif not _is_default(field, item):
-                result[field.name] = encode(item)
-        return result
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {key: encode(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [encode(item) for item in value]
-    return value
+def kept_fields(value: Any) -> list[tuple[str, Any]]:
+    """Returns the fields of a data class that are not as they are by default."""
+    pairs = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+    return [(field.name, item) for field, item in pairs if not _is_default(field, item)]
 
 
 def _is_default(field: dataclasses.Field[Any], item: Any) -> bool:
@@ -70,13 +58,16 @@ def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls)
 
 
-def _decode(kind: Any, value: Any, path: str, where: object, depth: int) -> Any:
-    if depth > _MAX_DEPTH:
-        raise _wrong("nested too deeply", path, where)
+def read_any(kind: Any, value: Any, path: str, where: object, depth: int) -> Any:
+    """Returns a JSON value, in the middle of a document, as a `kind`."""
+    if depth > MAX_DEPTH:
+        raise wrong("nested too deeply", path, where)
     if kind is Any:
         return value
     if isinstance(kind, NewType):
-        return _decode(kind.__supertype__, value, path, where, depth)
+        return read_any(kind.__supertype__, value, path, where, depth)
+    if isinstance(kind, type) and issubclass(kind, Value):
+        return read_value(kind, value, path, where, depth)
     if dataclasses.is_dataclass(kind):
         return _decode_class(kind, value, path, where, depth)
     origin = get_origin(kind)
@@ -86,37 +77,39 @@ def _decode(kind: Any, value: Any, path: str, where: object, depth: int) -> Any:
             return None
         if len(options) != 1:
             raise TypeError(f"codec: a union of several types is not supported: {kind}")
-        return _decode(options[0], value, path, where, depth)
+        return read_any(options[0], value, path, where, depth)
     if origin is Literal:
         if value not in get_args(kind):
-            raise _wrong(f"must be one of {', '.join(map(str, get_args(kind)))}, not {value!r}", path, where)
+            raise wrong(f"must be one of {', '.join(map(str, get_args(kind)))}, not {value!r}", path, where)
         return value
     if origin is tuple:
         if not isinstance(value, list):
-            raise _wrong(f"must be a list, not {_name(value)}", path, where)
+            raise wrong(f"must be a list, not {name_of(value)}", path, where)
         item_kind = get_args(kind)[0]
-        return tuple(_decode(item_kind, item, f"{path}[{index}]", where, depth + 1) for index, item in enumerate(value))
+        return tuple(
+            read_any(item_kind, item, f"{path}[{index}]", where, depth + 1) for index, item in enumerate(value)
+        )
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, dict):
-            raise _wrong(f"must be an object, not {_name(value)}", path, where)
+            raise wrong(f"must be an object, not {name_of(value)}", path, where)
         item_kind = get_args(kind)[1]
-        return {key: _decode(item_kind, item, _join(path, key), where, depth + 1) for key, item in value.items()}
+        return {key: read_any(item_kind, item, join(path, key), where, depth + 1) for key, item in value.items()}
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         try:
             return kind(value)
         except ValueError:
             words = ", ".join(str(member.value) for member in kind)
-            raise _wrong(f"must be one of {words}, not {value!r}", path, where) from None
+            raise wrong(f"must be one of {words}, not {value!r}", path, where) from None
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _wrong(f"must be {_article(kind.__name__)}, not {_name(value)}", path, where)
+        raise wrong(f"must be {article(kind.__name__)}, not {name_of(value)}", path, where)
     return value
 
 
 def _decode_class(cls: Any, value: Any, path: str, where: object, depth: int) -> Any:
     if not isinstance(value, dict):
-        raise _wrong(f"must be an object, not {_name(value)}", path, where)
+        raise wrong(f"must be an object, not {name_of(value)}", path, where)
     hints = _hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     keeps_extra = "extra" in fields
@@ -124,40 +117,15 @@ def _decode_class(cls: Any, value: Any, path: str, where: object, depth: int) ->
     extra: dict[str, Any] = {}
     for key, item in value.items():
         if key in fields and key != "extra":
-            arguments[key] = _decode(hints[key], item, _join(path, key), where, depth + 1)
+            arguments[key] = read_any(hints[key], item, join(path, key), where, depth + 1)
         elif keeps_extra:
             extra[key] = item
         else:
-            raise _wrong(f"unknown key {key!r}", path, where)
+            raise wrong(f"unknown key {key!r}", path, where)
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in arguments:
-            raise _wrong(f"key {name!r} is missing", path, where)
+            raise wrong(f"key {name!r} is missing", path, where)
     if keeps_extra:
         arguments["extra"] = extra
     return cls(**arguments)
-
-
-def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
-
-
-def _wrong(what: str, path: str, where: object) -> InvalidInput:
-    return InvalidInput(f"{path}: {what}" if path else what, where=where)
-
-
-_NAMES = {"str": "a string", "int": "a whole number", "bool": "true or false", "float": "a number"}
-
-
-def _article(name: str) -> str:
-    return _NAMES.get(name, name)
-
-
-def _name(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, dict):
-        return "an object"
-    if isinstance(value, list):
-        return "a list"
-    return _article(type(value).__name__)

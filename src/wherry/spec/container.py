@@ -6,14 +6,15 @@ thousandths, so that canonical JSON needs no fractions.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from wherry.core.value import EMPTY, Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Final, Literal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortMapping:
+class PortMapping(Value):
     """One published port. ``host_port`` 0 means: any free one."""
 
     container_port: int
@@ -22,19 +23,19 @@ class PortMapping:
     protocol: Literal["tcp", "udp"] = "tcp"
 
 
-class MountType(enum.StrEnum):
+class MountType:
     """Where the bytes of a mount live."""
 
-    BIND = "bind"
-    VOLUME = "volume"
-    TMPFS = "tmpfs"
+    BIND: Final = "bind"
+    VOLUME: Final = "volume"
+    TMPFS: Final = "tmpfs"
+    ALL: tuple[Literal["bind", "volume", "tmpfs"], ...] = (BIND, VOLUME, TMPFS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mount:
+class Mount(Value):
     """One mount in a container. ``source`` is a host path, a volume's name, or "" for tmpfs."""
 
-    type: MountType
+    type: Literal["bind", "volume", "tmpfs"]
     target: str
     source: str = ""
     read_only: bool = False
@@ -42,8 +43,7 @@ class Mount:
     tmpfs_mode: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Healthcheck:
+class Healthcheck(Value):
     """How to tell that a container is well.
 
     ``test`` is Compose's: ``["CMD", ...]``, ``["CMD-SHELL", "..."]`` or ``["NONE"]``.
@@ -56,25 +56,24 @@ class Healthcheck:
     start_period_ms: int = 0
 
 
-class RestartName(enum.StrEnum):
+class RestartName:
     """Docker's and Compose's words for what happens when a container ends."""
 
-    NO = "no"
-    ON_FAILURE = "on-failure"
-    ALWAYS = "always"
-    UNLESS_STOPPED = "unless-stopped"
+    NO: Final = "no"
+    ON_FAILURE: Final = "on-failure"
+    ALWAYS: Final = "always"
+    UNLESS_STOPPED: Final = "unless-stopped"
+    ALL: tuple[Literal["no", "on-failure", "always", "unless-stopped"], ...] = (NO, ON_FAILURE, ALWAYS, UNLESS_STOPPED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartPolicy:
+class RestartPolicy(Value):
     """When a container that ended is started again; ``max_retries`` 0 means without end."""
 
-    name: RestartName = RestartName.NO
+    name: Literal["no", "on-failure", "always", "unless-stopped"] = RestartName.NO
     max_retries: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
+class Resources(Value):
     """Limits of a container; None means none. ``milli_cpus`` 1500 is one and a half CPUs."""
 
     memory_bytes: int | None = None
@@ -82,8 +81,7 @@ class Resources:
     pids: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppImage:
+class AppImage(Value):
     """The image that an app is pinned to."""
 
     reference: str
@@ -94,27 +92,26 @@ class AppImage:
     """The OCI manifest's (or imported archive's) digest, ``sha256:...``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class App:
+class App(Value):
     """One app of a revision: a Compose service, resolved."""
 
     image: AppImage
     command: tuple[str, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = EMPTY
     ports: tuple[PortMapping, ...] = ()
     mounts: tuple[Mount, ...] = ()
     user: str | None = None
     working_dir: str | None = None
-    depends_on: Mapping[str, str] = field(default_factory=dict)
+    depends_on: Mapping[str, str] = EMPTY
     """App name -> ``service_started``, ``service_healthy`` or ``service_completed_successfully``."""
     healthcheck: Healthcheck | None = None
-    restart: RestartPolicy = field(default_factory=RestartPolicy)
-    resources: Resources = field(default_factory=Resources)
+    restart: RestartPolicy = RestartPolicy()
+    resources: Resources = Resources()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     read_only: bool = False
     network_mode: Literal["bridge", "none", "host"] = "bridge"
     config: str | None = None
     """Checksum (dirtree) of ``config/<app>``, so that a change of it restarts the app; None when there is none."""
-    extra: Mapping[str, object] = field(default_factory=dict)
+    extra: Mapping[str, object] = EMPTY

@@ -92,7 +92,7 @@ class Maker:
 
 
 def _with_config(app: App, tree: Checksum | None) -> App:
-    from dataclasses import replace
+    from wherry.core.value import replace
 
     return replace(app, config=tree)
 

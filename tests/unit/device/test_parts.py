@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from wherry.core.errors import (
     Unsupported,
     WherryError,
 )
+from wherry.core.value import replace
 from wherry.device import journal as journal_module
 from wherry.device.agent import device_lock, is_held, read_request, write_request
 from wherry.device.apps import fingerprint, key_of, spec_of, start_order
@@ -142,7 +143,7 @@ def test_space() -> None:
     assert "15000000 bytes" in problem
     assert "20 MB are free, of which 5 MB are kept in reserve" in problem.replace("20.0", "20")
     assert "room for 10" in str(why_not(disk, disk_bytes=1, objects=11))
-    assert why_not(replace(disk, free_bytes=0), disk_bytes=0, objects=0) is None
+    assert why_not(dataclasses.replace(disk, free_bytes=0), disk_bytes=0, objects=0) is None
     assert disk_of(Path("/")).total_bytes > 0
 
 
@@ -197,20 +198,20 @@ def container(**settings: object) -> SimContainer:
 @pytest.mark.parametrize(
     ("restart", "found", "finding"),
     [
-        (RestartName.NO, container(status="running"), Finding.WELL),
-        (RestartName.NO, container(status="running", health="healthy"), Finding.WELL),
-        (RestartName.NO, container(status="running", health="starting"), Finding.WAITING),
-        (RestartName.NO, container(status="running", health="unhealthy"), Finding.UNWELL),
-        (RestartName.NO, container(status="exited", exit_code=0), Finding.WELL),
-        (RestartName.NO, container(status="exited", exit_code=1), Finding.UNWELL),
-        (RestartName.ALWAYS, container(status="exited", exit_code=1), Finding.WAITING),
-        (RestartName.ALWAYS, container(status="restarting", exit_code=1), Finding.WAITING),
-        (RestartName.ALWAYS, container(status="created"), Finding.WAITING),
-        (RestartName.ALWAYS, None, Finding.UNWELL),
+        (RestartPolicy(name=RestartName.NO), container(status="running"), Finding.WELL),
+        (RestartPolicy(name=RestartName.NO), container(status="running", health="healthy"), Finding.WELL),
+        (RestartPolicy(name=RestartName.NO), container(status="running", health="starting"), Finding.WAITING),
+        (RestartPolicy(name=RestartName.NO), container(status="running", health="unhealthy"), Finding.UNWELL),
+        (RestartPolicy(name=RestartName.NO), container(status="exited", exit_code=0), Finding.WELL),
+        (RestartPolicy(name=RestartName.NO), container(status="exited", exit_code=1), Finding.UNWELL),
+        (RestartPolicy(name=RestartName.ALWAYS), container(status="exited", exit_code=1), Finding.WAITING),
+        (RestartPolicy(name=RestartName.ALWAYS), container(status="restarting", exit_code=1), Finding.WAITING),
+        (RestartPolicy(name=RestartName.ALWAYS), container(status="created"), Finding.WAITING),
+        (RestartPolicy(name=RestartName.ALWAYS), None, Finding.UNWELL),
     ],
 )
-def test_judge(restart: RestartName, found: SimContainer | None, finding: Finding) -> None:
-    apps = {"web": app("web:1", restart=RestartPolicy(name=restart))}
+def test_judge(restart: RestartPolicy, found: SimContainer | None, finding: Finding) -> None:
+    apps = {"web": app("web:1", restart=restart)}
     containers = {} if found is None else {"web": found}
     assert judge(apps, containers, fresh={"web"}).finding is finding
     patient = judge(apps, containers, fresh=set()).finding

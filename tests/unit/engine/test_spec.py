@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from wherry.core.errors import InvalidInput
+from wherry.core.value import replace
 from wherry.engine.spec import (
     DEFAULT_PATH,
     BareSettings,
@@ -137,7 +136,7 @@ GOOD = ContainerSpec(image="i")
 )
 def test_refused(changes: dict[str, object], says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
-        check(dataclasses.replace(GOOD, **changes))  # type: ignore[arg-type]
+        check(replace(GOOD, **changes))
 
 
 def test_config_survives_its_file() -> None:

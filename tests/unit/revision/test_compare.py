@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
 
 from wherry.core.digest import Checksum
+from wherry.core.value import replace
 from wherry.revision.compare import State, compare, describe_app
 from wherry.revision.files import Entry, Kind
 from wherry.spec.container import (
@@ -111,7 +112,9 @@ def test_apps_that_come_and_go() -> None:
 
 def test_the_project_itself() -> None:
     old = _revision()
-    new = replace(old, name="panel", target="arm64", health=HealthPolicy(timeout_ms=60_000, require_hub=False))
+    new = dataclasses.replace(
+        old, name="panel", target="arm64", health=HealthPolicy(timeout_ms=60_000, require_hub=False)
+    )
     assert compare(_state(old), _state(new)).project == (
         "name kiosk -> panel",
         "target (any) -> arm64",
@@ -123,7 +126,7 @@ def test_the_project_itself() -> None:
 
 
 def test_a_state_without_apps_is_said_to_be_so() -> None:
-    broken = replace(_state(None), problem="compose.yaml:1:1")
+    broken = dataclasses.replace(_state(None), problem="compose.yaml:1:1")
     found = compare(_state(_revision(web=_APP)), broken)
     assert (found.apps, found.problem) == ((), "compose.yaml:1:1")
 
