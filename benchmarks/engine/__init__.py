@@ -1,0 +1,1 @@
+"""How fast containers start, beside the engines that people use: ``make bench-engine``."""
