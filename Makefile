@@ -21,6 +21,9 @@ DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
 TEST_PACKAGES := busybox-static cpio crun curl e2fsprogs erofs-utils faketime fish git hyperfine kmod libseccomp2 nginx-light \
 	openssl ostree-tests podman qemu-system-x86 runc skopeo umoci user-mode-linux xfsprogs xz-utils zsh zstd
 
+# The engines that a start is compared with, and a compiler for the floor.
+ENGINE_BENCH_PACKAGES := bubblewrap busybox-static containerd crun docker.io gcc golang-github-containers-common libc6-dev lxc \
+	podman runc systemd-container
 DELTA_BENCH_PACKAGES := casync mmdebstrap ostree xdelta3 zstd
 OSTREE_TEST_PACKAGES := attr cpio gnupg openssl ostree ostree-tests strace
 
@@ -100,6 +103,10 @@ bench: $(BUILD) apt-test venv-test ## Speed, as ratios to the real peers in one 
 bench-store: $(BUILD) apt-test venv-test ## The store beside the real ostree: seconds, ratios, memory (ROWS=..., as root)
 	@$(BIN)/python -u -m benchmarks.store $(ROWS)
 
+.PHONY: bench-engine
+bench-engine: $(BUILD) apt-engine venv-test ## Starts of containers beside crun, runc, podman, docker ... (TABLES="cold exec", as root)
+	@$(BIN)/python -u -m benchmarks.engine.run $(TABLES)
+
 .PHONY: bench-delta
 bench-delta: $(BUILD) apt-delta venv-test ## What an update costs, beside OSTree, casync, xdelta3, zstd (PAIRS=..., SMALL=1, as root)
 	@$(BIN)/python -u -m benchmarks.delta $(if $(SMALL),--small) $(PAIRS)
@@ -123,11 +130,15 @@ clean: ## Remove what was built; keep the downloads
 $(BUILD):
 	@mkdir -p $(BUILD)/cache
 
-.PHONY: apt-demo apt-test apt-ostree apt-delta
+.PHONY: apt-demo apt-test apt-ostree apt-delta apt-engine
 apt-demo: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES))
 apt-ostree: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(OSTREE_TEST_PACKAGES))
+apt-delta: | $(BUILD)
+	$(call apt,$(RUN_PACKAGES) $(DELTA_BENCH_PACKAGES))
+apt-engine: | $(BUILD)
+	$(call apt,$(RUN_PACKAGES) $(ENGINE_BENCH_PACKAGES))
 apt-test: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES))
 

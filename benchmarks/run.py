@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-
-from benchmarks import peers
 
 from wherry.core.proc import run
 
@@ -75,22 +70,7 @@ def bench_version() -> None:
     )
 
 
-def bench_run() -> None:
-    """A cold ``run ... true`` of one and the same root tree, by each engine."""
-    with _scratch() as scratch, peers.prepared(scratch, WHERRY) as commands:
-        measure("cold run of true", commands, base="runc", runs=20)
-
-
-BENCHMARKS: dict[str, Callable[[], None]] = {"version": bench_version, "run": bench_run}
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="wherry-bench-"))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory)
+BENCHMARKS: dict[str, Callable[[], None]] = {"version": bench_version}
 
 
 def main() -> None:

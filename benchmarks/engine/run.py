@@ -1,4 +1,4 @@
-"""``make bench-engine``: cold starts, the runtime alone, the supervisor's path, exec, a hundred containers, idle memory.
+"""``make bench-engine``: cold starts, the runtime alone, the supervisor, exec, a hundred containers, idle memory.
 
 Everything runs in one and the same busybox tree, with control groups and a system call filter on, in one run, so that
 the rows of a table can be compared. Nothing here passes or fails.
@@ -69,15 +69,6 @@ def runtimes(peers: Peers, rounds: int) -> None:
         for name, engine in engines.items()
     }
     print_rows("`run` of one bundle", race(commands, rounds=rounds), base="crun run")
-
-
-def supervised(peers: Peers, rounds: int) -> None:
-    """A start inside the running supervisor, asked for by a client that is there already, beside a whole crun."""
-    from benchmarks.engine.supervised import starts
-
-    bundle = str(peers.bundle("supervised", "/bin/true"))
-    crun = race({"crun run": Command([*peers.crun, "run", "--bundle", bundle, "bench-crun"])}, rounds=rounds)
-    print_rows("A start inside the running supervisor", [*starts(peers, rounds), *crun], base="crun run")
 
 
 def further(peers: Peers, rounds: int) -> None:
@@ -205,7 +196,6 @@ def _quietly(command: Sequence[str]) -> None:
 ROWS: dict[str, Callable[[Peers, int], None]] = {
     "cold": cold,
     "runtime": runtimes,
-    "supervisor": supervised,
     "exec": further,
     "hundred": hundred,
     "memory": idle,

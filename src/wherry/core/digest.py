@@ -6,23 +6,28 @@
 
 from __future__ import annotations
 
-import re
-from typing import NewType
-
 from wherry.core.errors import InvalidInput
 
-Checksum = NewType("Checksum", str)
-RawChecksum = NewType("RawChecksum", bytes)
-Digest = NewType("Digest", str)
-Ref = NewType("Ref", str)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NewType
 
-_HEX64 = re.compile(r"[0-9a-f]{64}\Z")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+    Checksum = NewType("Checksum", str)
+    RawChecksum = NewType("RawChecksum", bytes)
+    Digest = NewType("Digest", str)
+    Ref = NewType("Ref", str)
+else:  # the same at run time, without the import of typing
+    Checksum = Digest = Ref = str
+    RawChecksum = bytes
+
+_HEX_DIGITS = "0123456789abcdef"
+_SHA256_HEX_CHARS = 64
+_ALGORITHM = "sha256:"
 
 
 def is_checksum(text: str) -> bool:
     """Tells whether `text` is 64 lower-case hex digits."""
-    return _HEX64.match(text) is not None
+    return len(text) == _SHA256_HEX_CHARS and not text.strip(_HEX_DIGITS)
 
 
 def parse_checksum(text: str, *, where: object = None) -> Checksum:
@@ -42,7 +47,7 @@ def parse_digest(text: str, *, where: object = None) -> Digest:
     Raises:
         InvalidInput: it is not ``sha256:`` and 64 lower-case hex digits.
     """
-    if _DIGEST.match(text) is None:
+    if not text.startswith(_ALGORITHM) or not is_checksum(text.removeprefix(_ALGORITHM)):
         raise InvalidInput(f"not a sha256 digest: {text[:90]!r}", where=where)
     return Digest(text)
 
