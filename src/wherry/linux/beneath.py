@@ -23,7 +23,9 @@ RESOLVE_IN_ROOT = 0x10
 
 MAX_LINKS = 40
 """How many links to missing places are followed when a path is made; the kernel's own limit of a resolution."""
-_RETRIES = 32
+MAX_PARTS = 256
+"""How many parts a path may have that is made."""
+_RETRIES = 256
 
 
 class _OpenHow(Structure):
@@ -53,7 +55,7 @@ def openat2(dir_fd: int, path: str | bytes, flags: int, *, mode: int = 0, resolv
             if error.errno != errno.EAGAIN:
                 # EAGAIN: something was renamed or mounted meanwhile, so that the kernel cannot be sure.
                 raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
-    raise OSError(errno.EAGAIN, "the tree keeps changing", os.fsdecode(path))
+    raise _restless(path)
 
 
 def open_in_root(root_fd: int, path: str, flags: int = os.O_PATH, *, mode: int = 0, no_symlinks: bool = False) -> int:
@@ -78,75 +80,105 @@ def open_beneath(dir_fd: int, path: str, flags: int = os.O_PATH, *, mode: int = 
 def make_directory(root_fd: int, path: str, *, mode: int = 0o755) -> int:
     """Opens the directory `path` in the root, and makes it and its parents where they are missing.
 
-    A link to a place that is missing is followed inside the root, and the place made.
+    A link to a place that is missing is followed inside the root, and the place made. Each directory is made below a
+    descriptor of its parent, never by a path, so that whoever exchanges a part of the way meanwhile can have it made
+    elsewhere in the root only.
 
     Returns:
         an O_PATH file descriptor.
+
+    Raises:
+        InvalidInput: parts of it are missing, and it has ``..`` or too many parts.
+        OSError: ENOTDIR, ELOOP and so on, as of open(2).
     """
-    return _make(root_fd, path, mode, MAX_LINKS)
+    return _directory(root_fd, path, mode, MAX_LINKS)
 
 
-def make_file(root_fd: int, path: str, *, mode: int = 0o644) -> int:
+def make_file(root_fd: int, path: str, *, mode: int = 0o644, follow_symlinks: bool = True) -> int:
     """Opens the file `path` in the root, and makes an empty one, and its parents, where it is missing.
 
-    What is there may be anything but a directory.
+    What is there may be anything but a directory; it is not opened for reading or writing, so a FIFO does not block.
+
+    Args:
+        root_fd: the root.
+        path: a path in it.
+        mode: of a file that is made, before the umask.
+        follow_symlinks: whether a symbolic link at the end of the path is followed, or is itself what is meant.
 
     Returns:
         an O_PATH file descriptor.
     """
-    return _make_file(root_fd, path, mode, MAX_LINKS)
-
-
-def _make_file(root_fd: int, path: str, mode: int, links_left: int) -> int:
-    try:
-        return open_in_root(root_fd, path)
-    except FileNotFoundError:
-        if links_left == 0:
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
-    parent, _, name = path.strip("/").rpartition("/")
-    parent_fd = _make(root_fd, parent, 0o755, links_left)
-    try:
+    links_left = MAX_LINKS
+    for _ in range(_RETRIES):
+        try:
+            return open_in_root(root_fd, path, os.O_PATH | (0 if follow_symlinks else os.O_NOFOLLOW))
+        except FileNotFoundError:
+            if links_left == 0:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
+        parent, _, name = path.strip("/").rpartition("/")
+        parent_fd = _directory(root_fd, parent, 0o755, links_left)
         try:
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=parent_fd))
         except FileExistsError:
-            return _make_file(root_fd, _beside(parent, _read_link(parent_fd, name)), mode, links_left - 1)
-        return open_in_root(root_fd, path)
-    finally:
-        os.close(parent_fd)
+            link = _read_link(parent_fd, name)
+            if link is not None:
+                path, links_left = _beside(parent, link), links_left - 1
+        finally:
+            os.close(parent_fd)
+    raise _restless(path)
 
 
-def _make(root_fd: int, path: str, mode: int, links_left: int) -> int:
+def _directory(root_fd: int, path: str, mode: int, links_left: int) -> int:
+    try:
+        return open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        pass
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise InvalidInput("a path to be made in a container has no '..'", where=path)
-    if links_left == 0:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    if len(parts) > MAX_PARTS:
+        raise InvalidInput(f"a path to be made in a container has at most {MAX_PARTS} parts", where=path[:64] + "...")
     fd = open_in_root(root_fd, "/", os.O_PATH | os.O_DIRECTORY)
     for count, name in enumerate(parts, start=1):
         here = "/".join(parts[:count])
         try:
-            following = open_in_root(root_fd, here, os.O_PATH | os.O_DIRECTORY)
-        except FileNotFoundError:
-            try:
-                os.mkdir(name, mode, dir_fd=fd)
-                following = open_in_root(root_fd, here, os.O_PATH | os.O_DIRECTORY)
-            except FileExistsError:
-                link = _read_link(fd, name)
-                following = _make(root_fd, _beside("/".join(parts[: count - 1]), link), mode, links_left - 1)
-            finally:
-                os.close(fd)
-        except OSError:
-            os.close(fd)
-            raise
-        else:
+            following, links_left = _one(root_fd, fd, here, name, mode, links_left)
+        finally:
             os.close(fd)
         fd = following
     return fd
 
 
-def _read_link(dir_fd: int, name: str) -> str:
-    """Returns where the dangling link `name` points."""
-    return os.readlink(name, dir_fd=dir_fd)
+def _one(root_fd: int, parent_fd: int, here: str, name: str, mode: int, links_left: int) -> tuple[int, int]:
+    """Opens the directory `here`, which is `name` below `parent_fd`, and makes it where it is missing."""
+    for _ in range(_RETRIES):
+        try:
+            return open_in_root(root_fd, here, os.O_PATH | os.O_DIRECTORY), links_left
+        except FileNotFoundError:
+            if links_left == 0:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), here) from None
+        try:
+            os.mkdir(name, mode, dir_fd=parent_fd)
+        except FileExistsError:
+            link = _read_link(parent_fd, name)
+            if link is not None:
+                links_left -= 1
+                return _directory(root_fd, _beside(here.rpartition("/")[0], link), mode, links_left), links_left
+    raise _restless(here)
+
+
+def _restless(path: str | bytes) -> OSError:
+    return OSError(errno.EAGAIN, "the tree keeps changing", os.fsdecode(path))
+
+
+def _read_link(dir_fd: int, name: str) -> str | None:
+    """Returns where the dangling link `name` points; None when it is a link no more, as somebody replaced it."""
+    try:
+        return os.readlink(name, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return None
+        raise
 
 
 def _beside(parent: str, link: str) -> str:

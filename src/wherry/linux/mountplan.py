@@ -1,12 +1,10 @@
 """A plan of what is mounted and made below a new root: described as data, printed, tested, and then executed.
 
 Every step names its place as a path in the root. Executing opens that place with ``beneath.py``, so a symbolic
-link in the tree can lead to another place in the tree, never outside; file systems of the kernel's own (proc, sysfs
-and so on) refuse any link on the way, so that an image cannot have them put where its own volume lies over them.
-Nothing but the mask and read-only steps may touch a place inside procfs.
+link in the tree can lead to another place in the tree, never outside. What is made is here; what is mounted is in
+``mountsteps.py``, what is covered in ``masking.py``.
 
-The order of the steps is the order of execution. A step that fails raises `StepError`, which names it. Steps are
-named tuples rather than data classes, as this file is read at every cold start of a container.
+The order of the steps is the order of execution. A step that fails raises `StepError`, which names it.
 """
 
 from __future__ import annotations
@@ -14,250 +12,184 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
-from typing import NamedTuple
 
-from wherry.linux import x, xcompat
-from wherry.linux.beneath import make_directory, make_file, open_in_root
-from wherry.linux.process import file_system_type
+from wherry.core.value import Value
+from wherry.linux import x
+from wherry.linux.beneath import make_directory, make_file
+from wherry.linux.mount import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE
 
-PROC_SUPER_MAGIC = 0x9FA0
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-_ATTRIBUTE_WORDS = (
-    (x.MOUNT_ATTR_RDONLY, "ro"),
-    (x.MOUNT_ATTR_NOSUID, "nosuid"),
-    (x.MOUNT_ATTR_NODEV, "nodev"),
-    (x.MOUNT_ATTR_NOEXEC, "noexec"),
-    (x.MOUNT_ATTR_NOATIME, "noatime"),
-    (x.MOUNT_ATTR_STRICTATIME, "strictatime"),
-    (x.MOUNT_ATTR_NODIRATIME, "nodiratime"),
-    (x.MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
+
+_SET_WORDS = (
+    (x.MOUNT_ATTR_RDONLY, "ro", "rw"),
+    (x.MOUNT_ATTR_NOSUID, "nosuid", "suid"),
+    (x.MOUNT_ATTR_NODEV, "nodev", "dev"),
+    (x.MOUNT_ATTR_NOEXEC, "noexec", "exec"),
+    (x.MOUNT_ATTR_NOATIME, "noatime", ""),
+    (x.MOUNT_ATTR_STRICTATIME, "strictatime", ""),
+    (x.MOUNT_ATTR_NODIRATIME, "nodiratime", "diratime"),
+    (x.MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow", "symfollow"),
 )
+_PROPAGATION_WORDS = {MS_PRIVATE: "private", MS_SLAVE: "slave", MS_SHARED: "shared", MS_UNBINDABLE: "unbindable"}
 
 
-class NewMount(NamedTuple):
-    """A new file system instance at a directory, which is made where it is missing."""
+class Work:
+    """One execution of a plan: the root, and what several steps use.
 
-    fstype: str
-    target: str
-    source: str | None = None
-    options: tuple[str, ...] = ()
-    attributes: int = 0
-    ordinary_path: bool = True
-    """Refuse symbolic links on the way to the target."""
+    Attributes:
+        root_fd: the root that the steps are below, O_PATH.
+        sources: what `open_sources` has opened, by the number of the step.
+        late: numbers of those whose attributes wait until they are mounted (Linux 5.10 and 5.11).
+        index: the number of the step that is done.
+        null_fd: the null device, and
+        empty_fd: an empty directory that is mounted somewhere: the covers of masks; -1 until they are needed.
+    """
 
-    def describe(self) -> str:
-        """Returns the step as a mount command line."""
-        words = _words(self.attributes) + self.options
-        return f"mount -t {self.fstype} {self.source or self.fstype} {self.target}{_options(words)}"
+    __slots__ = ("empty_fd", "index", "late", "null_fd", "root_fd", "sources")
 
-    def execute(self, root_fd: int) -> None:
-        """Does the step below the root."""
-        made = x.new_mount(self.fstype, source=self.source, options=self.options, attributes=self.attributes)
-        try:
-            target = _directory(root_fd, self.target, no_symlinks=self.ordinary_path)
-            try:
-                _refuse_procfs(target, self.target)
-                x.attach(made, target)
-            finally:
-                os.close(target)
-        finally:
-            os.close(made)
+    def __init__(self, root_fd: int, sources: Mapping[int, int] | None = None) -> None:
+        self.root_fd = root_fd
+        self.sources: dict[int, int] = dict(sources or {})
+        self.late: set[int] = set()
+        self.index = -1
+        self.null_fd = self.empty_fd = -1
+
+    def close(self) -> None:
+        """Closes what was opened for the steps."""
+        for fd in (*self.sources.values(), self.null_fd, self.empty_fd):
+            if fd >= 0:
+                os.close(fd)
 
 
-class BindMount(NamedTuple):
-    """Something of the host at a place in the root; a file or directory is made there where it is missing."""
-
-    source: str
-    target: str
-    attributes: int = 0
-    recursive: bool = True
-    recursive_attributes: bool = False
-    propagation: int = 0
-
-    def describe(self) -> str:
-        """Returns the step as a mount command line."""
-        verb = "--rbind" if self.recursive else "--bind"
-        return f"mount {verb} {self.source} {self.target}{_options(_words(self.attributes))}"
-
-    def execute(self, root_fd: int) -> None:
-        """Does the step below the root."""
-        copy = x.open_tree(self.source, recursive=self.recursive)
-        try:
-            if stat.S_ISDIR(os.fstat(copy).st_mode):
-                target = make_directory(root_fd, self.target)
-            else:
-                target = make_file(root_fd, self.target)
-            try:
-                _refuse_procfs(target, self.target)
-                xcompat.attach_with(copy, target, self.attributes, recursive=self.recursive_attributes)
-            finally:
-                os.close(target)
-            if self.propagation:
-                x.mount_setattr(copy, propagation=self.propagation, recursive=self.recursive)
-        finally:
-            os.close(copy)
-
-
-class MakeDirectory(NamedTuple):
-    """A directory in the root, with its parents; one that is there stays as it is."""
+class Step(Value):
+    """One step of a plan."""
 
     target: str
-    mode: int = 0o755
 
     def describe(self) -> str:
         """Returns the step as a command line."""
-        return f"mkdir -p -m {self.mode:o} {self.target}"
+        raise NotImplementedError
 
-    def execute(self, root_fd: int) -> None:
+    def lines(self) -> tuple[str, ...]:
+        """Returns the step with all that belongs to it as command lines."""
+        return (self.describe(),)
+
+    def execute(self, work: Work) -> None:
         """Does the step below the root."""
-        os.close(make_directory(root_fd, self.target, mode=self.mode))
+        raise NotImplementedError
 
 
-class MakeLink(NamedTuple):
-    """A symbolic link in the root; one that is there already stays."""
+class Made(Step):
+    """Something that is made in a directory, rather than mounted."""
 
-    target: str
-    points_to: str
+    def make(self, dir_fd: int, name: str) -> None:
+        """Makes it in the directory that `dir_fd` is open on."""
+        raise NotImplementedError
 
-    def describe(self) -> str:
-        """Returns the step as a command line."""
-        return f"ln -s {self.points_to} {self.target}"
-
-    def execute(self, root_fd: int) -> None:
-        """Does the step below the root."""
+    def execute(self, work: Work) -> None:  # noqa: D102
         parent, name = _split(self.target)
-        directory = make_directory(root_fd, parent)
+        directory = make_directory(work.root_fd, parent)
         try:
-            os.symlink(self.points_to, name, dir_fd=directory)
-        except FileExistsError:
-            pass
+            self.make(directory, name)
         finally:
             os.close(directory)
 
 
-class MakeNode(NamedTuple):
-    """A device node in the root; where the kernel refuses to make one, the host's is bound there.
+class MakeDirectory(Made):
+    """A directory in the root, with its parents; one that is there stays as it is."""
 
-    The same node may be there already; another thing in its place is an error, and is never removed.
+    mode: int = 0o755
+
+    def describe(self) -> str:  # noqa: D102
+        return f"mkdir -p -m {self.mode:o} {self.target}"
+
+    def make(self, dir_fd: int, name: str) -> None:  # noqa: D102
+        os.mkdir(name, self.mode, dir_fd=dir_fd)
+
+    def execute(self, work: Work) -> None:  # noqa: D102
+        os.close(make_directory(work.root_fd, self.target, mode=self.mode))
+
+
+class MakeLink(Made):
+    """A symbolic link in the root; what is there already stays."""
+
+    points_to: str
+
+    def describe(self) -> str:  # noqa: D102
+        return f"ln -s {self.points_to} {self.target}"
+
+    def make(self, dir_fd: int, name: str) -> None:  # noqa: D102
+        try:
+            os.symlink(self.points_to, name, dir_fd=dir_fd)
+        except FileExistsError:
+            pass
+
+
+class MakeNode(Made):
+    """A device node or a FIFO in the root, of exactly this mode and owner.
+
+    The same node may be there already, and keeps what it has. Where the kernel refuses to make one (in a user
+    namespace), or an ordinary file is in its place, the host's node is bound there. Another thing in its place is an
+    error, and nothing is ever removed.
     """
 
-    target: str
     kind: str
-    """``c`` or ``b``."""
-    major: int
-    minor: int
+    """``c``, ``b`` or ``p``."""
+    major: int = 0
+    minor: int = 0
     mode: int = 0o666
     uid: int = 0
     gid: int = 0
 
-    def describe(self) -> str:
-        """Returns the step as a command line."""
-        return f"mknod -m {self.mode:o} {self.target} {self.kind} {self.major} {self.minor}"
+    def describe(self) -> str:  # noqa: D102
+        owner = f" # owner {self.uid}:{self.gid}" if self.uid or self.gid else ""
+        numbers = "" if self.kind == "p" else f" {self.major} {self.minor}"
+        return f"mknod -m {self.mode:o} {self.target} {self.kind}{numbers}{owner}"
 
-    def execute(self, root_fd: int) -> None:
-        """Does the step below the root."""
+    def make(self, dir_fd: int, name: str) -> None:
+        """Makes it, in a directory that nobody else has; `execute` does it in one that may hold anything."""
+        file_type = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[self.kind]
+        os.mknod(name, file_type | self.mode, os.makedev(self.major, self.minor), dir_fd=dir_fd)
+        if self.uid or self.gid:
+            os.chown(name, self.uid, self.gid, dir_fd=dir_fd, follow_symlinks=False)
+
+    def execute(self, work: Work) -> None:  # noqa: D102
         parent, name = _split(self.target)
-        file_type = stat.S_IFCHR if self.kind == "c" else stat.S_IFBLK
-        directory = make_directory(root_fd, parent)
+        directory = make_directory(work.root_fd, parent)
         try:
-            os.mknod(name, file_type | self.mode, os.makedev(self.major, self.minor), dir_fd=directory)
-            os.chmod(name, self.mode, dir_fd=directory)
-            if self.uid or self.gid:
-                os.chown(name, self.uid, self.gid, dir_fd=directory, follow_symlinks=False)
+            self.make(directory, name)
         except FileExistsError:
             there = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if stat.S_IFMT(there.st_mode) != file_type or there.st_rdev != os.makedev(self.major, self.minor):
+            if stat.S_ISREG(there.st_mode) and self.kind != "p":
+                self.bind(work)
+            elif not self._is(there):
                 raise
         except PermissionError:
-            BindMount(self.target, self.target, recursive=False).execute(root_fd)
+            self.bind(work)
         finally:
             os.close(directory)
 
-
-class MaskPath(NamedTuple):
-    """Something in the root is made to look empty: /dev/null over a file, a read-only tmpfs over a directory."""
-
-    target: str
-
-    def describe(self) -> str:
-        """Returns the step as words."""
-        return f"mask {self.target}"
-
-    def execute(self, root_fd: int) -> None:
-        """Does the step below the root; what is not there needs no mask."""
+    def bind(self, work: Work) -> None:
+        """Puts the host's node of the same path there."""
+        host = x.open_tree(self.target)
         try:
-            target = open_in_root(root_fd, self.target)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        try:
-            if stat.S_ISDIR(os.fstat(target).st_mode):
-                cover = x.new_mount(
-                    "tmpfs",
-                    source="tmpfs",
-                    options=("nr_inodes=1", "mode=555"),
-                    attributes=x.MOUNT_ATTR_RDONLY | x.MOUNT_ATTR_NOSUID | x.MOUNT_ATTR_NODEV | x.MOUNT_ATTR_NOEXEC,
-                )
-            else:
-                cover = x.open_tree("/dev/null")
-                null = os.fstat(cover)
-                if not stat.S_ISCHR(null.st_mode) or null.st_rdev != os.makedev(1, 3):
-                    os.close(cover)
-                    raise OSError(errno.ENODEV, "the host's /dev/null is not the null device", self.target)
+            if not self._is(os.fstat(host)):
+                raise OSError(errno.ENODEV, "the host has another thing there", self.target)
+            place = make_file(work.root_fd, self.target, follow_symlinks=False)
             try:
-                x.attach(cover, target)
+                x.attach(host, place)
             finally:
-                os.close(cover)
+                os.close(place)
         finally:
-            os.close(target)
+            os.close(host)
 
-
-class ReadOnlyPath(NamedTuple):
-    """Something in the root, with the mounts below it, is made read-only."""
-
-    target: str
-
-    def describe(self) -> str:
-        """Returns the step as words."""
-        return f"mount -o bind,ro {self.target} {self.target}"
-
-    def execute(self, root_fd: int) -> None:
-        """Does the step below the root; what is not there needs nothing."""
-        try:
-            target = open_in_root(root_fd, self.target)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        try:
-            copy = x.open_tree("", dir_fd=target, recursive=True)
-            try:
-                # A path in procfs keeps procfs' own nosuid, noexec and nodev: attributes are only added.
-                xcompat.attach_with(copy, target, x.MOUNT_ATTR_RDONLY)
-            finally:
-                os.close(copy)
-        finally:
-            os.close(target)
-
-
-class SetAttributes(NamedTuple):
-    """The mount at a place in the root gets further attributes."""
-
-    target: str
-    attributes: int
-
-    def describe(self) -> str:
-        """Returns the step as a mount command line."""
-        return f"mount -o remount,bind,{','.join(_words(self.attributes))} {self.target}"
-
-    def execute(self, root_fd: int) -> None:
-        """Does the step below the root."""
-        target = open_in_root(root_fd, self.target)
-        try:
-            xcompat.set_attributes(target, self.attributes)
-        finally:
-            os.close(target)
-
-
-Step = NewMount | BindMount | MakeDirectory | MakeLink | MakeNode | MaskPath | ReadOnlyPath | SetAttributes
+    def _is(self, there: os.stat_result) -> bool:
+        file_type = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[self.kind]
+        same_type = stat.S_IFMT(there.st_mode) == file_type
+        return same_type and (self.kind == "p" or there.st_rdev == os.makedev(self.major, self.minor))
 
 
 class StepError(OSError):
@@ -266,50 +198,46 @@ class StepError(OSError):
 
 def describe(plan: Sequence[Step]) -> tuple[str, ...]:
     """Returns the plan as lines for people."""
-    return tuple(step.describe() for step in plan)
+    return tuple(line for step in plan for line in step.lines())
 
 
-def execute(plan: Sequence[Step], root_fd: int) -> None:
+def execute(plan: Sequence[Step], work: Work) -> None:
     """Does every step in its order.
 
     Args:
         plan: the steps.
-        root_fd: the root that they are below, O_PATH, on the mount that will be the root.
+        work: the root that they are below, on the mount that will be the root, and what was opened before.
 
     Raises:
         StepError: a step failed; those before it stay done, in a mount namespace that is thrown away.
     """
-    for step in plan:
+    for work.index, step in enumerate(plan):
         try:
-            step.execute(root_fd)
+            step.execute(work)
         except OSError as error:
             raise StepError(error.errno, error.strerror, step.describe()) from error
 
 
-def _directory(root_fd: int, path: str, *, no_symlinks: bool) -> int:
-    if no_symlinks:
-        try:
-            return open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY, no_symlinks=True)
-        except FileNotFoundError:
-            os.close(make_directory(root_fd, path))
-        return open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY, no_symlinks=True)
-    return make_directory(root_fd, path)
+def attribute_words(attr_set: int, attr_clr: int = 0) -> tuple[str, ...]:
+    """Returns attributes as the words of mount(8)."""
+    words = [word for bit, word, _ in _SET_WORDS if attr_set & bit]
+    words += [word for bit, _, word in _SET_WORDS if word and attr_clr & bit]
+    if attr_clr & x.MOUNT_ATTR__ATIME and not attr_set & x.MOUNT_ATTR__ATIME:
+        words.append("relatime")
+    return tuple(words)
 
 
-def _refuse_procfs(target_fd: int, path: str) -> None:
-    """Refuses a mount inside procfs, which would let a container's own files stand for the kernel's."""
-    if file_system_type(target_fd) == PROC_SUPER_MAGIC:
-        raise OSError(errno.EPERM, "nothing is mounted inside /proc", path)
+def propagation_words(propagation: int) -> tuple[str, ...]:
+    """Returns how a mount takes part in propagation as a word of mount(8); none for 0."""
+    prefix = "r" if propagation & MS_REC else ""
+    return tuple(prefix + word for flag, word in _PROPAGATION_WORDS.items() if propagation & flag)
+
+
+def option_list(words: Sequence[str]) -> str:
+    """Returns words as the option of a mount command line; "" for none."""
+    return f" -o {','.join(words)}" if words else ""
 
 
 def _split(path: str) -> tuple[str, str]:
     parent, _, name = path.rstrip("/").rpartition("/")
     return parent or "/", name
-
-
-def _words(attributes: int) -> tuple[str, ...]:
-    return tuple(word for attribute, word in _ATTRIBUTE_WORDS if attributes & attribute)
-
-
-def _options(words: Sequence[str]) -> str:
-    return f" -o {','.join(words)}" if words else ""

@@ -47,9 +47,34 @@ _KEPT_BY_STATVFS = (
 )
 
 
+_ATIME_FLAGS = MS_NOATIME | MS_RELATIME | MS_STRICTATIME
+
+
 def flags_of(attributes: int) -> int:
     """Returns the ``MS_*`` flags that mean the same as ``MOUNT_ATTR_*`` attributes."""
     return sum(flag for attribute, flag in _FLAG_OF_ATTRIBUTE if attributes & attribute)
+
+
+def change(fd: int, attr_set: int, attr_clr: int = 0, *, propagation: int = 0, recursive: bool = False) -> bool:
+    """Changes the attributes of a mount that is nowhere yet, if the kernel can.
+
+    Where nothing but *clearing* is refused (EPERM: in a user namespace the attributes of the host's mounts are locked)
+    the mount keeps what it had.
+
+    Returns:
+        whether it could; if not, `remount_with` does it once the mount is somewhere.
+    """
+    try:
+        x.mount_setattr(fd, attr_set=attr_set, attr_clr=attr_clr, propagation=propagation, recursive=recursive)
+    except OSError as error:
+        if error.errno == errno.EPERM and attr_clr:
+            if attr_set or propagation:
+                x.mount_setattr(fd, attr_set=attr_set, propagation=propagation, recursive=recursive)
+        elif error.errno == errno.ENOSYS:
+            return False
+        else:
+            raise
+    return True
 
 
 def attach_with(mount_fd: int, target_fd: int, attributes: int, *, recursive: bool = False) -> None:
@@ -61,41 +86,29 @@ def attach_with(mount_fd: int, target_fd: int, attributes: int, *, recursive: bo
         attributes: ``MOUNT_ATTR_*`` to set on top of those that it has.
         recursive: on the mounts below it too.
     """
-    if not attributes:
-        x.attach(mount_fd, target_fd)
-        return
-    try:
-        x.mount_setattr(mount_fd, attr_set=attributes, recursive=recursive)
-    except OSError as error:
-        if error.errno != errno.ENOSYS:
-            raise
-    else:
-        x.attach(mount_fd, target_fd)
-        return
+    done = not attributes or change(mount_fd, attributes, recursive=recursive)
     x.attach(mount_fd, target_fd)
-    remount_with(mount_fd, attributes, recursive=recursive)
+    if not done:
+        remount_with(mount_fd, attributes, recursive=recursive)
 
 
-def set_attributes(fd: int, attributes: int) -> None:
-    """Adds attributes to an attached mount, by the new call or by a remount."""
-    try:
-        x.mount_setattr(fd, attr_set=attributes)
-    except OSError as error:
-        if error.errno != errno.ENOSYS:
-            raise
-        remount_with(fd, attributes)
+def set_attributes(fd: int, attr_set: int, attr_clr: int = 0, *, recursive: bool = False) -> None:
+    """Changes attributes of an attached mount, by the new call or by a remount."""
+    if not change(fd, attr_set, attr_clr, recursive=recursive):
+        remount_with(fd, attr_set, attr_clr, recursive=recursive)
 
 
-def remount_with(fd: int, attributes: int, *, recursive: bool = False) -> None:
-    """Adds attributes to the attached mount that `fd` is open on, by bind remounts."""
+def remount_with(fd: int, attr_set: int, attr_clr: int = 0, *, recursive: bool = False) -> None:
+    """Changes attributes of the attached mount that `fd` is open on, by bind remounts."""
     places = [fd_path(fd)]
     if recursive:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             places += mounts_below(os.readlink(fd_path(fd)), file.read())
+    cleared = flags_of(attr_clr) | (_ATIME_FLAGS if (attr_set | attr_clr) & x.MOUNT_ATTR__ATIME else 0)
     for place in places:
         here = os.statvfs(place).f_flag
         kept = sum(flag for bit, flag in _KEPT_BY_STATVFS if here & bit)
-        mount(None, place, None, MS_REMOUNT | MS_BIND | kept | flags_of(attributes))
+        mount(None, place, None, MS_REMOUNT | MS_BIND | kept & ~cleared | flags_of(attr_set))
 
 
 def mounts_below(path: str, mountinfo: str) -> list[str]:

@@ -1,45 +1,44 @@
-"""The file system of a container: from a specification to a mount plan, and from the plan to the new root.
+"""The file system of a container: from a specification to a mount plan. Pure; `enter` executes it.
 
-`plan` is pure. `enter` runs in the container's first process, in a mount namespace of its own, in the host's root.
+The plan holds what the specification lists, in its order, and what every container has: device nodes and links in
+/dev. What is made in a /dev of the container's own is made before anybody can see it; a /dev of the host, bound or
+devtmpfs, is left as it is.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Sequence
-
 from wherry.core.errors import InvalidInput
-from wherry.linux import mountplan, x, xcompat
-from wherry.linux.mount import (
-    MNT_DETACH,
-    MS_PRIVATE,
-    MS_REC,
-    MS_SHARED,
-    MS_SLAVE,
-    MS_UNBINDABLE,
-    mount,
-    pivot_root,
-    umount,
-)
-from wherry.linux.mountplan import BindMount, MakeDirectory, MakeLink, MakeNode, MaskPath, NewMount, ReadOnlyPath
-from wherry.linux.namespaces import CLONE_NEWNS, setns
-from wherry.runtime.cgroup import Hierarchy
-from wherry.runtime.spec import Mount, Spec
+from wherry.core.value import EMPTY, replace
+from wherry.linux import x
+from wherry.linux.masking import MaskPath, ReadOnlyPath
+from wherry.linux.mount import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE
+from wherry.linux.mountplan import Made, MakeDirectory, MakeLink, MakeNode
+from wherry.linux.mountsteps import BindMount, NewMount, Remount
+from wherry.runtime.cgroupmounts import cgroup_steps
+from wherry.runtime.enter import enter, open_sources
+from wherry.runtime.mountoptions import PROPAGATION, IdMap, Options, id_map, parse_options
+from wherry.runtime.spec import Namespace
 
-_ATTRIBUTES = {
-    "ro": x.MOUNT_ATTR_RDONLY,
-    "nosuid": x.MOUNT_ATTR_NOSUID,
-    "nodev": x.MOUNT_ATTR_NODEV,
-    "noexec": x.MOUNT_ATTR_NOEXEC,
-    "noatime": x.MOUNT_ATTR_NOATIME,
-    "strictatime": x.MOUNT_ATTR_STRICTATIME,
-    "nodiratime": x.MOUNT_ATTR_NODIRATIME,
-    "nosymfollow": x.MOUNT_ATTR_NOSYMFOLLOW,
-}
-_NO_CHANGE = frozenset(("defaults", "rw", "suid", "dev", "exec", "relatime", "atime", "diratime", "async", "symfollow"))
-_PROPAGATIONS = {"private": MS_PRIVATE, "slave": MS_SLAVE, "shared": MS_SHARED, "unbindable": MS_UNBINDABLE}
-_CGROUP_ROOT_OPTIONS = ("mode=755", "size=1m")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wherry.linux.mountplan import Step
+    from wherry.runtime.cgroup import Hierarchy
+    from wherry.runtime.spec import Mount, Spec
+
+__all__ = ("enter", "mount_step", "open_sources", "plan")
+
+_OF_THE_KERNEL = frozenset(
+    (
+        *("proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "devtmpfs", "debugfs", "tracefs", "securityfs"),
+        *("bpf", "configfs", "fusectl", "pstore", "efivarfs", "binfmt_misc", "hugetlbfs", "selinuxfs"),
+    )
+)
+"""File systems that are refused where a symbolic link is on the way; instances of most share one superblock."""
+_KEEPS_READ_ONLY_APART = _OF_THE_KERNEL | {"tmpfs", "ramfs", "overlay"}
+"""Of these ``ro`` is the mount's alone; others are told too, so that they do not write to a read-only disk."""
+_BIND_INSTEAD = {"sysfs": "/sys", "mqueue": "/dev/mqueue", "proc": "/proc"}
 _DEV_LINKS = (
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
@@ -55,150 +54,195 @@ _DEV_NODES = (
     ("/dev/urandom", 1, 9),
     ("/dev/tty", 5, 0),
 )
+_NODE_KINDS = {"c": "c", "u": "c", "b": "b", "p": "p"}
 
 
-def plan(spec: Spec, hierarchies: Sequence[Hierarchy]) -> tuple[mountplan.Step, ...]:
+def plan(spec: Spec, hierarchies: Sequence[Hierarchy], *, cgroup_paths: Mapping[str, str] = EMPTY) -> tuple[Step, ...]:
     """Returns what is mounted and made below the container's root, in order.
 
     Args:
         spec: the container.
         hierarchies: the control groups that the container is in, for its ``cgroup`` mount.
+        cgroup_paths: mount point of a hierarchy -> the container's own group in it. Those are bound where the
+            container has no cgroup namespace, which would show them as roots.
 
     Raises:
-        InvalidInput: an option that means nothing, or a relative path.
+        InvalidInput: an option that means nothing, or a path with ``..``; names the mount.
     """
-    steps: list[mountplan.Step] = []
-    devices = [
-        MakeNode(device.path, device.type, device.major, device.minor, device.file_mode, device.uid, device.gid)
-        for device in spec.devices
-    ]
-    for item in spec.mounts:
-        if not item.destination.startswith("/") or ".." in item.destination.split("/"):
-            raise InvalidInput("a mount needs an absolute path without '..'", where=f"mounts: {item.destination}")
-        if item.type == "cgroup":
-            steps += _cgroup_mounts(item, hierarchies)
+    steps: list[Step] = []
+    made = _made_in_dev(spec)
+    mounts = [(_destination(item), item) for item in spec.mounts]
+    for path, item in mounts:
+        if path == "/dev" and item.type == "tmpfs":
+            # Places of later mounts are made at once too. Whatever is mounted over this /dev later hides all of it.
+            below = [other for other, _ in mounts if other.startswith("/dev/") and other.count("/") == len("ab")]
+            taken = {step.target for step in made}
+            bound = {other for other, later in mounts if _is_bind(later)}
+            made += [MakeDirectory(target=other) for other in dict.fromkeys(below) if other not in taken | bound]
+            step = mount_step(item, spec)
+            steps.append(_with_contents(step, made))
+            made = []
+        elif item.type in ("cgroup", "cgroup2"):
+            steps += cgroup_steps(path, item, spec, hierarchies, cgroup_paths)
         else:
-            steps.append(mount_step(item))
-        if item.destination == "/dev" and item.type == "tmpfs":
-            # At once, so that nothing is made in a directory of the host that is bound there later.
-            steps += _dev(devices)
-            devices = []
-    steps += devices
+            steps.append(mount_step(item, spec))
+            if path == "/dev":
+                made = []
+    steps += made
     if spec.process.cwd != "/":
-        steps.append(MakeDirectory(spec.process.cwd))
-    steps += [MaskPath(path) for path in spec.masked_paths]
-    steps += [ReadOnlyPath(path) for path in spec.readonly_paths]
+        steps.append(MakeDirectory(target=spec.process.cwd))
+    steps += [MaskPath(target=path) for path in spec.masked_paths]
+    steps += [ReadOnlyPath(target=path) for path in spec.readonly_paths]
     if spec.root_read_only:
-        steps.append(mountplan.SetAttributes("/", x.MOUNT_ATTR_RDONLY))
+        steps.append(Remount(target="/", attr_set=x.MOUNT_ATTR_RDONLY))
     return tuple(steps)
 
 
-def _dev(devices: Sequence[MakeNode]) -> list[mountplan.Step]:
-    """Returns what is made in a fresh /dev: the nodes that every container has, and the given ones."""
-    given = {device.target for device in devices}
-    nodes = [MakeNode(path, "c", major, minor) for path, major, minor in _DEV_NODES if path not in given]
-    return [*nodes, *devices, *(MakeLink(path, target) for path, target in _DEV_LINKS if path not in given)]
+def _with_contents(step: Step, made: Sequence[Made]) -> Step:
+    return replace(step, contents=tuple(made)) if isinstance(step, NewMount) else step
 
 
-def mount_step(item: Mount) -> NewMount | BindMount:
+def _made_in_dev(spec: Spec) -> list[Made]:
+    """Returns the nodes and links of a /dev, the specification's own among them, and its nodes elsewhere."""
+    given = [
+        MakeNode(
+            target=device.path,
+            kind=_NODE_KINDS[device.type],
+            major=device.major,
+            minor=device.minor,
+            mode=device.file_mode,
+            uid=device.uid,
+            gid=device.gid,
+        )
+        for device in spec.devices
+    ]
+    paths = {device.target for device in given}
+    nodes = [
+        MakeNode(target=path, kind="c", major=major, minor=minor)
+        for path, major, minor in _DEV_NODES
+        if path not in paths
+    ]
+    links = [MakeLink(target=path, points_to=to) for path, to in _DEV_LINKS if path not in paths]
+    return [*nodes, *given, *links]
+
+
+def _destination(item: Mount) -> str:
+    """Returns the place of a mount as an absolute path; a relative one begins at the root (config.md, "Mounts")."""
+    parts = [part for part in item.destination.split("/") if part not in ("", ".")]
+    if ".." in parts or not item.destination or "\0" in item.destination:
+        raise InvalidInput("the place of a mount is a path without '..'", where=f"mounts: {item.destination}")
+    return "/" + "/".join(parts)
+
+
+def _is_bind(item: Mount) -> bool:
+    return item.type == "bind" or "bind" in item.options or "rbind" in item.options
+
+
+def mount_step(item: Mount, spec: Spec) -> Step:
     """Returns the step of one mount other than ``cgroup``.
 
     Raises:
-        InvalidInput: an option that a bind mount does not have.
+        InvalidInput: an option that this kind of mount does not have.
     """
-    attributes = propagation = 0
-    bind = item.type == "bind"
-    recursive_read_only = False
-    recursive = False
-    others: list[str] = []
-    for option in item.options:
-        if option in _ATTRIBUTES:
-            attributes |= _ATTRIBUTES[option]
-        elif option in ("bind", "rbind"):
-            bind, recursive = True, option == "rbind"
-        elif option == "rro":
-            attributes |= x.MOUNT_ATTR_RDONLY
-            recursive_read_only = True
-        elif option.removeprefix("r") in _PROPAGATIONS and option != "r":
-            propagation = _PROPAGATIONS[option.removeprefix("r")]
-        elif option not in _NO_CHANGE:
-            others.append(option)
-    if not bind:
-        return NewMount(
-            item.type, item.destination, item.source or item.type, tuple(others), attributes, item.type != "tmpfs"
+    target = _destination(item)
+    where = f"mounts: {target}"
+    options = parse_options(item.options)
+    bind = options.bind or item.type == "bind"
+    none = item.type in ("", "none")
+    if options.remount or (none and not bind and options.propagation):
+        return _remount(target, options, bind=bind)
+    maps = id_map(options, item.uid_mappings, item.gid_mappings, spec.uid_mappings, spec.gid_mappings, where)
+    if bind:
+        return _bind(target, item, options, spec, maps)
+    if none:
+        raise InvalidInput("a mount without a type is a bind (`rbind`) or a `remount`", where=where)
+    if maps is not None or options.copy_symlink or not options.follow_source or not options.follow_target:
+        raise InvalidInput("idmap, copy-symlink and nofollow are for bind mounts", where=where)
+    if options.copy_up and item.type != "tmpfs":
+        raise InvalidInput("tmpcopyup is for a tmpfs", where=where)
+    attributes = options.attr_set | options.all_set
+    told = options.superblock
+    if attributes & x.MOUNT_ATTR_RDONLY and item.type not in _KEEPS_READ_ONLY_APART:
+        told = ("ro", *told)
+    return NewMount(
+        fstype=item.type,
+        target=target,
+        source=item.source,
+        options=(*told, *_data(item.type, options.data, spec)),
+        attributes=attributes,
+        iversion=options.iversion,
+        propagation=options.propagation,
+        ordinary_path=item.type in _OF_THE_KERNEL,
+        copy_up=options.copy_up,
+        bind_instead=_bind_instead(item.type, spec),
+    )
+
+
+def _data(fstype: str, data: tuple[str, ...], spec: Spec) -> tuple[str, ...]:
+    """Returns a file system's options without the group of devpts where the container has no such group."""
+    if fstype != "devpts" or Namespace.USER not in spec.namespaces or spec.namespaces[Namespace.USER]:
+        return data
+
+    def exists(group: str) -> bool:
+        return group.isdecimal() and any(
+            item.container_id <= int(group) < item.container_id + item.size for item in spec.gid_mappings
         )
-    if others:
-        raise InvalidInput(f"a bind mount has no option {others[0]!r}", where=f"mounts: {item.destination}")
-    if not item.source.startswith("/"):
-        raise InvalidInput("a bind mount needs an absolute source", where=f"mounts: {item.destination}")
-    return BindMount(item.source, item.destination, attributes, recursive, recursive_read_only, propagation)
+
+    return tuple(item for item in data if not item.startswith("gid=") or exists(item.removeprefix("gid=")))
 
 
-def _cgroup_mounts(item: Mount, hierarchies: Sequence[Hierarchy]) -> list[mountplan.Step]:
-    """Returns the mounts of the container's own groups, which its cgroup namespace makes look like roots."""
-    attributes = sum(_ATTRIBUTES.get(option, 0) for option in set(item.options))
-    if [hierarchy.version for hierarchy in hierarchies] == [2]:
-        return [NewMount("cgroup2", item.destination, "cgroup", (), attributes)]
-    quiet = attributes & ~x.MOUNT_ATTR_RDONLY
-    steps: list[mountplan.Step] = [NewMount("tmpfs", item.destination, "tmpfs", _CGROUP_ROOT_OPTIONS, quiet)]
-    for hierarchy in hierarchies:
-        if hierarchy.version == 2:
-            steps.append(NewMount("cgroup2", f"{item.destination}/unified", "cgroup2", (), attributes))
-            continue
-        name = ",".join(hierarchy.controllers).removeprefix("name=")
-        options = hierarchy.controllers
-        if options[0].startswith("name="):
-            options = ("none", *options)
-        steps.append(NewMount("cgroup", f"{item.destination}/{name}", "cgroup", options, attributes))
-        if "," in name:
-            steps += [MakeLink(f"{item.destination}/{part}", name) for part in name.split(",")]
-    if attributes & x.MOUNT_ATTR_RDONLY:
-        steps.append(mountplan.SetAttributes(item.destination, x.MOUNT_ATTR_RDONLY))
-    return steps
+def _bind_instead(fstype: str, spec: Spec) -> str:
+    """Returns what of the host stands for a file system that a user namespace may not mount.
 
-
-def enter(rootfs: str, steps: Sequence[mountplan.Step], *, attributes: int = 0) -> None:
-    """Makes `rootfs`, with the plan done below it, the root of this process's mount namespace.
-
-    The old root, with everything of the host, is gone from the namespace afterwards. That holds under chroot(2) too,
-    where "/" is not the namespace's root: a pivot of the chroot alone would leave the machine's real root above the
-    container's, where setns(2) leads to.
-
-    Args:
-        rootfs: the container's root tree, in the host.
-        steps: from `plan`.
-        attributes: ``MOUNT_ATTR_*`` of the root itself.
-
-    Raises:
-        OSError: the kernel refuses something; the file name says what it was about.
+    sysfs needs a network namespace of the same user namespace, mqueue an ipc namespace; proc of the host is given
+    only to a container that shares the host's pid namespace, and so sees no more by it than it may.
     """
-    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    setns(namespace, CLONE_NEWNS)
-    mount(None, "/", None, MS_REC | MS_PRIVATE)
-    os.fchdir(here)
-    os.chroot(".")  # the paths of the plan are the caller's
-    os.close(here)
-    root = x.open_tree(rootfs, recursive=True)
-    place = os.open(rootfs, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    xcompat.attach_with(root, place, attributes)
-    os.close(place)
-    mountplan.execute(steps, root)
-    setns(namespace, CLONE_NEWNS)
-    os.close(namespace)
-    old = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.fchdir(root)
-    try:
-        pivot_root(".", ".")
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            raise OSError(
-                errno.EINVAL, "the host runs from its initial ramfs; switch_root to a real root", "/"
-            ) from None
-        raise
-    # The old root lies over the new one now; its mounts go with it.
-    os.fchdir(old)
-    umount(".", MNT_DETACH)
-    os.close(old)
-    os.close(root)
-    os.chdir("/")
+    if Namespace.USER not in spec.namespaces or (fstype == "proc" and Namespace.PID in spec.namespaces):
+        return ""
+    return _BIND_INSTEAD.get(fstype, "")
+
+
+def _remount(target: str, options: Options, *, bind: bool) -> Remount:
+    told = () if bind else (*options.superblock, *options.data)
+    return Remount(
+        target=target,
+        attr_set=options.attr_set,
+        attr_clr=options.attr_clr,
+        all_set=options.all_set,
+        all_clr=options.all_clr,
+        propagation=options.propagation,
+        options=told,
+    )
+
+
+def _bind(target: str, item: Mount, options: Options, spec: Spec, maps: IdMap | None) -> BindMount:
+    where = f"mounts: {target}"
+    if options.data:
+        raise InvalidInput(f"a bind mount has no option {options.data[0]!r}", where=where)
+    if options.copy_up:
+        raise InvalidInput("tmpcopyup is for a tmpfs", where=where)
+    if not item.source.startswith("/"):
+        raise InvalidInput("a bind mount needs an absolute source", where=where)
+    mapped = maps or IdMap(uids=(), gids=())
+    return BindMount(
+        source=item.source,
+        target=target,
+        recursive=options.recursive,
+        attr_set=options.attr_set,
+        attr_clr=options.attr_clr,
+        all_set=options.all_set,
+        all_clr=options.all_clr,
+        propagation=options.propagation or _inherited(spec.rootfs_propagation),
+        uids=mapped.uids,
+        gids=mapped.gids,
+        map_recursive=mapped.recursive,
+        follow_source=options.follow_source,
+        copy_symlink=options.copy_symlink,
+        follow_target=options.follow_target,
+    )
+
+
+def _inherited(rootfs_propagation: str) -> int:
+    """Returns how a bind that says nothing takes part in propagation: as the root shall, if that is with the host."""
+    flag = PROPAGATION.get(rootfs_propagation or "rprivate", MS_PRIVATE)
+    return flag & (MS_SLAVE | MS_SHARED | MS_REC) if flag & (MS_SLAVE | MS_SHARED) else 0

@@ -8,32 +8,24 @@ import pytest
 
 from wherry.core.errors import InvalidInput
 from wherry.linux import capabilities, libc, x, xcompat
+from wherry.linux.masking import MaskPath, ReadOnlyPath
 from wherry.linux.mount import MS_NODEV, MS_RDONLY
-from wherry.linux.mountplan import (
-    BindMount,
-    MakeDirectory,
-    MakeLink,
-    MakeNode,
-    MaskPath,
-    NewMount,
-    ReadOnlyPath,
-    SetAttributes,
-    describe,
-)
+from wherry.linux.mountplan import MakeDirectory, MakeLink, MakeNode, describe
+from wherry.linux.mountsteps import BindMount, NewMount, Remount
 from wherry.linux.syscalls import LAST, known, numbers
 from wherry.runtime import default
 
 
 def test_a_plan_reads_like_commands() -> None:
     plan = (
-        NewMount("proc", "/proc", "proc", (), x.MOUNT_ATTR_NOSUID | x.MOUNT_ATTR_NODEV),
-        BindMount("/srv/www", "/data", x.MOUNT_ATTR_RDONLY),
-        MakeDirectory("/work"),
-        MakeLink("/dev/ptmx", "pts/ptmx"),
-        MakeNode("/dev/null", "c", 1, 3),
-        MaskPath("/proc/kcore"),
-        ReadOnlyPath("/proc/sys"),
-        SetAttributes("/", x.MOUNT_ATTR_RDONLY),
+        NewMount(fstype="proc", target="/proc", source="proc", attributes=x.MOUNT_ATTR_NOSUID | x.MOUNT_ATTR_NODEV),
+        BindMount(source="/srv/www", target="/data", attr_set=x.MOUNT_ATTR_RDONLY),
+        MakeDirectory(target="/work"),
+        MakeLink(target="/dev/ptmx", points_to="pts/ptmx"),
+        MakeNode(target="/dev/null", kind="c", major=1, minor=3),
+        MaskPath(target="/proc/kcore"),
+        ReadOnlyPath(target="/proc/sys"),
+        Remount(target="/", attr_set=x.MOUNT_ATTR_RDONLY),
     )
     assert describe(plan) == (
         "mount -t proc proc /proc -o nosuid,nodev",
