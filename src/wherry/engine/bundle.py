@@ -86,7 +86,7 @@ def build_spec(config: ContainerConfig, prepared: Prepared) -> Spec:
             devices=default.ALL_DEVICES if spec.privileged else default.DEVICE_RULES,
         ),
         devices=tuple(_host_devices()) if spec.privileged else (),
-        masked_paths=() if spec.privileged else default.MASKED_PATHS,
+        masked_paths=() if spec.privileged else default.masked_paths(),
         readonly_paths=() if spec.privileged else default.READONLY_PATHS,
         # docker's: a user of the container may use low ports and ping, as the network is the container's own
         sysctl={}

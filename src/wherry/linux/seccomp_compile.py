@@ -11,8 +11,8 @@ The program, for each architecture that the profile lets a process of this machi
 
 A call newer than the profile gets ENOSYS instead of an action that forbids, so that a program falls back; newer means
 that its number is above all that the profile names (runc's rule). x32 calls on x86_64 get ENOSYS in any case.
-Refused by name: more instructions than the kernel takes, and a rule that forbids a call nobody knows (one that allows
-such a call is left out).
+Refused by name: more instructions than the kernel takes, and a rule that forbids a call nobody knows where the default
+would let it through (any other rule for such a call is left out).
 Source: seccomp(2); Documentation/userspace-api/seccomp_filter.rst; include/uapi/linux/{seccomp,audit,bpf_common}.h.
 """
 
@@ -118,13 +118,14 @@ def _known(table: Mapping[str, T], name: str, what: str) -> T:
 def _block(profile: Profile, architecture: str) -> list[Instruction]:
     table = numbers(architecture)
     default = profile.default_action
+    lets_through = default in (ALLOW, LOG) or is_trace(default)
     fates: dict[int, Fate] = {}
     newest = -1
     for rule in profile.rules:
         for name in rule.names:
             number = table.get(name)
             if number is None:
-                if rule.action not in (ALLOW, default) and not known(name):
+                if lets_through and rule.action not in (ALLOW, default) and not known(name):
                     raise InvalidInput(f"a system call filter forbids a call that is not known: {name}")
                 continue
             newest = max(newest, number)
@@ -133,7 +134,7 @@ def _block(profile: Profile, architecture: str) -> list[Instruction]:
             # alone, whatever came before it.
             if rule.action != default and isinstance(before, tuple):
                 fates[number] = (*before, rule) if rule.conditions else rule.action
-    newer = default if default in (ALLOW, LOG) or is_trace(default) or newest < 0 else _ENOSYS
+    newer = default if lets_through or newest < 0 else _ENOSYS
     segments = _segments(fates, default, newest=newest, newer=newer, x32=architecture == "x86_64")
     return [(_LD, 0, 0, _OFFSET_NUMBER), *_search(segments, default)]
 

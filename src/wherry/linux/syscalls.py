@@ -35,8 +35,16 @@ def numbers(machine: str) -> Mapping[str, int]:
 
 
 def known(name: str) -> bool:
-    """Tells whether any architecture has a call of this name."""
-    return any(name in numbers(machine) for machine in _COLUMNS)
+    """Tells whether any architecture has a call of this name, be it one that has no numbers here."""
+    return name in _FOREIGN.split() or any(name in numbers(machine) for machine in _COLUMNS)
+
+
+_FOREIGN = """
+atomic_barrier atomic_cmpxchg_32 cachectl getpagesize memory_ordering multiplexer oldwait4 pciconfig_iobase
+perfctr rtas s390_guarded_storage s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr s390_sthyi spu_create
+spu_run subpage_prot swapcontext switch_endian sys_debug_setcontext sysmips timerfd utrap_install
+"""
+"""Calls that only MIPS, PowerPC, S390, SPARC and others have."""
 
 
 _COMMON = """

@@ -35,7 +35,7 @@ from wherry.linux.seccomp_profile import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
     Where = object
@@ -65,13 +65,20 @@ _TELLS_THE_PARENT = ("sendmsg",)
 """What a first process itself calls between loading its filter and handing over the listener's descriptor."""
 
 
-def parse(value: object, *, at: str = PLACE, where: Where = None) -> Profile:
+def parse(
+    value: object,
+    *,
+    at: str = PLACE,
+    where: Where = None,
+    kept: Callable[[Any, str], Any] = lambda call, _: call,
+) -> Profile:
     """Reads the section.
 
     Args:
         value: the section as JSON has it.
         at: its path in the file, for messages.
         where: the file.
+        kept: what to read for an item of ``syscalls``, which is given with its path; None leaves it out.
 
     Raises:
         InvalidInput: a value is malformed or unknown; names the key.
@@ -83,7 +90,10 @@ def parse(value: object, *, at: str = PLACE, where: Where = None) -> Profile:
     if len(calls) > MAX_RULES:
         raise InvalidInput(f"{at}.syscalls: {len(calls)} rules, at most {MAX_RULES} are taken", where=where)
     for index, call in enumerate(calls):
-        rules += _rules(call, f"{at}.syscalls[{index}]", where)
+        place = f"{at}.syscalls[{index}]"
+        plain = kept(call, place)
+        if plain is not None:
+            rules += _rules(plain, place, where)
     profile = Profile(
         default_action=default,
         rules=tuple(rules),

@@ -5,6 +5,8 @@ Source: moby/moby, oci/defaults.go and oci/caps/defaults.go (28.x); Runtime Spec
 
 from __future__ import annotations
 
+import os
+
 from wherry.linux.capabilities import NAMES, number
 from wherry.runtime.resources import DeviceRule
 from wherry.runtime.spec import Capabilities, Mount, Namespace
@@ -46,6 +48,8 @@ MASKED_PATHS = (
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 )
+
+_CPUS = "/sys/devices/system/cpu"
 
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
@@ -114,6 +118,23 @@ def mounts(*, shm_bytes: int = DEFAULT_SHM_BYTES, privileged: bool = False) -> t
         Mount(destination="/sys", type="sysfs", source="sysfs", options=(*quiet, *ro)),
         Mount(destination="/sys/fs/cgroup", type="cgroup", source="cgroup", options=(*quiet, *ro)),
     )
+
+
+def masked_paths(cpus: str = _CPUS) -> tuple[str, ...]:
+    """Returns what is masked on this machine: `MASKED_PATHS`, and what each processor tells of its heat.
+
+    The counters of throttling tell what other containers compute (GHSA-6fw5-f8r9-fgfm).
+
+    Args:
+        cpus: the directory of the processors.
+    """
+    try:
+        names = os.listdir(cpus)
+    except OSError:
+        return MASKED_PATHS
+    numbered = (name for name in names if name.startswith("cpu") and name[3:].isdigit())
+    heat = (f"{cpus}/{name}/thermal_throttle" for name in numbered)
+    return (*MASKED_PATHS, *sorted(path for path in heat if os.path.isdir(path)))
 
 
 def capabilities(*, add: Iterable[str] = (), drop: Iterable[str] = (), privileged: bool = False) -> Capabilities:

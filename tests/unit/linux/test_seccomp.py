@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import random
-import struct
 from collections.abc import Sequence
-from functools import lru_cache
 
 import pytest
+from tests.fixtures.bpf import run
 
 from wherry.core.errors import InvalidInput
 from wherry.linux.seccomp import compile_profile
@@ -48,34 +47,6 @@ def rule(names: str, action: int, *conditions: Condition) -> Rule:
 
 def profile_of(default: int, *rules: Rule, architectures: tuple[str, ...] = ARCHITECTURES) -> Profile:
     return Profile(default_action=default, rules=rules, architectures=architectures)
-
-
-@lru_cache(maxsize=4)
-def decoded(code: bytes) -> list[tuple[int, int, int, int]]:
-    return list(struct.iter_unpack("<HBBI", code))
-
-
-def run(code: bytes, arch: int, number: int, args: Sequence[int] = ()) -> int:
-    """A classic BPF machine with what seccomp allows: loads, jumps forward, AND, and return."""
-    padded = [*args, *([0] * (6 - len(args)))]
-    data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, arch, 0, *padded)
-    program = decoded(code)
-    accumulator, at = 0, 0
-    while True:
-        operation, true, false, k = program[at]
-        at += 1
-        if operation == 0x20:
-            assert k % 4 == 0
-            (accumulator,) = struct.unpack_from("<I", data, k)
-        elif operation == 0x05:
-            at += k
-        elif operation == 0x54:
-            accumulator &= k
-        elif operation == 0x06:
-            return int(k)
-        else:
-            holds = {0x15: accumulator == k, 0x25: accumulator > k, 0x35: accumulator >= k}[operation]
-            at += true if holds else false
 
 
 def holds(condition: Condition, args: Sequence[int]) -> bool:
@@ -293,7 +264,9 @@ def test_a_rule_without_conditions_decides_alone_and_the_first_of_them() -> None
 def test_a_forbidden_call_must_be_known() -> None:
     with pytest.raises(InvalidInput, match="not known: no_such_call"):
         compile_profile(profile_of(ALLOW, rule("no_such_call", EPERM)), "x86_64")
-    compile_profile(profile_of(EPERM, rule("no_such_call", ALLOW)), "x86_64")
+    for otherwise, action in ((EPERM, ALLOW), (error(38), EPERM), (KILL_PROCESS, LOG)):
+        compile_profile(profile_of(otherwise, rule("no_such_call", action)), "x86_64")
+    compile_profile(profile_of(ALLOW, rule("swapcontext", EPERM)), "x86_64")
 
 
 def test_an_argument_must_be_there() -> None:

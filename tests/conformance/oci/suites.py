@@ -1,0 +1,185 @@
+"""The suites: where they are, how they are built, how one file of each is run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.conformance.oci.cases import Outcome, Runtime, read
+
+NAMES = ("crun", "runtime-tools")
+TIMEOUT_S = 180
+GO_TIMEOUT_S = 60
+_FREEZER = Path("/sys/fs/cgroup/freezer")
+_HELPER_FLAGS = ("-D_GNU_SOURCE", "-DHAVE_SECCOMP", "-DHAVE_ERROR_H", "-DHAVE_LINUX_IOPRIO_H", "-w", "-static")
+
+Wrap = Callable[[list[str]], list[str]]
+
+
+class Suite(ABC):
+    """One checkout."""
+
+    name: str
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.built = Path()
+
+    @abstractmethod
+    def files(self) -> list[str]:
+        """Returns the names of its files of tests."""
+
+    @abstractmethod
+    def build(self, folder: Path) -> None:
+        """Builds the programs that it needs, once."""
+
+    @abstractmethod
+    def run(self, file: str, runtime: Runtime, work: Path, wrap: Wrap) -> Outcome:
+        """Runs one file.
+
+        Args:
+            file: its name.
+            runtime: what is tested.
+            work: a scratch folder.
+            wrap: makes a command line run in namespaces of its own.
+        """
+
+    def place(self, folder: Path) -> Path:
+        """Returns where the programs of this checkout are built."""
+        mark = hashlib.sha256(os.fsencode(self.top.resolve())).hexdigest()[:12]
+        return folder / f"{self.name}-{mark}"
+
+
+class Crun(Suite):
+    """crun's tests: Python programs, with a small static program as what runs in the containers."""
+
+    name = "crun"
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in (self.top / "tests").glob("test_*.py"))
+
+    def build(self, folder: Path) -> None:
+        self.built = self.place(folder)
+        if not (self.built / "init").exists():
+            self.built.mkdir(parents=True, exist_ok=True)
+            (self.built / "config.h").write_text("")
+            source = self.top / "tests/init.c"
+            subprocess.run(["gcc", *_HELPER_FLAGS, f"-I{self.built}", "-o", self.built / "init", source], check=True)
+
+    def run(self, file: str, runtime: Runtime, work: Path, wrap: Wrap) -> Outcome:
+        place = work / file
+        place.mkdir()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(work),
+            "OCI_RUNTIME": str(runtime.program),
+            "INIT": str(self.built / "init"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        command = wrap(["/usr/bin/python3", str(self.top / "tests" / file)])
+        return _run(self.name, file, command, place, environment, TIMEOUT_S)
+
+
+class RuntimeTools(Suite):
+    """runtime-tools' validation: one Go program for each file, which has the runtime run another in a container."""
+
+    name = "runtime-tools"
+
+    def files(self) -> list[str]:
+        return sorted(
+            str(path.relative_to(self.top / "validation").with_suffix(""))
+            for path in (self.top / "validation").rglob("*.go")
+            if "util" not in path.parts
+        )
+
+    def build(self, folder: Path) -> None:
+        self.built = self.place(folder)
+        environment = {
+            **os.environ,
+            "GOFLAGS": "-mod=vendor",
+            "GOPROXY": "off",
+            "GOTOOLCHAIN": "local",
+            "GOCACHE": str(folder / "go"),
+        }
+        programs = [(f"./validation/{file}.go", self.built / f"{file}.t") for file in self.files()]
+        static = ["-tags", "netgo osusergo", "-ldflags", "-extldflags -static"]
+        if not (self.built / "runtimetest").exists():
+            command = ["go", "build", *static, "-o", str(self.built / "runtimetest"), "./cmd/runtimetest"]
+            subprocess.run(command, cwd=self.top, env=environment, check=True)
+        for source, program in programs:
+            if not program.exists():
+                command = ["go", "build", "-o", str(program), source]
+                subprocess.run(command, cwd=self.top, env=environment, check=True)
+
+    def run(self, file: str, runtime: Runtime, work: Path, wrap: Wrap) -> Outcome:
+        place = work / file.replace("/", "-")
+        place.mkdir()
+        (place / "runtimetest").symlink_to(self.built / "runtimetest")
+        for tree in self.top.glob("rootfs-*.tar.gz"):
+            (place / tree.name).symlink_to(tree)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": "/root",
+            "TMPDIR": str(place),
+            "XDG_RUNTIME_DIR": "/run",
+            "RUNTIME": str(runtime.program),
+        }
+        command = wrap([str(self.built / f"{file}.t")])
+        return _run(self.name, file, command, place, environment, GO_TIMEOUT_S)
+
+
+def find(folder: Path) -> list[Suite]:
+    """Returns the suites of a folder."""
+    found: list[Suite] = []
+    for top in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if (top / "tests/tests_utils.py").exists():
+            found.append(Crun(top.resolve()))
+        if (top / "validation/util/test.go").exists():
+            found.append(RuntimeTools(top.resolve()))
+    return found
+
+
+def _run(
+    suite: str, file: str, command: list[str], place: Path, environment: dict[str, str], timeout_s: int
+) -> Outcome:
+    """Runs one program of tests with its output in files, as what it starts may keep a pipe open."""
+    out, errors = place / ".stdout", place / ".stderr"
+    status: int | None
+    with out.open("wb") as stdout, errors.open("wb") as stderr:
+        process = subprocess.Popen(
+            command, cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            status = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            _thaw(process.pid)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            status = None
+    texts = (out.read_text(errors="replace"), errors.read_text(errors="replace"))
+    outcome = read(suite, file, *texts, status)
+    shutil.rmtree(place, ignore_errors=True)
+    return outcome
+
+
+def _thaw(leader: int) -> None:
+    """Thaws what a file of tests left frozen by version 1: the kernel would wait for it to die, for ever."""
+    for child in Path(f"/proc/{leader}/task/{leader}/children").read_text().split():
+        place = os.readlink(f"/proc/{child}/ns/pid")
+        for procs in _FREEZER.glob("*/**/cgroup.procs"):
+            for pid in procs.read_text().split():
+                try:
+                    frozen = os.readlink(f"/proc/{pid}/ns/pid") == place
+                except OSError:
+                    continue
+                if frozen:
+                    (procs.parent / "freezer.state").write_text("THAWED")
