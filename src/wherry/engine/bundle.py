@@ -15,12 +15,12 @@ from wherry.core.errors import InvalidInput
 from wherry.engine.prepare import FILES, Prepared
 from wherry.engine.spec import ContainerConfig, normal_path
 from wherry.engine.state import Paths
-from wherry.engine.users import Identity
 from wherry.linux.seccomp_profile import Profile
 from wherry.runtime import default
 from wherry.runtime.default_seccomp import profile as default_profile
 from wherry.runtime.resources import Resources
 from wherry.runtime.spec import Capabilities, Device, Mount, Namespace, Process, Spec
+from wherry.runtime.users import Identity
 from wherry.spec.container import Mount as WantedMount
 from wherry.spec.container import MountType
 

@@ -14,8 +14,8 @@ from wherry.engine.info import ContainerInfo
 from wherry.engine.launch import await_report, fork_monitor, report_error, report_started
 from wherry.engine.prepare import look_up_user
 from wherry.engine.state import Paths
-from wherry.engine.users import Identity
 from wherry.runtime.container import Stdio, exec_process
+from wherry.runtime.users import Identity
 
 
 def execute(

@@ -38,11 +38,11 @@ from wherry.engine.restart import Backoff, wants_restart
 from wherry.engine.spec import ContainerConfig, health_argv
 from wherry.engine.state import STOP_FILE, LastRun, Paths, RunState, container_lock, finish_run, write_last, write_run
 from wherry.engine.streams import Streams
-from wherry.engine.users import Identity
 from wherry.engine.volumes import remove_container
 from wherry.linux import process
 from wherry.runtime import container
 from wherry.runtime.state import load_state
+from wherry.runtime.users import Identity
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from wherry.core.durable import map_os_error
 from wherry.core.errors import NotFound, WherryError
-from wherry.engine import hosts, users, volumes
+from wherry.engine import hosts, volumes
 from wherry.engine.network import Lease, Network, NetworkState
 from wherry.engine.rootfs import mount_rootfs
 from wherry.engine.spec import ContainerConfig
@@ -23,6 +23,7 @@ from wherry.engine.state import Paths
 from wherry.linux import mount
 from wherry.linux.beneath import open_in_root
 from wherry.linux.namespaces import CLONE_NEWNS, unshare
+from wherry.runtime import users
 from wherry.spec.container import MountType
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ Source: include/uapi/linux/capability.h of Linux 6.12; capabilities(7).
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
 from ctypes import Structure, byref, c_int, c_uint32, c_void_p
 
 from wherry.core.errors import InvalidInput
@@ -19,6 +18,10 @@ from wherry.linux.process import (
     PR_CAPBSET_READ,
     prctl,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NAMES = (
     "CAP_CHOWN",

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
-from typing import Any
 
 from wherry.core.errors import Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 _COMMON = {
     "pidfd_send_signal": 424,
@@ -31,11 +34,42 @@ _COMMON = {
     "openat2": 437,
     "mount_setattr": 442,
 }
+_GENERIC = {
+    "clone": 220,
+    "ioprio_set": 30,
+    "keyctl": 219,
+    "personality": 92,
+    "pivot_root": 41,
+    "prlimit64": 261,
+    "rt_sigaction": 134,
+    "sched_setattr": 274,
+    "seccomp": 277,
+}
 _OLD = {
-    "x86_64": {"clone": 56, "pivot_root": 155, "keyctl": 250, "seccomp": 317, "rt_sigaction": 13},
-    "aarch64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "rt_sigaction": 134},
-    "riscv64": {"clone": 220, "pivot_root": 41, "keyctl": 219, "seccomp": 277, "rt_sigaction": 134},
-    "armv7l": {"clone": 120, "pivot_root": 218, "keyctl": 311, "seccomp": 383, "rt_sigaction": 174},
+    "x86_64": {
+        "clone": 56,
+        "ioprio_set": 251,
+        "keyctl": 250,
+        "personality": 135,
+        "pivot_root": 155,
+        "prlimit64": 302,
+        "rt_sigaction": 13,
+        "sched_setattr": 314,
+        "seccomp": 317,
+    },
+    "aarch64": _GENERIC,
+    "riscv64": _GENERIC,
+    "armv7l": {
+        "clone": 120,
+        "ioprio_set": 314,
+        "keyctl": 311,
+        "personality": 136,
+        "pivot_root": 218,
+        "prlimit64": 369,
+        "rt_sigaction": 174,
+        "sched_setattr": 380,
+        "seccomp": 383,
+    },
 }
 _ALIASES = {"armv8l": "armv7l", "armv6l": "armv7l", "amd64": "x86_64", "arm64": "aarch64"}
 

@@ -8,13 +8,16 @@ Source: include/uapi/linux/sched.h of Linux 6.12; clone(2), namespaces(7).
 from __future__ import annotations
 
 import os
-import signal
 from ctypes import Structure, addressof, byref, c_int, c_long, c_size_t, c_uint64, c_ulong, c_void_p, sizeof
 
 from wherry.core.errors import Unsupported
 from wherry.linux.libc import function, system_call
+from wherry.linux.signals import SIG_BLOCK, SIG_SETMASK, SIGCHLD, pthread_sigmask, valid_signals
 
+CLONE_NEWTIME = 0x80
+"""For unshare and setns alone: clone(2) has a signal's number in these bits."""
 CLONE_PIDFD = 0x1000
+CLONE_PARENT = 0x8000
 CLONE_NEWNS = 0x20000
 CLONE_NEWCGROUP = 0x2000000
 CLONE_NEWUTS = 0x4000000
@@ -30,6 +33,7 @@ FLAG_OF_FILE = {
     "mnt": CLONE_NEWNS,
     "net": CLONE_NEWNET,
     "pid": CLONE_NEWPID,
+    "time": CLONE_NEWTIME,
     "user": CLONE_NEWUSER,
     "uts": CLONE_NEWUTS,
 }
@@ -54,16 +58,17 @@ class _CloneArgs(Structure):
     ]
 
 
-def clone(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
+def clone(flags: int, *, cgroup_fd: int = -1, sure: bool = False) -> tuple[int, int]:
     """Makes a child process, as fork does, in new namespaces.
 
     In the child every signal is blocked; it takes care of handlers and mask itself, runs no finalizers and ends by
     exec or ``os._exit``.
 
     Args:
-        flags: ``CLONE_NEW*``.
+        flags: ``CLONE_NEW*`` but the time namespace's; ``CLONE_PARENT`` for a sibling.
         cgroup_fd: the directory of a control group of version 2 in which the child is born (Linux 5.7); -1 for the
             caller's own.
+        sure: the caller came out of this call itself, so that it has one thread.
 
     Returns:
         (pid, pidfd) in the parent, (0, -1) in the child. The pidfd is closed on exec.
@@ -72,28 +77,28 @@ def clone(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
         Unsupported: this process has several threads.
         OSError: the kernel refuses; with a `cgroup_fd`, ENOSYS where there is no clone3(2) or a filter hides it.
     """
-    if len(os.listdir("/proc/self/task")) > 1:
+    if not sure and len(os.listdir("/proc/self/task")) > 1:
         raise Unsupported(
             "a container cannot be started from a process with several threads",
             hint="start it from a process of its own",
         )
     pidfd = c_int(-1)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    mask = pthread_sigmask(SIG_BLOCK, valid_signals())
     pid = -1
     try:
         if cgroup_fd < 0:
-            pid = _clone(flags | CLONE_PIDFD | signal.SIGCHLD, None, byref(pidfd), 0, 0)
+            pid = _clone(flags | CLONE_PIDFD | SIGCHLD, None, byref(pidfd), 0, 0)
         else:
             args = _CloneArgs(
                 flags=flags | CLONE_PIDFD | CLONE_INTO_CGROUP,
                 pidfd=addressof(pidfd),
-                exit_signal=signal.SIGCHLD,
+                exit_signal=SIGCHLD,
                 cgroup=cgroup_fd,
             )
             pid = _clone3(byref(args), sizeof(args))
     finally:
         if pid != 0:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            pthread_sigmask(SIG_SETMASK, mask)
     return (pid, pidfd.value) if pid else (0, -1)
 
 

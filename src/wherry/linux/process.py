@@ -6,10 +6,10 @@ Source: include/uapi/linux/prctl.h of Linux 6.12 and the manual page of each cal
 from __future__ import annotations
 
 import os
-import signal
 from ctypes import Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint, c_uint64, c_ulong, c_void_p
 
 from wherry.linux.libc import function, system_call
+from wherry.linux.signals import SIGKILL, SIGSTOP
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -63,7 +63,7 @@ def reset_signals() -> None:
     """
     nothing = bytes(_SIGACTION_BYTES)
     for number in _SIGNALS:
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
+        if number not in (SIGKILL, SIGSTOP):
             _rt_sigaction(number, nothing, None, _SIGSET_BYTES)
 
 

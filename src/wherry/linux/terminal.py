@@ -9,14 +9,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import struct
 import termios
+from _struct import calcsize, pack, unpack
 
 from wherry.linux.libc import ioctl_number
 from wherry.linux.process import file_system_type
 
 DEVPTS_SUPER_MAGIC = 0x1CD1
-_TIOCSPTLCK = ioctl_number(1, "T", 0x31, struct.calcsize("i"))
+_TIOCSPTLCK = ioctl_number(1, "T", 0x31, calcsize("i"))
 _TIOCGPTPEER = ioctl_number(0, "T", 0x41, 0)
 
 
@@ -34,18 +34,18 @@ def open_pair(ptmx_fd: int) -> int:
     """
     if file_system_type(ptmx_fd) != DEVPTS_SUPER_MAGIC:
         raise OSError(errno.ENODEV, "not a devpts file system", "/dev/pts/ptmx")
-    fcntl.ioctl(ptmx_fd, _TIOCSPTLCK, struct.pack("i", 0))
+    fcntl.ioctl(ptmx_fd, _TIOCSPTLCK, pack("i", 0))
     return fcntl.ioctl(ptmx_fd, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def set_window_size(fd: int, *, rows: int, columns: int) -> None:
     """Sets the size of a terminal, in characters."""
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, pack("HHHH", rows, columns, 0, 0))
 
 
 def window_size(fd: int) -> tuple[int, int]:
     """Returns (rows, columns) of a terminal."""
-    rows, columns, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
+    rows, columns, _, _ = unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
     return rows, columns
 
 

@@ -1,37 +1,49 @@
-"""``config.json`` of an OCI bundle: read into a `Spec`, and a `Spec` written as one.
+"""``config.json`` of an OCI bundle, read into a `Spec`; ``serialize.py`` writes it.
 
-Reading refuses every key that is not honoured, by its path: a runtime that ignores a limit or a mask has broken a
-promise. A value that asks for nothing (an empty list, null) is let through.
+Reading refuses every key that is not honoured, by its path. What each part of the specification is read by:
+``config_process.py`` the process, ``config_resources.py`` the limits, ``config_seccomp.py`` the filter.
 Source: Runtime Specification 1.2.0, config.md, config-linux.md; JSON names are those of schema/config-schema.json.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
-
 from wherry.core import jsonio
-from wherry.core.errors import InvalidInput, Unsupported
-from wherry.runtime import config_seccomp
-from wherry.runtime.resources import DeviceRule, Resources
+from wherry.core.errors import InvalidInput
+from wherry.core.value import Value
+from wherry.runtime.config_process import parse_process_object
+from wherry.runtime.config_resources import parse_resources_object
+from wherry.runtime.reader import Reader
 from wherry.runtime.spec import (
-    OCI_VERSION,
-    Capabilities,
     Device,
+    Hook,
+    Hooks,
+    IdMapping,
+    IntelRdt,
     Mount,
     Namespace,
-    Process,
-    Rlimit,
+    Personality,
     Spec,
+    TimeOffset,
 )
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
-_MAX_SIGNED_RLIMIT = (1 << 63) - 1
+MAX_ID_MAPPINGS = 340
+"""As the kernel has it: user_namespaces(7)."""
 _DEFAULT_MODE = 0o666
-_NAMESPACES = (*(Namespace.PID, Namespace.NETWORK, Namespace.MOUNT, Namespace.IPC, Namespace.UTS, Namespace.CGROUP),)
+_NAMESPACES = (
+    *(Namespace.PID, Namespace.NETWORK, Namespace.MOUNT, Namespace.IPC, Namespace.UTS, Namespace.CGROUP),
+    *(Namespace.USER, Namespace.TIME),
+)
+_OTHER_PLATFORMS = ("vm", "windows", "solaris", "zos")
+_PROPAGATIONS = ("shared", "slave", "private", "unbindable")
+_BIND_TYPES = ("", "none", "bind")
 
 
-class Config(NamedTuple):
+class Config(Value):
     """A bundle's configuration."""
 
     spec: Spec
@@ -39,276 +51,206 @@ class Config(NamedTuple):
     """As written: relative to the bundle, or absolute."""
 
 
-class _Object:
-    """One JSON object being read: every key is taken once, and what is left at the end is refused."""
-
-    def __init__(self, value: Any, path: str, where: object) -> None:
-        if not isinstance(value, dict):
-            raise InvalidInput(f"{path or 'config'}: must be an object", where=where)
-        self._left = {key: item for key, item in value.items() if item not in (None, [], {}, "")}
-        self._path = path
-        self._where = where
-
-    def __enter__(self) -> _Object:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None and self._left:
-            raise Unsupported(f"{self.at(min(self._left))}: this is not done yet", where=self._where)
-
-    def at(self, key: str) -> str:
-        return f"{self._path}.{key}" if self._path else key
-
-    def take(self, key: str, kind: type[T], default: T) -> T:
-        value = self._left.pop(key, default)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise InvalidInput(f"{self.at(key)}: must be of type {kind.__name__}", where=self._where)
-        return value
-
-    def has(self, key: str) -> bool:
-        return key in self._left
-
-    def number(self, key: str) -> int | None:
-        return self.take(key, int, 0) if key in self._left else None
-
-    def strings(self, key: str) -> tuple[str, ...]:
-        found = self.take(key, list, [])
-        if not all(isinstance(item, str) for item in found):
-            raise InvalidInput(f"{self.at(key)}: must be a list of strings", where=self._where)
-        return tuple(found)
-
-    def mapping(self, key: str) -> dict[str, str]:
-        found = self.take(key, dict, {})
-        if not all(isinstance(item, str) for item in found.values()):
-            raise InvalidInput(f"{self.at(key)}: must map to strings", where=self._where)
-        return found
-
-    def below(self, key: str) -> _Object:
-        return _Object(self.take(key, dict, {}), self.at(key), self._where)
-
-    def each(self, key: str) -> list[_Object]:
-        items = self.take(key, list, [])
-        return [_Object(item, f"{self.at(key)}[{index}]", self._where) for index, item in enumerate(items)]
-
-    def wrong(self, key: str, what: str) -> InvalidInput:
-        return InvalidInput(f"{self.at(key)}: {what}", where=self._where)
-
-
 def parse_config(data: bytes, *, where: object = None) -> Config:
     """Reads a ``config.json``.
 
     Raises:
         InvalidInput: it is malformed; names the key.
-        Unsupported: it asks for something that is not done yet; names the key.
+        Unsupported: it asks for something that is not done here; names the key.
     """
-    with _Object(jsonio.loads(data, where=where, max_bytes=MAX_CONFIG_BYTES), "", where) as top:
-        version = top.take("ociVersion", str, "")
+    return parse_config_value(jsonio.loads(data, where=where, max_bytes=MAX_CONFIG_BYTES), where=where)
+
+
+def parse_config_value(value: Any, *, where: object = None) -> Config:
+    """Reads the JSON value of a ``config.json``; see `parse_config`."""
+    with Reader(value, "", where) as top:
+        for other in _OTHER_PLATFORMS:
+            if top.has(other):
+                raise top.unsupported(other, "this runtime makes Linux containers")
+        version = top.text("ociVersion")
         if not version.startswith("1."):
             raise top.wrong("ociVersion", f"must be 1.x, not {version!r}")
         with top.below("root") as root:
-            root_path, read_only = root.take("path", str, ""), root.take("readonly", bool, False)
-        with top.below("process") as process, top.below("linux") as linux:
-            with linux.below("resources") as resources:
-                limits = _resources(resources)
-            propagation = linux.take("rootfsPropagation", str, "rprivate")
-            if propagation not in ("private", "rprivate"):
-                raise Unsupported(f"linux.rootfsPropagation: {propagation} is not done yet", where=where)
-            filters = linux.take("seccomp", dict, {}) if linux.has("seccomp") else None
+            root_path, read_only = root.text("path"), root.flag("readonly")
+        with top.below("linux") as linux, linux.below("resources") as limits:
+            seccomp = None
+            if linux.has("seccomp"):
+                from wherry.runtime import config_seccomp
+
+                seccomp = config_seccomp.parse(linux.take("seccomp", dict, {}), where=where)
             spec = Spec(
-                process=_process(process),
+                process=parse_process_object(top.below("process")),
                 root_read_only=read_only,
-                hostname=top.take("hostname", str, ""),
-                domainname=top.take("domainname", str, ""),
+                hostname=top.text("hostname"),
+                domainname=top.text("domainname"),
                 mounts=tuple(_mount(item) for item in top.each("mounts")),
-                namespaces=dict(_namespace(item) for item in linux.each("namespaces")),
-                resources=limits,
-                cgroups_path=linux.take("cgroupsPath", str, ""),
+                namespaces=_namespaces(linux),
+                uid_mappings=_mappings(linux, "uidMappings"),
+                gid_mappings=_mappings(linux, "gidMappings"),
+                time_offsets=_time_offsets(linux),
+                resources=parse_resources_object(limits),
+                cgroups_path=linux.text("cgroupsPath"),
+                rootfs_propagation=_propagation(linux),
                 devices=tuple(_device(item) for item in linux.each("devices")),
                 masked_paths=linux.strings("maskedPaths"),
                 readonly_paths=linux.strings("readonlyPaths"),
+                mount_label=linux.text("mountLabel"),
                 sysctl=linux.mapping("sysctl"),
-                seccomp=None if filters is None else config_seccomp.parse(filters, where=where),
+                seccomp=seccomp,
+                personality=_personality(linux),
+                intel_rdt=_intel_rdt(linux),
+                hooks=parse_hooks_object(top.below("hooks")),
                 annotations=top.mapping("annotations"),
             )
-    return Config(spec, root_path)
+    return Config(spec=spec, root_path=root_path)
 
 
-def _process(found: _Object) -> Process:
-    with found.below("user") as user, found.below("capabilities") as sets, found.below("consoleSize") as size:
-        return Process(
-            args=found.strings("args"),
-            env=found.strings("env"),
-            cwd=found.take("cwd", str, ""),
-            uid=user.take("uid", int, 0),
-            gid=user.take("gid", int, 0),
-            additional_gids=tuple(user.take("additionalGids", list, [])),
-            umask=user.number("umask"),
-            capabilities=Capabilities(
-                bounding=sets.strings("bounding"),
-                effective=sets.strings("effective"),
-                permitted=sets.strings("permitted"),
-                inheritable=sets.strings("inheritable"),
-                ambient=sets.strings("ambient"),
-            ),
-            no_new_privileges=found.take("noNewPrivileges", bool, False),
-            rlimits=tuple(_rlimit(item) for item in found.each("rlimits")),
-            oom_score_adj=found.number("oomScoreAdj"),
-            terminal=found.take("terminal", bool, False),
-            console_columns=size.take("width", int, 80),
-            console_rows=size.take("height", int, 24),
+def parse_hooks_object(found: Reader) -> Hooks:
+    """Reads the ``hooks``."""
+    with found:
+        return Hooks(
+            prestart=_hooks(found, "prestart"),
+            create_runtime=_hooks(found, "createRuntime"),
+            create_container=_hooks(found, "createContainer"),
+            start_container=_hooks(found, "startContainer"),
+            poststart=_hooks(found, "poststart"),
+            poststop=_hooks(found, "poststop"),
         )
 
 
-def _rlimit(item: _Object) -> Rlimit:
-    def limit(key: str) -> int:
-        value = item.take(key, int, 0)
-        return -1 if value > _MAX_SIGNED_RLIMIT else value
+def _hooks(found: Reader, key: str) -> tuple[Hook, ...]:
+    return tuple(_hook(item) for item in found.each(key))
 
+
+def _hook(item: Reader) -> Hook:
     with item:
-        return Rlimit(type=item.take("type", str, ""), soft=limit("soft"), hard=limit("hard"))
+        path = item.text("path")
+        if not path.startswith("/"):
+            raise item.wrong("path", f"must be absolute, not {path!r}")
+        return Hook(
+            path=path,
+            args=item.strings("args"),
+            env=item.strings("env"),
+            timeout_s=item.number("timeout", low=1, high=(1 << 31) - 1),
+        )
 
 
-def _mount(item: _Object) -> Mount:
+def _mount(item: Reader) -> Mount:
     with item:
         options = item.strings("options")
-        bind = "bind" in options or "rbind" in options
+        kind = item.text("type")
+        if kind in _BIND_TYPES and (kind == "bind" or "bind" in options or "rbind" in options):
+            kind = "bind"
         return Mount(
-            destination=item.take("destination", str, ""),
-            type="bind" if bind and item.take("type", str, "") in ("", "none", "bind") else item.take("type", str, ""),
-            source=item.take("source", str, ""),
+            destination=item.text("destination"),
+            type=kind,
+            source=item.text("source"),
             options=options,
+            uid_mappings=_mappings(item, "uidMappings"),
+            gid_mappings=_mappings(item, "gidMappings"),
         )
 
 
-def _namespace(item: _Object) -> tuple[str, str]:
-    with item:
-        kind = item.take("type", str, "")
-        if kind not in _NAMESPACES:
-            raise Unsupported(f"{item.at('type')}: a {kind} namespace is not done yet")
-        return kind, item.take("path", str, "")
+def _namespaces(linux: Reader) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for item in linux.each("namespaces"):
+        with item:
+            kind, path = item.text("type"), item.text("path")
+            if kind not in _NAMESPACES:
+                raise item.wrong("type", f"no kind of namespace: {kind!r}")
+            if kind in found:
+                raise item.wrong("type", f"the {kind} namespace stands twice")
+            if path and not path.startswith("/"):
+                raise item.wrong("path", f"must be absolute, not {path!r}")
+            found[kind] = path
+    return found
 
 
-def _device(item: _Object) -> Device:
+def _mappings(found: Reader, key: str) -> tuple[IdMapping, ...]:
+    items = found.each(key)
+    if len(items) > MAX_ID_MAPPINGS:
+        raise found.wrong(key, f"more than {MAX_ID_MAPPINGS} ranges")
+    mappings = []
+    for item in items:
+        with item:
+            size = item.natural("size")
+            if not size:
+                raise item.wrong("size", "must be at least 1")
+            mappings.append(
+                IdMapping(container_id=item.natural("containerID"), host_id=item.natural("hostID"), size=size)
+            )
+    return tuple(mappings)
+
+
+def _time_offsets(linux: Reader) -> dict[str, TimeOffset]:
+    offsets = {}
+    for clock, item in linux.objects("timeOffsets").items():
+        with item:
+            if clock not in ("monotonic", "boottime"):
+                raise linux.wrong(f"timeOffsets.{clock}", "only monotonic and boottime have an offset")
+            offsets[clock] = TimeOffset(
+                secs=item.take("secs", int, 0), nanosecs=item.natural("nanosecs", high=999_999_999)
+            )
+    return offsets
+
+
+def _propagation(linux: Reader) -> str:
+    found = linux.text("rootfsPropagation")
+    if found and found not in _PROPAGATIONS and found.removeprefix("r") not in _PROPAGATIONS:
+        raise linux.wrong("rootfsPropagation", f"no kind of propagation: {found!r}")
+    return found
+
+
+def _device(item: Reader) -> Device:
     with item:
+        kind = item.text("type")
+        if kind not in ("c", "u", "b", "p"):
+            raise item.wrong("type", f"must be c, u, b or p, not {kind!r}")
+        path = item.text("path")
+        if not path.startswith("/"):
+            raise item.wrong("path", f"must be absolute, not {path!r}")
         return Device(
-            path=item.take("path", str, ""),
-            type="c" if item.take("type", str, "c") in ("c", "u") else "b",
-            major=item.take("major", int, 0),
-            minor=item.take("minor", int, 0),
-            file_mode=item.take("fileMode", int, _DEFAULT_MODE),
-            uid=item.take("uid", int, 0),
-            gid=item.take("gid", int, 0),
+            path=path,
+            type="c" if kind == "u" else kind,
+            major=item.natural("major"),
+            minor=item.natural("minor"),
+            file_mode=item.natural("fileMode", _DEFAULT_MODE) & 0o7777,
+            uid=item.natural("uid"),
+            gid=item.natural("gid"),
         )
 
 
-def _resources(found: _Object) -> Resources:
-    with found.below("memory") as memory, found.below("cpu") as cpu, found.below("pids") as pids:
-        return Resources(
-            memory_limit_bytes=memory.number("limit"),
-            memory_swap_bytes=memory.number("swap"),
-            cpu_shares=cpu.number("shares"),
-            cpu_quota_us=cpu.number("quota"),
-            cpu_period_us=cpu.number("period"),
-            pids_limit=pids.number("limit"),
-            devices=tuple(_device_rule(item) for item in found.each("devices")),
+def _personality(linux: Reader) -> Personality | None:
+    if not linux.has("personality"):
+        return None
+    with linux.below("personality") as item:
+        domain = item.text("domain")
+        if domain not in ("LINUX", "LINUX32"):
+            raise item.wrong("domain", f"must be LINUX or LINUX32, not {domain!r}")
+        if item.has("flags"):
+            raise item.unsupported("flags", "the specification has no flags yet")
+        return Personality(domain=domain)
+
+
+def _intel_rdt(linux: Reader) -> IntelRdt | None:
+    if not linux.has("intelRdt"):
+        return None
+    with linux.below("intelRdt") as item:
+        return IntelRdt(
+            clos_id=item.text("closID"),
+            l3_cache_schema=item.text("l3CacheSchema"),
+            mem_bw_schema=item.text("memBwSchema"),
+            enable_cmt=item.flag("enableCMT"),
+            enable_mbm=item.flag("enableMBM"),
         )
 
 
-def _device_rule(item: _Object) -> DeviceRule:
-    with item:
-        return DeviceRule(
-            allow=item.take("allow", bool, False),
-            type=item.take("type", str, "a"),
-            major=_any(item.number("major")),
-            minor=_any(item.number("minor")),
-            access=item.take("access", str, "rwm"),
-        )
+def root_path_of(config: Config, bundle: str) -> str:
+    """Returns where a bundle's root tree is.
 
-
-def _any(number: int | None) -> int | None:
-    return None if number is None or number < 0 else number
-
-
-def serialize_config(spec: Spec, root_path: str) -> dict[str, Any]:
-    """Returns a specification as the JSON value of a ``config.json``, for other runtimes and for people."""
-    process, sets, limits = spec.process, spec.process.capabilities, spec.resources
-    value: dict[str, Any] = {
-        "ociVersion": OCI_VERSION,
-        "root": {"path": root_path, "readonly": spec.root_read_only},
-        "process": {
-            "args": list(process.args),
-            "env": list(process.env),
-            "cwd": process.cwd,
-            "user": {
-                "uid": process.uid,
-                "gid": process.gid,
-                "additionalGids": list(process.additional_gids),
-                **_given(umask=process.umask),
-            },
-            "capabilities": {
-                name: list(getattr(sets, name))
-                for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
-            },
-            "noNewPrivileges": process.no_new_privileges,
-            "rlimits": [{"type": item.type, "soft": item.soft, "hard": item.hard} for item in process.rlimits],
-            "terminal": process.terminal,
-        },
-        "hostname": spec.hostname,
-        "mounts": [
-            {
-                "destination": item.destination,
-                "type": item.type,
-                "source": item.source,
-                "options": list(item.options),
-            }
-            for item in spec.mounts
-        ],
-        "linux": {
-            "namespaces": [
-                {"type": str(name), **({"path": path} if path else {})} for name, path in spec.namespaces.items()
-            ],
-            "resources": {
-                "memory": _given(limit=limits.memory_limit_bytes, swap=limits.memory_swap_bytes),
-                "cpu": _given(shares=limits.cpu_shares, quota=limits.cpu_quota_us, period=limits.cpu_period_us),
-                "pids": _given(limit=limits.pids_limit),
-                "devices": [
-                    {
-                        "allow": rule.allow,
-                        "access": rule.access,
-                        **_given(type=rule.type, major=rule.major, minor=rule.minor),
-                    }
-                    for rule in limits.devices
-                ],
-            },
-            "devices": [
-                {
-                    "path": item.path,
-                    "type": item.type,
-                    "major": item.major,
-                    "minor": item.minor,
-                    "fileMode": item.file_mode,
-                    "uid": item.uid,
-                    "gid": item.gid,
-                }
-                for item in spec.devices
-            ],
-            "maskedPaths": list(spec.masked_paths),
-            "readonlyPaths": list(spec.readonly_paths),
-            "sysctl": dict(spec.sysctl),
-            **_given(cgroupsPath=spec.cgroups_path or None),
-        },
-        "annotations": dict(spec.annotations),
-    }
-    if process.oom_score_adj is not None:
-        value["process"]["oomScoreAdj"] = process.oom_score_adj
-    if process.terminal:
-        value["process"]["consoleSize"] = {"height": process.console_rows, "width": process.console_columns}
-    if spec.domainname:
-        value["domainname"] = spec.domainname
-    if spec.seccomp is not None:
-        value["linux"]["seccomp"] = config_seccomp.serialize(spec.seccomp)
-    return value
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+    Raises:
+        InvalidInput: the configuration names none.
+    """
+    if not config.root_path:
+        raise InvalidInput("root.path: a container needs a root file system", where=bundle)
+    return config.root_path if config.root_path.startswith("/") else f"{bundle}/{config.root_path}"

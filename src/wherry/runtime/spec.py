@@ -36,7 +36,7 @@ class Namespace:
 class Capabilities(Value):
     """The five sets of a process, by names such as ``CAP_CHOWN``.
 
-    Those that the caller itself lacks are left out silently: nobody can give what they do not have.
+    Those that the caller itself lacks are left out: nobody can give what they do not have.
     """
 
     bounding: tuple[str, ...] = ()
@@ -85,6 +85,8 @@ class Process(Value):
     uid: int = 0
     gid: int = 0
     additional_gids: tuple[int, ...] = ()
+    user: str = ""
+    """``USER[:GROUP]``, looked up in the container's own files; takes the place of the three above."""
     umask: int | None = None
     """None means 0022."""
     capabilities: Capabilities = Capabilities()

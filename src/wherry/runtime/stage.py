@@ -1,174 +1,290 @@
-"""The child's side: what runs between the clone and the exec.
+"""The child's side: what runs between the clone and the last steps before the exec (``become.py``).
 
-Both entries run in a process that came out of `linux.namespaces.clone`: one thread, every signal blocked, the
-memory of the caller. They import nothing, run no finalizers, and end by exec or by ``os._exit``; whatever goes wrong
-is told to the parent with the name of the step. Order matters in `_become`: it is explained there.
+The entries run in a process that came out of `linux.namespaces.clone`: one thread, every signal blocked, the memory of
+the caller. They run no finalizers, and end by exec or by ``os._exit``; whatever goes wrong is told to the parent with
+the name of the step. Once they are about to leave the host's root they can import nothing any more: the import
+system's finders are taken away, so that nothing of a container is ever loaded into this process.
+
+A user namespace takes one process more: the *between* enters it and everything that it must own, and clones the real
+child as its sibling, so that it is the caller's child in any case.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import gc
 import os
-import resource
-import signal
-import stat
-from typing import NamedTuple, NoReturn
+import sys
 
-from wherry.linux import capabilities, x
+from wherry.core.value import EMPTY, Value
+from wherry.linux import attributes, x
 from wherry.linux.beneath import make_file, open_in_root
-from wherry.linux.mountplan import Step
-from wherry.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWNS, CLONE_NEWPID, setns, unshare
+from wherry.linux.namespaces import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWNS,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    CLONE_PARENT,
+    clone,
+    setns,
+    unshare,
+)
 from wherry.linux.process import (
-    PR_SET_KEEPCAPS,
     close_from,
     join_new_session_keyring,
     mount_id,
-    prctl,
     reset_signals,
     set_dumpable,
-    set_no_new_privs,
     setdomainname,
     sethostname,
 )
-from wherry.linux.seccomp import Program
 from wherry.linux.terminal import make_controlling, open_pair, set_window_size
 from wherry.runtime import channel, rootfs
-from wherry.runtime.spec import Process
+from wherry.runtime.become import At, Task, become, identify, look_early
+from wherry.runtime.hooks import run_hooks
 
-_CHANNEL_FD = 3
-_SPARE_FD = 16
-"""Where descriptors wait out of the way while 0 to 3 are laid."""
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_DEFAULT_UMASK = 0o022
-_MAX_SHEBANG_BYTES = 256
-_MAX_INTERPRETERS = 5
-"""BINPRM_MAX_RECURSION of the kernel: a script may be run by a script, four times."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import NoReturn
 
+    from wherry.linux.mountplan import Step
+    from wherry.runtime.spec import Hook, Spec, TimeOffset
 
-class Sets(NamedTuple):
-    """The capability sets as masks, cut to what the caller has."""
-
-    bounding: int
-    effective: int
-    permitted: int
-    inheritable: int
-    ambient: int
+_FIRST_FD = 3
+_SPARE_FD = 512
+"""Where descriptors wait out of the way while the first ones are laid."""
+_PID_MARK = b"4294967296"
+"""Stands in the text of a state for the process's own number, which only it knows; no process has it."""
 
 
-class Task(NamedTuple):
-    """What both kinds of process need, worked out before the clone."""
-
-    process: Process
-    sets: Sets
-    filter: Program | None
-    environment: dict[bytes, bytes]
-    stdio: tuple[int, int, int] | None
-    """None: a terminal is made."""
-    channel_fd: int
-    procs_files: tuple[str, ...]
-    keyring: str
-
-
-class InitTask(NamedTuple):
+class InitTask(Value):
     """What the first process of a container needs further."""
 
     task: Task
+    spec: Spec
     rootfs: str
     plan: tuple[Step, ...]
-    root_attributes: int
-    new_cgroup_namespace: bool
-    join: tuple[tuple[str, int], ...]
-    """Namespace files to enter, and their flags."""
-    hostname: str
-    domainname: str
-    sysctl: tuple[tuple[str, str], ...]
+    root_attributes: int = 0
+    mount_root: Callable[[], None] | None = None
+    flags: int = 0
+    """``CLONE_NEW*`` of the clone."""
+    new_cgroup_namespace: bool = False
+    join: tuple[tuple[str, int], ...] = ()
+    """Namespace files to enter, and their flags; without those of the user and pid namespaces."""
+    user_path: str | None = None
+    """Of the user namespace: None for the caller's, "" for a new one."""
+    pid_path: str = ""
+    time_offsets: Mapping[str, TimeOffset] | None = None
+    """None: no new time namespace."""
+    runtime_hooks: bool = False
+    """The caller has hooks to run when everything is mounted."""
+    create_container: tuple[Hook, ...] = ()
+    start_container: tuple[Hook, ...] = ()
+    state: bytes = b""
+    """The state for the hooks, with `PID_MARK` for the number of this process."""
 
 
-class _At:
-    """The step that is being done, for the error, and what is known of this process from before it left the host."""
+class ExecTask(Value):
+    """What a process that is added to a container needs further."""
 
-    def __init__(self) -> None:
-        self.step = "starting"
-        self.own_mount = -1
+    task: Task
+    pidfd: int
+    """Of the container's first process."""
+    namespaces: int
+    files: Mapping[str, str] = EMPTY
+
+
+PID_MARK = int(_PID_MARK)
 
 
 def run_init(init: InitTask) -> NoReturn:
     """Sets up a container around this process, waits for the word, and becomes its command."""
-    at = _At()
+    at = At()
     try:
-        task = init.task
-        _detach(task, at, keep=())
-        _join_groups(task, at)
-        if init.new_cgroup_namespace:
-            at.step = "making the cgroup namespace"
-            unshare(CLONE_NEWCGROUP)
+        _detach(init.task, at, keep=())
+        _join_groups(init.task, at)
         for path, flag in init.join:
-            at.step = "joining a namespace"
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            setns(fd, flag)
-            os.close(fd)
-        at.step = "setting the host name"
-        if init.hostname:
-            sethostname(init.hostname)
-        if init.domainname:
-            setdomainname(init.domainname)
-        for key, value in init.sysctl:
-            at.step = "setting sysctl"
-            _write_sysctl(key, value)
-        at.step = "setting up the root file system"
-        rootfs.enter(init.rootfs, init.plan, attributes=init.root_attributes)
-        if task.stdio is None:
-            at.step = "making the terminal"
-            _make_terminal(task, console=True)
-        at.step = "waiting for the start"
-        os.write(_CHANNEL_FD, channel.READY)
-        if os.read(_CHANNEL_FD, 1) != channel.GO:
-            os._exit(0)
-        _become(task, at)
+            _join(path, flag, at)
+        _init(init, at)
     except BaseException as error:  # noqa: BLE001 nothing may get past the clone
         _fail(at, error)
 
 
-def run_exec(task: Task, pidfd: int, namespaces: int) -> NoReturn:
+def run_init_between(init: InitTask) -> NoReturn:
+    """Enters the user namespace and what belongs to it, and clones the container's first process."""
+    at = At()
+    try:
+        _detach(init.task, at, keep=())
+        _join_groups(init.task, at)
+        # What is not the new user namespace's to enter is entered before; what is, afterwards.
+        later = [item for item in _joined(init) if not _can_join(*item, at)]
+        at.step = "entering the user namespace"
+        if init.user_path:
+            _join(init.user_path, CLONE_NEWUSER, at)
+        else:
+            unshare(CLONE_NEWUSER)
+            _ask(at, channel.MAP)
+        _be_root(at)
+        for path, flag in later:
+            _join(path, flag, at)
+        if init.time_offsets is not None:
+            at.step = "making the time namespace"
+            make_time_namespace(init.time_offsets)
+        _clone_sibling(init.flags, at)
+        _init(init, at)
+    except BaseException as error:  # noqa: BLE001 nothing may get past the clone
+        _fail(at, error)
+
+
+def run_exec(run: ExecTask) -> NoReturn:
     """Enters a container's namespaces and becomes a command beside its first process.
 
     The caller has set the pid namespace of its children already.
     """
-    at = _At()
+    at = At()
     try:
-        # From here on the container's processes can see this one, which still has the host's interpreter as its
-        # executable: they must not reach it by /proc/PID (CVE-2016-9962, CVE-2019-5736).
-        set_dumpable(False)
-        pidfd = _detach(task, at, keep=(pidfd,))[0]
-        _join_groups(task, at)
-        at.step = "entering the container's namespaces"
-        setns(pidfd, namespaces & ~CLONE_NEWPID)
-        os.close(pidfd)
-        if namespaces & CLONE_NEWNS:
-            os.chdir("/")
-        if task.stdio is None:
-            at.step = "making the terminal"
-            _make_terminal(task, console=False)
-        _become(task, at)
+        _enter(run, at)
+        _exec(run, at)
     except BaseException as error:  # noqa: BLE001 nothing may get past the clone
         _fail(at, error)
 
 
-def _fail(at: _At, error: BaseException) -> NoReturn:
+def run_exec_between(run: ExecTask) -> NoReturn:
+    """Enters a container's user namespace with all the others at once, and clones the process that is added."""
+    at = At()
     try:
-        channel.send_failure(_CHANNEL_FD, at.step, error)
+        _enter(run, at)
+        _be_root(at)
+        _clone_sibling(0, at)
+        _exec(run, at)
+    except BaseException as error:  # noqa: BLE001 nothing may get past the clone
+        _fail(at, error)
+
+
+def make_time_namespace(offsets: Mapping[str, TimeOffset]) -> None:
+    """Makes a time namespace for the next children of this process.
+
+    Source: time_namespaces(7); the offsets can be written until the first process is in it.
+    """
+    unshare(CLONE_NEWTIME)
+    if not offsets:
+        return
+    fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        for clock, offset in offsets.items():
+            os.write(fd, b"%s %d %d\n" % (clock.encode(), offset.secs, offset.nanosecs))
+    finally:
+        os.close(fd)
+
+
+def _init(init: InitTask, at: At) -> NoReturn:
+    task, spec = init.task, init.spec
+    # From here on processes of a container that shares its pid namespace can see this one, which still has the host's
+    # interpreter as its executable: they must not reach it by /proc/PID (CVE-2016-9962, CVE-2019-5736).
+    set_dumpable(False)
+    _lead(task, at)
+    if init.new_cgroup_namespace:
+        at.step = "making the cgroup namespace"
+        unshare(CLONE_NEWCGROUP)
+    at.step = "setting the host name"
+    if spec.hostname:
+        sethostname(spec.hostname)
+    if spec.domainname:
+        setdomainname(spec.domainname)
+    for key, value in spec.sysctl.items():
+        at.step = "setting sysctl"
+        _write_sysctl(key, value)
+    if spec.personality is not None:
+        at.step = "setting the personality"
+        attributes.set_personality(spec.personality.domain)
+    _open_label(task, at)
+    if init.mount_root is not None:
+        at.step = "mounting the root file system"
+        init.mount_root()
+    sys.meta_path.clear()
+    at.step = "setting up the root file system"
+    _enter_root(init, at)
+    task = identify(task)
+    if task.stdio is None:
+        at.step = "making the terminal"
+        _make_terminal(task, at, console=True)
+    if at.listen_fd >= 0:
+        look_early(task, at)
+    at.step = "waiting for the start"
+    if at.listen_fd < 0:
+        _ask(at, channel.READY)
+    else:
+        os.write(at.channel_fd, channel.READY)
+        _await_start(at)
+    if init.start_container:
+        at.step = "running hooks"
+        run_hooks("startContainer", init.start_container, _own_state(init, b"created"))
+    become(task, at)
+
+
+def _exec(run: ExecTask, at: At) -> NoReturn:
+    task = run.task
+    _lead(task, at)
+    sys.meta_path.clear()
+    at.step = "looking up the user"
+    task = identify(task)
+    if task.stdio is None:
+        at.step = "making the terminal"
+        _make_terminal(task, at, console=False)
+    become(task, at)
+
+
+def _enter_root(init: InitTask, at: At) -> None:
+    """Makes the container's root this process's; the one place that calls `rootfs.enter`."""
+
+    def hooks() -> None:
+        at.step = "running hooks"
+        if init.runtime_hooks:
+            _ask(at, channel.HOOKS)
+        run_hooks("createContainer", init.create_container, _own_state(init, b"creating"))
+        at.step = "setting up the root file system"
+
+    if init.runtime_hooks or init.create_container:
+        hooks()
+    rootfs.enter(init.rootfs, init.plan, attributes=init.root_attributes)
+
+
+def _own_state(init: InitTask, status: bytes) -> bytes:
+    return init.state.replace(_PID_MARK, b"%d" % os.getpid()).replace(b'"creating"', b'"%s"' % status)
+
+
+def _fail(at: At, error: BaseException) -> NoReturn:
+    try:
+        channel.send_failure(at.channel_fd, at.step, error)
     finally:
         os._exit(1)
 
 
-def _detach(task: Task, at: _At, *, keep: tuple[int, ...]) -> tuple[int, ...]:
-    """Leaves everything of the caller's that is not the child's: descriptors, handlers, session, keyring.
+def _ask(at: At, message: bytes) -> None:
+    """Tells the parent something and waits for its word; ends when the parent is gone."""
+    os.write(at.channel_fd, message)
+    if os.read(at.channel_fd, 1) != channel.GO:
+        os._exit(0)
+
+
+def _await_start(at: At) -> None:
+    """Waits until another process says go, and has that one told how the exec went."""
+    accepted = channel.accept(at.listen_fd)
+    os.dup2(accepted, at.channel_fd, inheritable=False)
+    os.close(accepted)
+
+
+def _detach(task: Task, at: At, *, keep: tuple[int, ...]) -> tuple[int, ...]:
+    """Leaves what is the caller's and not the child's: descriptors and signal handlers.
+
+    The first three descriptors are laid, then those that are handed down, then the channel, the place to listen at,
+    and those of `keep`.
 
     Returns:
         where the descriptors of `keep` are now.
     """
+    at.channel_fd = task.channel_fd
     gc.disable()
     os.umask(0o022)  # of what is made below the root; the process gets its own
     at.step = "looking at this process"
@@ -176,31 +292,38 @@ def _detach(task: Task, at: _At, *, keep: tuple[int, ...]) -> tuple[int, ...]:
     at.step = "resetting signals"
     reset_signals()
     at.step = "laying file descriptors"
-    wanted = [task.channel_fd, *(task.stdio or ()), *keep]
-    spare = [_duplicate(fd) for fd in wanted]
-    os.dup2(spare[0], _CHANNEL_FD, inheritable=False)
-    if task.stdio is not None:
-        for target in (0, 1, 2):
-            os.dup2(spare[1 + target], target, inheritable=True)
-    kept = []
-    for target, fd in enumerate(spare[len(wanted) - len(keep) :], start=_CHANNEL_FD + 1):
-        os.dup2(fd, target, inheritable=False)
-        kept.append(target)
-    close_from(_CHANNEL_FD + 1 + len(keep))
+    handed = (*(task.stdio or ()), *task.preserved)
+    listening = (task.listen_fd,) if task.listen_fd >= 0 else ()
+    first = _FIRST_FD - len(task.stdio or ())
+    spare = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SPARE_FD) for fd in (*handed, task.channel_fd, *listening, *keep)]
+    at.channel_fd = spare[len(handed)]
+    for target, fd in enumerate(spare, start=first):
+        os.dup2(fd, target, inheritable=target < first + len(handed))
+    at.channel_fd = first + len(handed)
+    if listening:
+        at.listen_fd = at.channel_fd + 1
+    end = first + len(spare)
+    close_from(end)
+    return tuple(range(end - len(keep), end))
+
+
+def _lead(task: Task, at: At) -> None:
+    """Begins a session, with a keyring of its own: the caller's may hold secrets."""
+    at.step = "beginning a session"
     os.setsid()
-    try:
-        join_new_session_keyring(task.keyring)
-    except OSError:
-        pass  # a kernel without keyrings, or a filter around this process: there is then nothing to leave
-    return tuple(kept)
+    if task.keyring:
+        try:
+            join_new_session_keyring(task.keyring)
+        except OSError:
+            pass  # a kernel without keyrings, or a filter around this process: there is then nothing to leave
 
 
-def _duplicate(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SPARE_FD)
-
-
-def _join_groups(task: Task, at: _At) -> None:
+def _join_groups(task: Task, at: At) -> None:
     """Enters the control groups by the host's paths; "0" is the writer itself."""
+    process = task.process
+    if process.cpu_affinity_initial:
+        at.step = "setting the processors"
+        os.sched_setaffinity(0, attributes.processors(process.cpu_affinity_initial))
     at.step = "joining control groups"
     for path in task.procs_files:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -211,25 +334,102 @@ def _join_groups(task: Task, at: _At) -> None:
             raise OSError(error.errno, error.strerror, path) from None
         finally:
             os.close(fd)
-    if task.process.oom_score_adj is not None:
+    if process.cpu_affinity_final:
+        at.step = "setting the processors"
+        os.sched_setaffinity(0, attributes.processors(process.cpu_affinity_final))
+    if process.oom_score_adj is not None:
         at.step = "setting oom_score_adj"
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(fd, b"%d" % task.process.oom_score_adj)
-        os.close(fd)
+        try:
+            os.write(fd, b"%d" % process.oom_score_adj)
+        except PermissionError as error:
+            what = f"lowering it to {process.oom_score_adj} takes CAP_SYS_RESOURCE"
+            raise OSError(error.errno, what) from None
+        finally:
+            os.close(fd)
 
 
-def _write_sysctl(key: str, value: str) -> None:
-    path = "/proc/sys/" + key.replace(".", "/")
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def _joined(init: InitTask) -> tuple[tuple[str, int], ...]:
+    from wherry.linux.namespaces import CLONE_NEWPID
+
+    return (*init.join, (init.pid_path, CLONE_NEWPID)) if init.pid_path else init.join
+
+
+def _can_join(path: str, flag: int, at: At) -> bool:
     try:
-        os.write(fd, value.encode())
+        _join(path, flag, at)
+    except PermissionError:
+        return False
+    return True
+
+
+def _join(path: str, flag: int, at: At) -> None:
+    at.step = "joining a namespace"
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(fd, flag)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
     finally:
         os.close(fd)
 
 
-def _make_terminal(task: Task, *, console: bool) -> None:
+def _be_root(at: At) -> None:
+    """Becomes the root of the user namespace that was entered, as far as it has one."""
+    at.step = "becoming root of the user namespace"
+    try:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    except OSError:
+        return  # no root is mapped in it; this process has all capabilities there nevertheless
+    try:
+        os.setgroups(())
+    except PermissionError:
+        pass  # it may not change its groups: the ranges were written by somebody without rights
+
+
+def _clone_sibling(flags: int, at: At) -> None:
+    """Goes on as another process, a child of the same parent; this one ends."""
+    at.step = "making a process in new namespaces"
+    pid, pidfd = clone(flags | CLONE_PARENT, sure=True)
+    if pid:
+        channel.send_fd(at.channel_fd, channel.CHILD + b"%d" % pid, pidfd)
+        os._exit(0)
+
+
+def _enter(run: ExecTask, at: At) -> None:
+    """Enters the control groups and namespaces of a container."""
+    set_dumpable(False)  # see `_init`
+    (pidfd,) = _detach(run.task, at, keep=(run.pidfd,))
+    _join_groups(run.task, at)
+    _open_label(run.task, at)
+    at.step = "entering the container's namespaces"
+    setns(pidfd, run.namespaces)
+    os.close(pidfd)
+    if run.namespaces & CLONE_NEWNS:
+        os.chdir("/")
+    set_dumpable(False)
+
+
+def _open_label(task: Task, at: At) -> None:
+    if task.process.apparmor_profile or task.process.selinux_label:
+        at.step = "setting the security label"
+        at.label_fd = attributes.open_exec_label(apparmor=bool(task.process.apparmor_profile))
+
+
+def _write_sysctl(key: str, value: str) -> None:
+    path = "/proc/sys/" + key.replace(".", "/")
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+
+
+def _make_terminal(task: Task, at: At, *, console: bool) -> None:
     """Makes a terminal in the container's own devpts, hands its master over, and takes its slave as stdio."""
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     master = open_in_root(root, "dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY)
@@ -243,121 +443,9 @@ def _make_terminal(task: Task, *, console: bool) -> None:
         os.close(copy)
         os.close(place)
     os.close(root)
-    channel.send_console(_CHANNEL_FD, master)
+    channel.send_fd(at.channel_fd, channel.CONSOLE, master)
     os.close(master)
     for target in (0, 1, 2):
         os.dup2(slave, target, inheritable=True)
     os.close(slave)
     make_controlling(0)
-
-
-def _become(task: Task, at: _At) -> NoReturn:
-    """Takes on limits, user, capabilities and filter, and executes the command.
-
-    Order: what needs a capability comes before it is dropped; the bounding set before the user, as it needs
-    CAP_SETPCAP; the filter last, so that it need not allow what the setup does, unless there is no no_new_privs,
-    as loading it then needs CAP_SYS_ADMIN. The command is looked up as the user and from the working directory.
-    """
-    process, sets = task.process, task.sets
-    at.step = "setting resource limits"
-    for limit in process.rlimits:
-        try:
-            resource.setrlimit(getattr(resource, limit.type), (limit.soft, limit.hard))
-        except (OSError, ValueError) as error:
-            raise OSError(getattr(error, "errno", None) or errno.EPERM, str(error), limit.type) from None
-    os.umask(_DEFAULT_UMASK if process.umask is None else process.umask)
-    if process.uid:
-        _give_pipes(process.uid)
-    at.step = "dropping capabilities"
-    capabilities.drop_bounding(sets.bounding)
-    if task.filter is not None and not process.no_new_privileges:
-        at.step = "loading the system call filter"
-        task.filter.load()
-    at.step = "changing the user"
-    prctl(PR_SET_KEEPCAPS, 1)
-    os.setgroups(process.additional_gids)
-    os.setresgid(process.gid, process.gid, process.gid)
-    os.setresuid(process.uid, process.uid, process.uid)
-    prctl(PR_SET_KEEPCAPS, 0)
-    at.step = "setting capabilities"
-    capabilities.set_process(effective=sets.effective, permitted=sets.permitted, inheritable=sets.inheritable)
-    capabilities.set_ambient(sets.ambient)
-    at.step = "changing to the working directory"
-    os.chdir(process.cwd)
-    os.getcwd()  # ENOENT when it is outside the root (CVE-2024-21626)
-    at.step = "looking for the command"
-    path = _find(process.args[0], task.environment, at.own_mount)
-    if process.no_new_privileges:
-        set_no_new_privs()
-        if task.filter is not None:
-            at.step = "loading the system call filter"
-            task.filter.load()
-    at.step = "executing the command"
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.execve(path, process.args, task.environment)  # noqa: S606 it is what a container is for
-    raise AssertionError("execve returned")
-
-
-def _give_pipes(uid: int) -> None:
-    """Makes the user the owner of pipes among stdio, so that /dev/stdout can be opened again."""
-    for fd in (0, 1, 2):
-        if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            try:
-                os.fchown(fd, uid, -1)
-            except OSError:
-                pass  # it can still be used through the descriptor
-
-
-def _find(name: str, environment: dict[bytes, bytes], own_mount: int) -> bytes:
-    """Returns the path of a command, as execvp(3) would find it.
-
-    Raises:
-        OSError: ENOENT when it is nowhere, EACCES when what is there is not to be executed.
-    """
-    command = os.fsencode(name)
-    if not command:
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-    if b"/" in command:
-        candidates = [command]
-    else:
-        search = environment.get(b"PATH", _DEFAULT_PATH.encode())
-        candidates = [(directory or b".") + b"/" + command for directory in search.split(b":")]
-    failure = errno.ENOENT
-    for candidate in candidates:
-        try:
-            if stat.S_ISREG(os.stat(candidate).st_mode) and os.access(candidate, os.X_OK):
-                _refuse_own_executable(candidate, own_mount)
-                return candidate
-            failure = errno.EACCES
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM):
-                failure = errno.EACCES
-            elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                raise
-    raise OSError(failure, os.strerror(failure), name)
-
-
-def _refuse_own_executable(path: bytes, own_mount: int) -> None:
-    """Refuses a command that is this process's own executable, by way of /proc, or a script that is run by it.
-
-    ``#!/proc/self/exe`` would execute the host's interpreter, with its file open to the container (CVE-2019-5736).
-    Every mount of the container is its own, so only such a path can be on the mount of the host's interpreter. A
-    running container that changes the script between this look and the exec is not stopped by it.
-    """
-    for _ in range(_MAX_INTERPRETERS):
-        if mount_id(path) == own_mount:
-            raise OSError(errno.EACCES, "it leads to the host's interpreter", os.fsdecode(path))
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
-            return  # to be executed but not to be read: the kernel says what it thinks of it
-        try:
-            head = os.read(fd, _MAX_SHEBANG_BYTES)
-        finally:
-            os.close(fd)
-        words = head[2:].split(b"\n", 1)[0].split(None, 1) if head.startswith(b"#!") else ()
-        if not words:
-            return
-        path = words[0]
-        if not os.path.exists(path):
-            return

@@ -1,43 +1,52 @@
 """What is known on disk about a container that was created: ``STATE_DIR/runtime.json``.
 
-    {"boot_id", "cgroups", "created_s", "devices_unguarded", "filter", "id", "namespaces", "pid", "start_ticks",
-     "status", "version"}
+    {"annotations", "boot_id", "bundle", "cgroups", "created_s", "devices_unguarded", "filter", "hooks", "id",
+     "namespaces", "owner_uid", "pid", "rootfs", "start_ticks", "status", "version"}
 
 The file is replaced by rename, but not synced: after a power cut the process that it speaks of is gone too, and the
-boot id says so. ``status`` is what was last written, ``created`` or ``running``; `State.status` is what is so: a
-process that ended, or whose number another process has by now, is ``stopped``. What is *not* promised: that only
-one process changes a container at a time; the engine has locks for that.
+boot id says so. ``status`` is what was last written, ``creating``, ``created`` or ``running``; `State.status` is what
+is so: a process that ended, or whose number another process has by now, is ``stopped``. What is *not* promised: that
+only one process changes a container at a time; the engine has locks for that, and `create` one for the directory.
 """
 
 from __future__ import annotations
 
-import enum
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
 from wherry.core import jsonio
-from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput, NotFound
+from wherry.core.value import EMPTY, Value
 from wherry.runtime.cgroup import Cgroup, Group
+from wherry.runtime.spec import OCI_VERSION, Hooks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    StrPath = str | os.PathLike[str]
 
 FILE = "runtime.json"
-_VERSION = 1
-_MAX_BYTES = 1 << 20
+_VERSION = 2
+_MAX_BYTES = 4 << 20
 _STAT_STATE, _STAT_START_TIME = 0, 19
 """Fields of /proc/PID/stat after the command's name: proc_pid_stat(5), (3) and (22)."""
 
 
-class Status(enum.StrEnum):
-    """Where a container is in its life: the runtime specification's words."""
+class Status:
+    """Where a container is in its life: the runtime specification's words, and ``paused`` as others have it."""
 
+    CREATING = "creating"
     CREATED = "created"
     RUNNING = "running"
     STOPPED = "stopped"
+    PAUSED = "paused"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+_WRITTEN = {word: word for word in (Status.CREATING, Status.CREATED, Status.RUNNING)}
+
+
+class State(Value):
     """A container as its state directory tells of it."""
 
     container_id: str
@@ -52,49 +61,67 @@ class State:
     devices_unguarded: bool
     """Nothing but the lack of CAP_MKNOD keeps it from the host's devices."""
     created_s: int
-    status: Status
-    """What is so now."""
+    status: str
+    """What is so now; whether it is paused is asked of its control groups."""
+    bundle: str = ""
+    rootfs: str = ""
+    annotations: Mapping[str, str] = EMPTY
+    hooks: Hooks = Hooks()
+    """Those that are still to be run: poststart and poststop."""
+    owner_uid: int = 0
 
 
-def save(directory: Path, state: State) -> None:
+def save(directory: StrPath, state: State) -> None:
     """Writes the state."""
     value = {
+        "annotations": dict(state.annotations),
         "boot_id": state.boot_id,
+        "bundle": state.bundle,
         "cgroups": [
             {"controllers": list(g.controllers), "path": g.path, "version": g.version} for g in state.cgroup.groups
         ],
         "created_s": state.created_s,
         "devices_unguarded": state.devices_unguarded,
         "filter": state.filter.hex(),
+        "hooks": _hooks_value(state.hooks),
         "id": state.container_id,
         "namespaces": state.namespaces,
+        "owner_uid": state.owner_uid,
         "pid": state.pid,
+        "rootfs": state.rootfs,
         "start_ticks": state.start_ticks,
         "status": state.status,
         "version": _VERSION,
     }
-    path = directory / FILE
-    temporary = directory / f".{FILE}.tmp"
+    path = f"{os.fspath(directory)}/{FILE}"
+    temporary = f"{os.fspath(directory)}/.{FILE}.tmp"
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(jsonio.canonical(value))
+        try:
+            data = memoryview(jsonio.canonical(value))
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
         os.replace(temporary, path)
     except OSError as error:
+        from wherry.core.durable import map_os_error
+
         raise map_os_error(error, "cannot write the container's state", where=path) from error
 
 
-def load_state(directory: Path, *, proc: str = "/proc") -> State:
+def load_state(directory: StrPath, *, proc: str = "/proc") -> State:
     """Reads the state, and looks whether the process lives.
 
     Raises:
         NotFound: no container was created there.
         InvalidInput: the file is not one of this version of Wherry.
     """
-    path = directory / FILE
+    path = f"{os.fspath(directory)}/{FILE}"
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
         raise NotFound("no container was created here", where=directory) from None
     value = jsonio.loads(data, where=path, max_bytes=_MAX_BYTES)
     try:
@@ -114,16 +141,58 @@ def load_state(directory: Path, *, proc: str = "/proc") -> State:
             filter=bytes.fromhex(value["filter"]),
             devices_unguarded=bool(value["devices_unguarded"]),
             created_s=int(value["created_s"]),
-            status=Status(value["status"]) if lives else Status.STOPPED,
+            status=_WRITTEN[value["status"]] if lives else Status.STOPPED,
+            bundle=str(value["bundle"]),
+            rootfs=str(value["rootfs"]),
+            annotations=dict(value["annotations"]),
+            hooks=_hooks(value["hooks"]),
+            owner_uid=int(value["owner_uid"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"not a container's state: {error}", where=path) from error
 
 
+def _hooks_value(hooks: Hooks) -> dict[str, Any]:
+    if not hooks.poststart and not hooks.poststop:
+        return {}
+    from wherry.runtime.serialize import serialize_hooks
+
+    return serialize_hooks(Hooks(poststart=hooks.poststart, poststop=hooks.poststop))
+
+
+def _hooks(value: Any) -> Hooks:
+    if not value:
+        return Hooks()
+    from wherry.runtime.config import parse_hooks_object
+    from wherry.runtime.reader import Reader
+
+    return parse_hooks_object(Reader(value, "hooks", FILE))
+
+
+def oci_state(state: State, *, status: str = "") -> dict[str, Any]:
+    """Returns the state as the specification has it, for hooks and for ``wherry runtime state``.
+
+    Source: Runtime Specification 1.2.0, runtime.md, "State"; schema/state-schema.json.
+
+    Args:
+        state: the container.
+        status: a word for it that only the caller knows.
+    """
+    word = status or state.status
+    return {
+        "ociVersion": OCI_VERSION,
+        "id": state.container_id,
+        "status": word,
+        "pid": 0 if word == Status.STOPPED else state.pid,
+        "bundle": state.bundle,
+        "annotations": dict(state.annotations),
+    }
+
+
 def boot_id(proc: str = "/proc") -> str:
     """Returns the name that the kernel gave itself when it booted."""
-    with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    with open(f"{proc}/sys/kernel/random/boot_id", "rb") as file:
+        return file.read().decode("ascii").strip()
 
 
 def start_ticks(pid: int, proc: str = "/proc") -> int | None:

@@ -101,7 +101,7 @@ class Runner:
         container.delete(created.state_dir)
         return Result(status, out)
 
-    def exec(self, state_dir: Path, process: Process) -> Result:
+    def exec(self, state_dir: str | Path, process: Process) -> Result:
         """Runs a further process to its end."""
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         with os.fdopen(read_end, "rb") as reader:

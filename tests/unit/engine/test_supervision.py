@@ -17,7 +17,7 @@ from wherry.engine.names import random_name
 from wherry.engine.restart import Backoff, wants_restart
 from wherry.engine.spec import BareSettings, ContainerConfig, ContainerSpec, resolve
 from wherry.engine.state import LastRun, Paths, ProbeResult, RunState
-from wherry.engine.users import Identity, look_up
+from wherry.runtime.users import Identity, look_up
 from wherry.spec.container import Healthcheck, RestartName, RestartPolicy
 
 ALWAYS = RestartPolicy(name=RestartName.ALWAYS)

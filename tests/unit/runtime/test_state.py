@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from wherry.core.errors import InvalidInput, NotFound
+from wherry.core.value import replace
 from wherry.runtime import channel
 from wherry.runtime.cgroup import Cgroup, Group
 from wherry.runtime.state import FILE, State, Status, boot_id, load_state, save, start_ticks
@@ -48,7 +48,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot_id": "another"}, {"pid": 2**22 + 1}])
 def test_another_process_or_another_boot_is_stopped(tmp_path: Path, change: dict[str, object]) -> None:
-    save(tmp_path, replace(own_state(), **change))  # type: ignore[arg-type]
+    save(tmp_path, replace(own_state(), **change))
     assert load_state(tmp_path).status is Status.STOPPED
 
 
@@ -84,13 +84,17 @@ def test_a_damaged_file(tmp_path: Path, text: str) -> None:
 
 def test_the_channel_carries_failures_whole() -> None:
     ours, theirs = channel.pair()
-    with ours, theirs:
+    try:
         error = OSError(2, "No such file", "/a\nb")
         channel.send_failure(theirs.fileno(), "a step", error)
-        assert channel.receive(ours)[1] == channel.Failure(2, "a step", "No such file: /a\nb")
+        assert channel.failure_of(channel.receive(ours)[1]) == channel.Failure(
+            errno=2, step="a step", text="No such file: /a\nb"
+        )
         channel.send_failure(theirs.fileno(), "a step", ValueError("x" * 10_000))
-        failure = channel.receive(ours)[1]
-        assert failure is not None
+        failure = channel.failure_of(channel.receive(ours)[1])
         assert (failure.errno, len(failure.text)) == (0, 1024)
         theirs.shutdown(socket.SHUT_RDWR)
-        assert channel.receive(ours) == (b"", None, None)
+        assert channel.receive(ours) == (b"", b"", None)
+    finally:
+        ours.close()
+        theirs.close()

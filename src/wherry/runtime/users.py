@@ -1,21 +1,24 @@
-"""Who a container's process is: docker's ``USER[:GROUP]`` looked up in the image's own passwd and group files.
+"""Who a container's process is: docker's ``USER[:GROUP]`` looked up in the container's own passwd and group files.
 
-The texts come from the container's root tree and are not trusted: they are bounded, and odd lines are skipped.
+`look_up` is pure. `read_identity` is for the process itself, which is in the container's root. The texts are not
+trusted: they are bounded, found without leaving the root, and odd lines are skipped.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
 
 from wherry.core.errors import InvalidInput, NotFound
+from wherry.core.value import Value
+from wherry.linux.beneath import open_in_root
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_ID = 2**31 - 1
 """As docker has it; the two highest ids of 32 bits mean "no change" to the kernel."""
+_PASSWD_FIELDS, _GROUP_FIELDS = 6, 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Value):
     """The ids of a process, and where it is at home."""
 
     uid: int = 0
@@ -24,19 +27,43 @@ class Identity:
     home: str = "/"
 
 
-@dataclass(frozen=True, slots=True)
-class _Passwd:
+class _Passwd(Value):
     name: str
     uid: int
     gid: int
     home: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
+class _Group(Value):
     name: str
     gid: int
     members: tuple[str, ...]
+
+
+def read_identity(root_fd: int, text: str) -> Identity:
+    """Returns the ids that ``USER[:GROUP]`` means in the root that `root_fd` is open on; see `look_up`."""
+    return look_up(text, _read(root_fd, "etc/passwd"), _read(root_fd, "etc/group"))
+
+
+def home_of(root_fd: int, uid: int) -> str:
+    """Returns where a user of the root that `root_fd` is open on is at home, ``/`` when no file says it."""
+    return next((user.home for user in _parse_passwd(_read(root_fd, "etc/passwd")) if user.uid == uid), "/")
+
+
+def _read(root_fd: int, path: str) -> str:
+    try:
+        fd = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:
+        return ""
+    try:
+        found = b""
+        while len(found) < MAX_FILE_BYTES and (piece := os.read(fd, MAX_FILE_BYTES - len(found))):
+            found += piece
+        return found.decode(errors="replace")
+    except OSError:
+        return ""  # a directory, or a pipe that nobody writes to
+    finally:
+        os.close(fd)
 
 
 def look_up(text: str, passwd: str, group: str) -> Identity:
@@ -57,7 +84,9 @@ def look_up(text: str, passwd: str, group: str) -> Identity:
     entry = next((user for user in users if user.name == user_word), None)
     if entry is None and user_word.isascii() and user_word.isdigit():
         number = _checked(user_word)
-        entry = next((user for user in users if user.uid == number), None) or _Passwd("", number, 0, "/")
+        entry = next((user for user in users if user.uid == number), None) or _Passwd(
+            name="", uid=number, gid=0, home="/"
+        )
     if entry is None:
         raise NotFound(f"the image has no user {user_word!r}", hint="name one of its /etc/passwd, or give a number")
     if group_word:
@@ -85,8 +114,8 @@ def _parse_passwd(text: str) -> list[_Passwd]:
     found = []
     for line in text.splitlines():
         fields = line.split(":")
-        if len(fields) >= 6 and _is_id(fields[2]) and _is_id(fields[3]):
-            found.append(_Passwd(fields[0], int(fields[2]), int(fields[3]), fields[5] or "/"))
+        if len(fields) >= _PASSWD_FIELDS and _is_id(fields[2]) and _is_id(fields[3]):
+            found.append(_Passwd(name=fields[0], uid=int(fields[2]), gid=int(fields[3]), home=fields[5] or "/"))
     return found
 
 
@@ -94,9 +123,9 @@ def _parse_group(text: str) -> list[_Group]:
     found = []
     for line in text.splitlines():
         fields = line.split(":")
-        if len(fields) >= 4 and _is_id(fields[2]):
+        if len(fields) >= _GROUP_FIELDS and _is_id(fields[2]):
             members = tuple(member for member in fields[3].split(",") if member)
-            found.append(_Group(fields[0], int(fields[2]), members))
+            found.append(_Group(name=fields[0], gid=int(fields[2]), members=members))
     return found
 
 
