@@ -23,7 +23,7 @@ from wherry.runtime.state import Status, load_state
 
 
 @pytest.fixture
-def long_running(runner: Runner, busybox_tree: Path) -> Path:
+def long_running(runner: Runner, busybox_tree: Path) -> str:
     spec = make_spec("sh", "-c", "sleep 1000 & wait", root_read_only=True)
     return runner.start(spec, busybox_tree).state_dir
 
@@ -32,7 +32,7 @@ def exec_spec(*args: str) -> Process:
     return make_spec(*args).process
 
 
-def test_exec_is_inside(runner: Runner, long_running: Path) -> None:
+def test_exec_is_inside(runner: Runner, long_running: str) -> None:
     state = load_state(long_running)
     seen = runner.exec(
         long_running,
@@ -54,7 +54,7 @@ def test_exec_is_inside(runner: Runner, long_running: Path) -> None:
     assert os.readlink("/proc/self/ns/pid") == os.readlink("/proc/self/ns/pid_for_children")
 
 
-def test_exec_ends_with_its_own_status(runner: Runner, long_running: Path) -> None:
+def test_exec_ends_with_its_own_status(runner: Runner, long_running: str) -> None:
     assert runner.exec(long_running, exec_spec("sh", "-c", "exit 9")).status == 9
     assert runner.exec(long_running, exec_spec("sh", "-c", "kill -9 $$")).status == 137
     with pytest.raises(CommandNotFound):
@@ -64,7 +64,7 @@ def test_exec_ends_with_its_own_status(runner: Runner, long_running: Path) -> No
     assert load_state(long_running).status is Status.RUNNING
 
 
-def test_exec_into_what_does_not_run(runner: Runner, long_running: Path) -> None:
+def test_exec_into_what_does_not_run(runner: Runner, long_running: str) -> None:
     container.kill(long_running, signal.SIGKILL)
     exit_status(load_state(long_running).pid)
     with pytest.raises(Conflict, match="does not run"):
@@ -109,7 +109,7 @@ def test_control_c_reaches_the_terminals_process(runner: Runner, busybox_tree: P
     assert exit_status(created.pid) == 3
 
 
-def test_exec_with_a_terminal(runner: Runner, long_running: Path) -> None:
+def test_exec_with_a_terminal(runner: Runner, long_running: str) -> None:
     process = make_spec("sh", "-c", "tty; stty size", process={"terminal": True}).process
     executed = container.exec_process(long_running, process)
     os.close(executed.pidfd)
