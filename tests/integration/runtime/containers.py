@@ -124,5 +124,5 @@ class Runner:
                 if fd is not None:
                     with suppress(OSError):
                         os.close(fd)
-            created._end.close()
+            created.end.close()
         os.close(self._null)
