@@ -69,7 +69,7 @@ def enter(
     propagation: str = "",
     pivot: bool = True,
     sources: Mapping[int, int] = _NO_SOURCES,
-    before_pivot: Callable[[], None] | None = None,
+    leave_host: Callable[[], None] | None = None,
 ) -> None:
     """Makes `rootfs`, with the plan done below it, the root of this process's mount namespace.
 
@@ -85,7 +85,7 @@ def enter(
         pivot: False where pivot_root(2) cannot be, as the host's root is the initial ramfs: the root is moved over it,
             and reached by chroot(2). The host's mounts are taken away before.
         sources: from `open_sources`; they are closed.
-        before_pivot: called when everything is mounted and the host's root is still this process's; for hooks.
+        leave_host: called when everything is mounted, and the host's root is still this process's; for hooks.
 
     Raises:
         OSError: the kernel refuses something; the file name says what it was about.
@@ -106,9 +106,9 @@ def enter(
     work.root_fd = root
     execute(steps, work)
     work.close()
-    if before_pivot is not None:
+    if leave_host is not None:
         os.umask(old_umask)
-        before_pivot()
+        leave_host()
     if namespace >= 0:
         setns(namespace, CLONE_NEWNS)
         os.close(namespace)

@@ -126,7 +126,7 @@ def test_these_attacks_work_against_a_naive_runtime(
         if os.path.ismount(outside):
             raise RuntimeError(f"mounted outside: {os.listdir(outside)}")
 
-    seen = entered(rootfs, attack(data), before_pivot=look)
+    seen = entered(rootfs, attack(data), leave_host=look)
     assert fingerprint(outside) != before or "mounted outside" in seen.out, seen
 
 
