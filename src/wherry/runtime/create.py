@@ -23,7 +23,7 @@ from wherry.linux.namespaces import (
 )
 from wherry.runtime import channel, stage
 from wherry.runtime import state as states
-from wherry.runtime.cgroup import Cgroup, Hierarchy, hierarchies
+from wherry.runtime.cgroup import Cgroup, Hierarchy, default_path, hierarchies
 from wherry.runtime.check import check_spec
 from wherry.runtime.hooks import HookError, run_hooks
 from wherry.runtime.rootfs import plan
@@ -216,7 +216,7 @@ class _Making:
 
         self._found = hierarchies()
         try:
-            self._cgroup = Cgroup.create(self._spec.cgroups_path or f"/wherry/{self._id}", found=self._found)
+            self._cgroup = Cgroup.create(self._spec.cgroups_path or default_path(self._id, self._found), found=self._found)
         except OSError as error:
             raise map_os_error(error, "cannot make control groups", where=error.filename) from error
         try:
