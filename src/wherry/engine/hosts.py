@@ -7,9 +7,13 @@ bind mount holds the inode. Pure text here, but for ``write_in_place``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+
+from wherry.core.value import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 MAX_RESOLV_BYTES = 64 * 1024
 _LOCAL = (
@@ -21,21 +25,27 @@ _LOCAL = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostEntry:
+class HostEntry(Value):
     """One address and the names that lead to it."""
 
     ip: str
     names: tuple[str, ...]
 
 
-def hosts_file(own: HostEntry | None, others: Iterable[HostEntry]) -> str:
-    """Returns ``/etc/hosts``: the loopback names, the container's own, then those of the others."""
+def hosts_file(own: Iterable[HostEntry], others: Iterable[HostEntry], further: Iterable[str] = ()) -> str:
+    """Returns ``/etc/hosts``.
+
+    Args:
+        own: the container's own addresses and names.
+        others: those of the containers that it may find.
+        further: lines that were asked for (``--add-host``).
+    """
     lines = [_LOCAL]
-    for entry in (*((own,) if own else ()), *others):
+    for entry in (*own, *others):
         names = list(dict.fromkeys(name for name in entry.names if name))
         if names:
             lines.append(f"{entry.ip}\t{' '.join(names)}\n")
+    lines += [f"{line}\n" for line in further]
     return "".join(lines)
 
 
@@ -56,6 +66,30 @@ def resolv_conf(text: str, *, upstream: str = "", own_network: bool = True) -> s
     return kept
 
 
+def with_options(text: str, *, servers: Iterable[str], search: Iterable[str], options: Iterable[str]) -> str:
+    """Returns a ``resolv.conf`` with what was asked for in the place of what it says (``--dns`` ...).
+
+    Args:
+        text: the file.
+        servers: addresses; none keeps the file's.
+        search: domains; none keeps the file's, a single "." means none at all.
+        options: none keeps the file's.
+    """
+    wanted = {"nameserver": list(servers), "search": list(search), "options": list(options)}
+    lines = []
+    for line in text.splitlines():
+        fields = line.split()
+        word = "search" if fields and fields[0] == "domain" else fields[0] if fields else ""
+        if not wanted.get(word):
+            lines.append(line)
+    if wanted["search"] and wanted["search"] != ["."]:
+        lines.append(f"search {' '.join(wanted['search'])}")
+    lines += [f"nameserver {server}" for server in wanted["nameserver"]]
+    if wanted["options"]:
+        lines.append(f"options {' '.join(wanted['options'])}")
+    return "\n".join(lines) + "\n" if lines else ""
+
+
 def _servers(text: str) -> list[str]:
     return [fields[1] for line in text.splitlines() if len(fields := line.split()) > 1 and fields[0] == "nameserver"]
 
@@ -70,7 +104,7 @@ def _without_loopback(text: str) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def read_or_empty(path: Path) -> str:
+def read_or_empty(path: Path | str) -> str:
     """Returns the beginning of a text file, or "" when there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:

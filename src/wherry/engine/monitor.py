@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.core import trace
 from wherry.core.errors import CannotInvoke, CommandNotFound, NoSpace, WherryError
-from wherry.engine import attach, bundle, joining, launch
+from wherry.engine import attach, bundle, launch
 from wherry.engine.health import STARTING, Health
 from wherry.engine.logs import LogWriter
+from wherry.engine.net.request import own_namespace
 from wherry.engine.network import Network
 from wherry.engine.prepare import Prepared, clean_up, prepare, unmount_rootfs
 from wherry.engine.probe import Probe
@@ -156,7 +157,7 @@ class Monitor:
         created: container.Created | None = None
         try:
             created = container.create(
-                bundle.build_spec(config, prepared, joining.namespaces(self._paths, config)),
+                bundle.build_spec(config, prepared),
                 container_id=config.id,
                 state_dir=state_dir,
                 rootfs=prepared.rootfs,
@@ -167,7 +168,6 @@ class Monitor:
                 streams.take_terminal(created.console_fd)
             trace.reach("engine.monitor.created")
             self._set_up_network(prepared, created.pid)
-            joining.settle(config, created.pid)
             try:
                 container.start(created)
             except WherryError:
@@ -193,17 +193,13 @@ class Monitor:
                 self._unregister(created.pidfd)
                 os.close(created.pidfd)
             container.delete(state_dir)
-            if prepared.lease is not None:
-                Network(self._paths).unplug(config.id)
+            Network(self._paths).unplug(config.id)
         code = os.waitstatus_to_exitcode(status)
         return code if code >= 0 else 128 - code, bool(kills)
 
     def _set_up_network(self, prepared: Prepared, pid: int) -> None:
-        network = Network(self._paths)
-        if prepared.network is not None and prepared.lease is not None:
-            network.plug(self._config.id, pid, prepared.network, prepared.lease)
-        elif self._config.spec.network == "none":
-            network.bring_loopback_up(pid)
+        if own_namespace(self._config.spec):
+            Network(self._paths).plug(self._config.id, pid)
 
     def _record_start(self, prepared: Prepared, pid: int) -> None:
         check = self._config.healthcheck
@@ -215,8 +211,8 @@ class Monitor:
             pid=pid,
             started_s=now_s,
             health=STARTING if check else "",
-            ip=prepared.lease.ip if prepared.lease else "",
-            ports=prepared.lease.ports if prepared.lease else (),
+            ip=prepared.joined.ip,
+            ports=prepared.joined.ports,
             failing_streak=0,
             probes=(),
             error="",

@@ -1,328 +1,412 @@
-"""The bridge network of one engine root: made with its first container, gone with its last.
+"""The networks of one engine root, and how a container's life uses them.
 
 ::
 
-    <run>/network.lock     guards all below, and every change of bridge and table
-    <run>/network.json     NetworkState: bridge, subnet, leases; replaced in one step
+    join ──▶ plug ──▶ (the container runs) ──▶ unplug ──▶ leave
+              ▲                                  │
+              └───────────── restart ────────────┘
 
-A lease is an address, the names that lead to it, and its published ports. The kernel's side of a lease (veth pair,
-rules) can always be rebuilt from it; a state whose bridge is gone is from before a reboot and is thrown away.
-``ip_forward`` is turned on with the first bridge; it is turned off again with the last one if it was off before
-and no other bridge of Wherry is there. IPv6 is not set up: containers have IPv4 and a loopback of both.
+`join` gives addresses and publishes ports; `plug` connects the network namespace of a process, once for every run, in
+the process that keeps the container; `unplug` ends a run, while the namespace is still there or after; `leave` gives
+everything back. `leave` may be called at any time and by any process, also for a container whose keeper was killed:
+what a container holds is on disk under its id. A container without networks of its own (``none``) needs `plug` alone,
+for its loopback; one with the host's or another's network needs nothing.
+
+What was asked for lies in ``<root>/networks`` (net/registry.py), what the kernel has in ``<run>/networks``
+(net/state.py) and can always be made again from that; a file there whose bridge is gone is from before a reboot.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from pathlib import Path
-from typing import Any
 
-from wherry.core import jsonio, trace
-from wherry.core.errors import Conflict, InvalidInput, NoSpace, NotPermitted
-from wherry.core.lock import file_lock
-from wherry.core.proc import run
-from wherry.engine import firewall, hosts
-from wherry.engine.state import LOCK_TIMEOUT_S, MAX_STATE_BYTES, Paths, write_lazily
+from wherry.core import trace
+from wherry.core.errors import Conflict, InvalidInput
+from wherry.core.value import Value, replace
+from wherry.engine import hosts
+from wherry.engine.net import bridge, leasing, names, plug, registry, subnets
+from wherry.engine.net.records import Definition, Lease, Live
+from wherry.engine.net.state import LiveNetworks, NetworkLock
+from wherry.engine.net.subnets import parse_subnet, show
+from wherry.linux import addresses, links
 from wherry.linux.netlink import RouteSocket
-from wherry.spec.codec import decode, encode
-from wherry.spec.container import PortMapping
 
-POOL = IPv4Network("10.208.0.0/12")
-"""Where the /24 networks of engine roots come from: private (RFC 1918), and apart from docker's and podman's."""
-PREFIX = 24
-NFT_TIMEOUT_S = 30.0
-_NFT_HINT = "install nftables, or run with --network none or host"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wherry.engine.net.request import NetworkAttachment
+    from wherry.engine.state import Paths
+    from wherry.spec.container import PortMapping
+
+_moved_in: dict[str, int] = {}
+"""Container id -> its network namespace, kept open by its keeper while interfaces of the host are in it: the kernel
+gives hardware back by itself, but removes what is virtual with the namespace."""
+_removers: set[int] = set()
+"""Children of this process that remove bridges."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
-    """What one container holds of the network."""
+class Joined(Value):
+    """What a container holds: a lease for each of its networks, in the order in which they were asked for."""
 
-    ip: str
-    names: tuple[str, ...]
-    """The first is the container's name."""
-    hostname: str = ""
+    leases: tuple[Lease, ...] = ()
     ports: tuple[PortMapping, ...] = ()
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkState:
-    """The bridge and who is on it."""
-
-    bridge: str
-    subnet: str
-    mtu: int = 1500
-    ip_forward_was_off: bool = False
-    forward_exceptions: bool = False
-    """Whether rules were put into iptables' FORWARD chain."""
-    leases: Mapping[str, Lease] = field(default_factory=dict)
-    """Container id -> lease."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
     @property
-    def network(self) -> IPv4Network:
-        """The subnet as a value."""
-        return IPv4Network(self.subnet)
-
-    @property
-    def gateway(self) -> IPv4Address:
-        """The bridge's own address."""
-        return self.network[1]
-
-
-def choose_subnet(tag: str, taken: Iterable[IPv4Network]) -> IPv4Network:
-    """Returns a /24 of the pool that overlaps with nothing that is there.
-
-    Args:
-        tag: hex digits; where the search begins, so that two engine roots seldom meet and one stays where it was.
-        taken: networks of the host's addresses and routes.
-
-    Raises:
-        Conflict: none is free.
-    """
-    used = [network for network in taken if network.prefixlen > 0 and network.overlaps(POOL)]
-    count = 1 << (PREFIX - POOL.prefixlen)
-    base = int(POOL.network_address)
-    start = int(tag, 16) % count
-    for step in range(count):
-        candidate = IPv4Network((base + ((start + step) % count << (32 - PREFIX)), PREFIX))
-        if not any(candidate.overlaps(network) for network in used):
-            return candidate
-    raise Conflict(f"every network of {POOL} is in use on this machine", hint="use --network host or none")
-
-
-def free_address(state: NetworkState) -> str:
-    """Returns the lowest address that nobody has.
-
-    Raises:
-        NoSpace: the subnet is full.
-    """
-    taken = {lease.ip for lease in state.leases.values()}
-    for address in list(state.network.hosts())[1:]:
-        if str(address) not in taken:
-            return str(address)
-    raise NoSpace(f"the network {state.subnet} has no free address", hint="remove containers that are not needed")
-
-
-def mac_of(ip: str) -> bytes:
-    """Returns a locally administered MAC address made of an IPv4 address, as docker does."""
-    return b"\x02\x42" + IPv4Address(ip).packed
-
-
-def veth_name(container_id: str) -> str:
-    """Returns the name of the host's end of a container's veth pair."""
-    return f"whv{container_id[:11]}"
+    def ip(self) -> str:
+        """The address on the first network that has one."""
+        return next((lease.ip for lease in self.leases if lease.ip), "")
 
 
 class Network:
-    """The bridge network of one engine root."""
+    """The networks of one engine root."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._file = paths.run / "network.json"
-        self.bridge = f"wh-{paths.tag}"
+        self._live = LiveNetworks(paths)
 
-    def state(self) -> NetworkState | None:
-        """Returns the network as it is recorded; None when there is none."""
-        try:
-            data = self._file.read_bytes()
-        except FileNotFoundError:
-            return None
-        try:
-            return decode(
-                NetworkState, jsonio.loads(data, where=self._file, max_bytes=MAX_STATE_BYTES), where=self._file
-            )
-        except InvalidInput:
-            return None  # half a file after a power cut: the bridge is gone as well
+    # --- looking
+
+    def live(self) -> list[Live]:
+        """Returns every network that containers are on, or that is being removed."""
+        return self._live.every()
 
     def published(self) -> dict[str, tuple[PortMapping, ...]]:
         """Returns what each container of this root publishes, by name."""
-        state = self.state()
-        return {lease.names[0]: lease.ports for lease in state.leases.values()} if state else {}
+        return {
+            lease.names[0]: lease.ports
+            for live in self.live()
+            for lease in live.leases.values()
+            if lease.ports and lease.names
+        }
+
+    def leases_of(self, container_id: str) -> list[tuple[Live, Lease]]:
+        """Returns what a container holds, in the order of its interfaces."""
+        found = [(live, live.leases[container_id]) for live in self.live() if container_id in live.leases]
+        return sorted(found, key=lambda item: (len(item[1].interface), item[1].interface))
+
+    def publishes_ipv6(self, attachments: Sequence[NetworkAttachment]) -> bool:
+        """Tells whether ports that are published on every address are reached by IPv6, too."""
+        for item in attachments:
+            definition = self._definition(item.network)
+            if definition.driver == "bridge" and not definition.internal:
+                return bridge.has_ipv6() if definition.name == registry.DEFAULT else bool(definition.subnet6)
+        return False
+
+    def _definition(self, name: str) -> Definition:
+        if name.startswith(leasing.INTERFACE):
+            links.check_name(name.removeprefix(leasing.INTERFACE))
+            return Definition(name=name, driver="interface")
+        return registry.find(self._paths, name)
+
+    # --- a container's life
 
     def join(
-        self, container_id: str, *, names: tuple[str, ...], hostname: str, ports: tuple[PortMapping, ...]
-    ) -> tuple[NetworkState, Lease]:
-        """Gives a container an address and publishes its ports; makes the bridge when it is the first.
+        self,
+        container_id: str,
+        *,
+        attachments: Sequence[NetworkAttachment],
+        names: tuple[str, ...],
+        hostname: str = "",
+        ports: tuple[PortMapping, ...] = (),
+        add_hosts: tuple[str, ...] = (),
+    ) -> Joined:
+        """Gives a container its addresses and publishes its ports; makes what it is the first to need.
 
         Args:
             container_id: whose.
-            names: the container's name, then further names to be found by.
+            attachments: the networks; none of them twice.
+            names: the container's name, then further names to be found by on all of them.
             hostname: its host name.
-            ports: reserved before (``ports.reserve``), with real numbers.
+            ports: reserved before (``ports.reserve``), with real numbers; published by the first bridge that has a
+                way out.
+            add_hosts: lines for its ``/etc/hosts``; the address ``host-gateway`` stands for the host's.
 
         Raises:
-            Conflict: no subnet is free.
+            NotFound: there is no such network.
+            Conflict: an address is taken, or no subnet is free.
             NoSpace: no address is free.
+            InvalidInput: an address is not of its network, or no network can publish the ports.
         """
-        with self._lock(), RouteSocket() as route:
-            state = self.state()
-            if state is None or route.link(self.bridge) is None:
-                state = self._make(route)
-                new = True
-            else:
-                new = False
-            lease = Lease(ip=free_address(state), names=names, hostname=hostname, ports=ports)
-            state = replace(state, leases={**state.leases, container_id: lease})
-            self._write(state)
-            trace.reach("engine.network.leased")
-            if new or ports:
-                self._apply(state)
-            self._write_hosts(state)
-            return state, lease
+        definitions = [self._definition(item.network) for item in attachments]
+        if len({item.name for item in definitions}) < len(definitions):
+            raise InvalidInput("a network is named twice")
+        outlets = [item for item in definitions if item.driver == "bridge" and not item.internal]
+        if ports and not outlets:
+            raise InvalidInput(
+                "ports cannot be published by the container's networks", hint="add a bridge that is not --internal"
+            )
+        routers = [item for item in definitions if not item.internal and item.driver != "interface"]
+        interfaces = leasing.interface_names([item.name for item in definitions])
+        leases: list[Lease] = []
+        with NetworkLock(self._paths) as lock:
+            try:
+                for item, definition, interface in zip(attachments, definitions, interfaces, strict=True):
+                    wanted = Lease(
+                        network=definition.name,
+                        mac=item.mac,
+                        ip=item.ip,
+                        ip6=item.ip6,
+                        interface=interface,
+                        names=(*names, *item.aliases),
+                        hostname=hostname,
+                        hosts=add_hosts,
+                        ports=ports if outlets[:1] == [definition] else (),
+                        default_route=routers[:1] == [definition],
+                    )
+                    leases.append(self._join_one(container_id, definition, wanted))
+                self._write_hosts({definition.name for definition in definitions})
+            except BaseException:
+                self._leave(container_id, lock)
+                raise
+        return Joined(leases=tuple(leases), ports=ports)
 
-    def plug(self, container_id: str, pid: int, state: NetworkState, lease: Lease) -> None:
-        """Connects a container's network namespace to the bridge; its loopback is brought up too.
+    def _join_one(self, container_id: str, definition: Definition, wanted: Lease) -> Lease:
+        live = self._live.read(definition.name)
+        fresh = live is None or not _stands(live)
+        if live is None or fresh:
+            live = self._fresh(definition)
+        if live.driver == "interface" and live.leases.keys() - {container_id}:
+            raise Conflict(f"the interface {wanted.interface} is in another container")
+        lease = leasing.lease(container_id, live, wanted)
+        live = replace(live, leases={**live.leases, container_id: lease})
+        self._live.write(live)
+        trace.reach("engine.network.leased")
+        if live.driver != "bridge":
+            return lease
+        if fresh:
+            if bridge.make(live):
+                self._live.write(replace(live, exceptions=True))
+        elif not bridge.repair(live) and lease.ports:
+            bridge.publish(live, lease)
+        return lease
+
+    def _fresh(self, definition: Definition) -> Live:
+        """Returns a network as it is about to be made; finds free addresses for the default one."""
+        made = Live(
+            name=definition.name,
+            driver=definition.driver,
+            number=definition.number,
+            table=f"wherry-{self._paths.tag}" + (f"-{definition.number:03x}" if definition.number else ""),
+            bridge=definition.bridge,
+            subnet=definition.subnet,
+            gateway=definition.gateway,
+            ip_range=definition.ip_range,
+            subnet6=definition.subnet6,
+            gateway6=definition.gateway6,
+            internal=definition.internal,
+            parent=definition.parent,
+            mode=definition.mode,
+        )
+        if definition.driver != "bridge":
+            return made
+        with RouteSocket() as route:
+            made = replace(made, mtu=definition.mtu or addresses.default_mtu(route))
+            if definition.subnet:
+                return made
+            taken = addresses.list_networks(route, 2)
+        for item in registry.every(self._paths):
+            if item.subnet:
+                other = parse_subnet(item.subnet)
+                taken.append((other.base, other.prefix))
+        subnet = subnets.choose_subnet(self._paths.tag, taken)
+        made = replace(made, subnet=str(subnet), gateway=show(subnet.address(1)))
+        if bridge.has_ipv6():
+            subnet6 = subnets.unique_local(self._paths.tag)
+            made = replace(made, subnet6=str(subnet6), gateway6=show(subnet6.address(1)))
+        return made
+
+    def plug(self, container_id: str, pid: int) -> None:
+        """Connects a container's network namespace to all that it joined; brings its loopback up in any case.
 
         Args:
             container_id: whose.
             pid: a process in the namespace.
-            state: from ``join``.
-            lease: from ``join``.
         """
-        netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        joined = self.leases_of(container_id)
+        netns_fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            with RouteSocket() as here, RouteSocket(netns) as there:
-                bridge = here.link(state.bridge)
-                if bridge is None:
-                    raise Conflict(f"the bridge {state.bridge} was removed from outside", hint="start it again")
-                here.delete_link(veth_name(container_id))
-                here.add_veth(
-                    veth_name(container_id),
-                    master=bridge.index,
-                    peer="eth0",
-                    peer_netns_fd=netns,
-                    peer_mac=mac_of(lease.ip),
-                    mtu=state.mtu,
-                )
-                there.set_up(1)
-                inside = there.link("eth0")
-                if inside is None:
-                    raise Conflict("the container's eth0 is gone already")
-                there.add_address(inside.index, IPv4Interface(f"{lease.ip}/{PREFIX}"))
-                there.set_up(inside.index)
-                there.add_default_route(state.gateway, inside.index)
+            if any(live.driver == "interface" for live, _ in joined):
+                _moved_in[container_id] = os.dup(netns_fd)
+            plug.plug(netns_fd, joined)
         finally:
-            os.close(netns)
-
-    def bring_loopback_up(self, pid: int) -> None:
-        """Brings the loopback up in the network namespace of a process."""
-        netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            with RouteSocket(netns) as there:
-                there.set_up(1)
-        finally:
-            os.close(netns)
+            os.close(netns_fd)
 
     def unplug(self, container_id: str) -> None:
-        """Removes a container's veth pair; nothing happens when it is gone."""
-        with RouteSocket() as route:
-            route.delete_link(veth_name(container_id))
+        """Ends a run: what is the host's moves back there. The rest goes with the container's namespace."""
+        netns_fd = _moved_in.pop(container_id, None)
+        if netns_fd is None:
+            return
+        try:
+            for live, lease in self.leases_of(container_id):
+                if live.driver == "interface":
+                    plug.take_back(netns_fd, lease)
+        finally:
+            os.close(netns_fd)
 
     def leave(self, container_id: str) -> None:
-        """Takes a container's lease, rules and veth pair away; bridge and table too when it was the last."""
-        if self.state() is None:
+        """Takes everything away that a container holds; bridges that it was the last on, too."""
+        if not self.live():
             return
-        with self._lock(), RouteSocket() as route:
-            route.delete_link(veth_name(container_id))
-            state = self.state()
-            if state is None or container_id not in state.leases:
-                return
-            leases = {key: lease for key, lease in state.leases.items() if key != container_id}
-            gone = state.leases[container_id]
-            state = replace(state, leases=leases)
-            if leases:
-                self._write(state)
-                if gone.ports:
-                    self._apply(state)
-                self._write_hosts(state)
-            else:
-                self._unmake(route, state)
+        self.unplug(container_id)
+        with NetworkLock(self._paths) as lock:
+            self._leave(container_id, lock)
 
-    def _lock(self) -> Any:
-        return file_lock(self._paths.run / "network.lock", timeout_s=LOCK_TIMEOUT_S, what="the network")
+    def _leave(self, container_id: str, lock: NetworkLock) -> None:
+        empty: list[Live] = []
+        touched: set[str] = set()
+        for live in self.live():
+            lease = live.leases.get(container_id)
+            if lease is not None:
+                live = self._without(live, container_id, lease)
+                touched.add(live.name)
+            if not live.leases:
+                empty.append(live)
+        if empty:
+            self._remove(empty, lock)
+        self._write_hosts(touched)
 
-    def _write(self, state: NetworkState) -> None:
-        write_lazily(self._file, jsonio.pretty(encode(state)).encode())
+    def _without(self, live: Live, container_id: str, lease: Lease) -> Live:
+        left = replace(live, leases={key: item for key, item in live.leases.items() if key != container_id})
+        self._live.write(left)
+        if lease.link:
+            plug.cut_off((lease.link,))
+        if lease.ports and left.leases:
+            bridge.unpublish(left, lease)
+        return left
 
-    def _make(self, route: RouteSocket) -> NetworkState:
-        subnet = choose_subnet(self._paths.tag, route.networks())
-        forward = Path("/proc/sys/net/ipv4/ip_forward")
-        was_off = forward.read_text().strip() == "0"
-        old = self.state()
-        state = NetworkState(
-            bridge=self.bridge,
-            subnet=str(subnet),
-            mtu=route.default_mtu(),
-            ip_forward_was_off=was_off or (old is not None and old.ip_forward_was_off),
-        )
-        self._write(state)
-        route.add_bridge(self.bridge)
+    def _remove(self, empty: list[Live], lock: NetworkLock) -> None:
+        """Takes away what the kernel has of networks that nobody is on any more; the slow part in a child."""
+        bridges = [live for live in empty if live.driver == "bridge"]
+        for live in bridges:
+            bridge.unmake(live)
+        for live in empty:
+            if live not in bridges:
+                self._live.remove(live.name)
+        if not bridges:
+            return
+        for pid in tuple(_removers):
+            try:
+                ended = os.waitpid(pid, os.WNOHANG)[0]
+            except ChildProcessError:
+                ended = pid
+            if ended:
+                _removers.discard(pid)
+        pid = os.fork()
+        if pid:
+            _removers.add(pid)
+            return
         try:
-            link = route.link(self.bridge)
-            if link is None:
-                raise Conflict(f"the bridge {self.bridge} vanished while it was made")
-            route.add_address(link.index, IPv4Interface(f"{state.gateway}/{PREFIX}"))
-            _write_sysctl(Path(f"/proc/sys/net/ipv4/conf/{self.bridge}/route_localnet"), "1")
-            if was_off:
-                _write_sysctl(forward, "1")
-            route.set_up(link.index)
-            listing = self._forward_chain()
-            if firewall.forward_drops(listing) and f'"{self.bridge}"' not in listing:
-                self._nft(firewall.forward_exceptions(self.bridge))
-                state = replace(state, forward_exceptions=True)
-        except BaseException:
-            self._unmake(route, state)
-            raise
-        return state
+            os.setsid()
+            os.closerange(0, lock.fd)
+            os.closerange(lock.fd + 1, os.sysconf("SC_OPEN_MAX"))
+            bridge.remove_bridges(tuple(live.bridge for live in bridges))
+            for live in bridges:
+                self._live.remove(live.name)
+        finally:
+            os._exit(0)
 
-    def _unmake(self, route: RouteSocket, state: NetworkState) -> None:
-        # what needs no program comes first: without nft there is no table either
-        route.delete_link(self.bridge)
-        if state.ip_forward_was_off and not any(link.name.startswith("wh-") for link in route.links()):
-            _write_sysctl(Path("/proc/sys/net/ipv4/ip_forward"), "0")
-        self._file.unlink(missing_ok=True)
-        script = firewall.table_removal(self.bridge)
-        if state.forward_exceptions:
-            script += firewall.exception_removal(self.bridge, self._forward_chain())
-        self._nft(script)
+    # --- while it runs
 
-    def _apply(self, state: NetworkState) -> None:
-        publications = [
-            firewall.Publication(port=port, ip=lease.ip) for lease in state.leases.values() for port in lease.ports
-        ]
-        self._nft(firewall.table(self.bridge, state.network, publications))
+    def connect(
+        self, container_id: str, pid: int, attachment: NetworkAttachment, *, names: tuple[str, ...], hostname: str
+    ) -> Lease:
+        """Puts a container that runs on one more network.
 
-    def _nft(self, script: str) -> None:
-        run(["nft", "-f", "-"], stdin=script.encode(), timeout_s=NFT_TIMEOUT_S, hint=_NFT_HINT)
+        Raises:
+            Conflict: it is on it already.
+            NotFound: there is no such network.
+        """
+        definition = self._definition(attachment.network)
+        with NetworkLock(self._paths) as lock:
+            held = self.leases_of(container_id)
+            if any(live.name == definition.name for live, _ in held):
+                raise Conflict(f"the container is on network {definition.name} already")
+            taken = [lease.interface for _, lease in held]
+            first = held[0][1] if held else Lease()
+            wanted = Lease(
+                network=definition.name,
+                mac=attachment.mac,
+                ip=attachment.ip,
+                ip6=attachment.ip6,
+                interface=leasing.interface_names([definition.name], taken)[0],
+                names=(*names, *attachment.aliases),
+                hostname=hostname,
+                hosts=first.hosts,
+                default_route=not definition.internal
+                and definition.driver != "interface"
+                and not any(lease.default_route for _, lease in held),
+            )
+            lease = self._join_one(container_id, definition, wanted)
+            try:
+                netns_fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    live = self._live.read(definition.name)
+                    if live is not None:
+                        plug.plug(netns_fd, [(live, lease)])
+                finally:
+                    os.close(netns_fd)
+            except BaseException:
+                self._part(container_id, definition.name, lock)
+                raise
+            self._write_hosts({live.name for live, _ in held} | {definition.name})
+        return lease
 
-    def _forward_chain(self) -> str:
-        done = run(
-            ["nft", "-a", "list", "chain", "ip", "filter", "FORWARD"],
-            timeout_s=NFT_TIMEOUT_S,
-            check=False,
-            hint=_NFT_HINT,
-        )
-        return done.stdout.decode(errors="replace") if done.returncode == 0 else ""
+    def disconnect(self, container_id: str, pid: int | None, name: str) -> None:
+        """Takes a container off a network.
 
-    def _write_hosts(self, state: NetworkState) -> None:
-        entries = {key: _entry(lease) for key, lease in state.leases.items()}
-        for container_id, own in entries.items():
+        Args:
+            container_id: whose.
+            pid: a process in its namespace; None when it does not run.
+            name: the network.
+
+        Raises:
+            Conflict: it is not on it.
+        """
+        with NetworkLock(self._paths) as lock:
+            live = self._live.read(name)
+            lease = live.leases.get(container_id) if live is not None else None
+            if live is None or lease is None:
+                raise Conflict(f"the container is not on network {name}")
+            touched = {item.name for item, _ in self.leases_of(container_id)}
+            if pid is not None:
+                netns_fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    (plug.take_back if live.driver == "interface" else plug.take_out)(netns_fd, lease)
+                finally:
+                    os.close(netns_fd)
+            self._part(container_id, name, lock)
+            self._write_hosts(touched)
+
+    def _part(self, container_id: str, name: str, lock: NetworkLock) -> None:
+        live = self._live.read(name)
+        if live is None or container_id not in live.leases:
+            return
+        left = self._without(live, container_id, live.leases[container_id])
+        if not left.leases:
+            self._remove([left], lock)
+
+    # --- names
+
+    def _write_hosts(self, networks: set[str]) -> None:
+        """Rewrites the ``/etc/hosts`` of everybody on some networks."""
+        if not networks:
+            return
+        every = self.live()
+        members = {key for live in every if live.name in networks for key in live.leases}
+        for container_id in members:
             folder = self._paths.run_dir(container_id) / "etc"
-            if folder.is_dir():
-                others = [entry for key, entry in entries.items() if key != container_id]
-                hosts.write_in_place(folder / "hosts", hosts.hosts_file(own, others))
+            try:
+                hosts.write_in_place(folder / "hosts", names.hosts_of(container_id, every))
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # it is not being started any more
 
 
-def _entry(lease: Lease) -> hosts.HostEntry:
-    return hosts.HostEntry(ip=lease.ip, names=(lease.hostname, *lease.names))
-
-
-def _write_sysctl(path: Path, value: str) -> None:
-    try:
-        path.write_text(value)
-    except OSError as error:
-        raise NotPermitted(f"cannot set a network parameter: {os.strerror(error.errno or 0)}", where=path) from error
+def _stands(live: Live) -> bool:
+    """Tells whether the kernel still has what a network's file says; a reboot, or a person, may have taken it."""
+    if live.driver != "bridge":
+        return True
+    if not live.leases:
+        return False
+    with RouteSocket() as route:
+        return links.look_up(route, live.bridge) is not None

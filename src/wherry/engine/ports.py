@@ -1,7 +1,8 @@
 """Published ports, reserved: a port that anything on the host listens on is refused, by name of its holder.
 
-The monitor keeps a socket bound to each published port for as long as the container lives, though no packet ever
-reaches it (the rules rewrite them before). So the kernel itself decides who has the port, between containers,
+Who keeps a container holds sockets bound to each of its published ports for as long as it lives, though no packet
+ever reaches them (the rules rewrite them before). A port without an address, or on 0.0.0.0, is published on every
+address of both families. So the kernel itself decides who has the port, between containers,
 engine roots and foreign programs alike, and a program that comes later gets EADDRINUSE and not a silent theft.
 """
 
@@ -10,11 +11,19 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Mapping, Sequence
 
 from wherry.core.errors import Conflict, InvalidInput, NotPermitted, WherryError
-from wherry.engine.firewall import host_address
-from wherry.spec.container import PortMapping
+from wherry.core.value import replace
+from wherry.engine.net.subnets import parse_address, show
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from wherry.spec.container import PortMapping
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104 docker's word for all addresses
+EPHEMERAL_TRIES = 16
 
 _TCP_LISTEN = 0x0A
 _UDP_UNCONNECTED = 0x07
@@ -34,12 +43,15 @@ class Reservation:
             item.close()
 
 
-def reserve(ports: Sequence[PortMapping], published: Mapping[str, Sequence[PortMapping]]) -> Reservation:
+def reserve(
+    ports: Sequence[PortMapping], published: Mapping[str, Sequence[PortMapping]], *, ipv6: bool = False
+) -> Reservation:
     """Takes every port, or none.
 
     Args:
         ports: to be published.
         published: name of a container -> what it has published, for the message only.
+        ipv6: whether ports on every address are published by IPv6, too.
 
     Raises:
         Conflict: a port is in use; names the port and who holds it.
@@ -49,17 +61,9 @@ def reserve(ports: Sequence[PortMapping], published: Mapping[str, Sequence[PortM
     sockets: list[socket.socket] = []
     try:
         for port in ports:
-            item = _bind(port, published)
-            sockets.append(item)
-            number = item.getsockname()[1]
-            taken.append(
-                PortMapping(
-                    container_port=port.container_port,
-                    host_port=number,
-                    host_ip=port.host_ip,
-                    protocol=port.protocol,
-                )
-            )
+            found = _take(port, published, ipv6=ipv6)
+            sockets += found
+            taken.append(replace(port, host_port=found[0].getsockname()[1]))
     except BaseException:
         for item in sockets:
             item.close()
@@ -67,11 +71,43 @@ def reserve(ports: Sequence[PortMapping], published: Mapping[str, Sequence[PortM
     return Reservation(tuple(taken), tuple(sockets))
 
 
-def _bind(port: PortMapping, published: Mapping[str, Sequence[PortMapping]]) -> socket.socket:
+def _take(port: PortMapping, published: Mapping[str, Sequence[PortMapping]], *, ipv6: bool) -> list[socket.socket]:
     address = host_address(port.host_ip)
+    if address != EVERYWHERE:
+        return [_bind(port, address, published)]
+    for _ in range(EPHEMERAL_TRIES):
+        first = _bind(port, EVERYWHERE, published)
+        if not ipv6:
+            return [first]
+        number = first.getsockname()[1]
+        try:
+            return [first, _bind(replace(port, host_port=number), "::", published)]
+        except Conflict:
+            first.close()
+            if port.host_port:
+                raise
+        except BaseException:
+            first.close()
+            raise
+    raise Conflict("no port is free by IPv4 and IPv6 alike", hint="publish a certain one")
+
+
+def host_address(text: str) -> str:
+    """Returns the address that a port is published on, checked; `EVERYWHERE` without one.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    return show(parse_address(text, what="an address to publish a port on")) if text else EVERYWHERE
+
+
+def _bind(port: PortMapping, address: str, published: Mapping[str, Sequence[PortMapping]]) -> socket.socket:
     tcp = port.protocol == "tcp"
-    item = socket.socket(socket.AF_INET, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    item = socket.socket(family, (socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM) | socket.SOCK_CLOEXEC)
     try:
+        if family == socket.AF_INET6:
+            item.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if tcp:
             # connections of an earlier holder that are in TIME_WAIT do not matter; a listener does
             item.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

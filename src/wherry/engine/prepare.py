@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wherry.core.durable import map_os_error
 from wherry.core.errors import NotFound, WherryError
-from wherry.engine import hosts, volumes
-from wherry.engine.network import Lease, Network, NetworkState
+from wherry.core.value import Value
+from wherry.engine import volumes
+from wherry.engine.net import setup as net_setup
+from wherry.engine.net.request import attachments
+from wherry.engine.net.setup import NetworkSetup
+from wherry.engine.network import Joined, Network
 from wherry.engine.rootfs import mount_rootfs
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths
@@ -30,22 +32,16 @@ if TYPE_CHECKING:
     from wherry.engine.ports import Reservation
     from wherry.store.repository import Repository
 
-SYSTEMD_UPSTREAM = Path("/run/systemd/resolve/resolv.conf")
-FILES = ("hosts", "hostname", "resolv.conf")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class Prepared(Value):
     """What stands ready."""
 
     rootfs: Path
     identity: users.Identity
     sources: tuple[str, ...]
     """For each mount of the config, the host path behind it; "" for a tmpfs."""
-    files: tuple[Path, ...] = ()
-    """Those of ``FILES`` that are bound over the image's, below the run root."""
-    network: NetworkState | None = None
-    lease: Lease | None = None
+    network: NetworkSetup = NetworkSetup()
+    joined: Joined = Joined()
     reservation: Reservation | None = None
 
 
@@ -55,11 +51,14 @@ def prepare(paths: Paths, repo: Repository | None, config: ContainerConfig) -> P
     Raises:
         WherryError: something cannot be had; nothing is undone here (see `clean_up`).
     """
-    reservation = state = lease = None
+    reservation = None
+    joined = Joined()
+    networks = attachments(config.spec)
     if config.spec.ports:
         from wherry.engine.ports import reserve
 
-        reservation = reserve(config.spec.ports, Network(paths).published())
+        network = Network(paths)
+        reservation = reserve(config.spec.ports, network.published(), ipv6=network.publishes_ipv6(networks))
     unshare(CLONE_NEWNS)
     # slave and not private: what is unmounted on the host must not be held by us
     mount.mount(None, "/", None, mount.MS_SLAVE | mount.MS_REC)
@@ -70,21 +69,22 @@ def prepare(paths: Paths, repo: Repository | None, config: ContainerConfig) -> P
         sources = tuple(_sources(paths, config, root_fd))
     finally:
         os.close(root_fd)
-    files = _write_files(paths, config)
-    if config.spec.network == "bridge":
-        state, lease = Network(paths).join(
+    set_up = net_setup.set_up(paths, config)
+    if networks:
+        joined = Network(paths).join(
             config.id,
+            attachments=networks,
             names=(config.name, *config.spec.aliases),
             hostname=config.hostname,
             ports=reservation.ports if reservation else (),
+            add_hosts=config.spec.add_hosts,
         )
     return Prepared(
         rootfs=root,
         identity=identity,
         sources=sources,
-        files=files,
-        network=state,
-        lease=lease,
+        network=set_up,
+        joined=joined,
         reservation=reservation,
     )
 
@@ -98,7 +98,7 @@ def clean_up(paths: Paths, config: ContainerConfig, prepared: Prepared | None) -
     problems: list[WherryError] = []
     if prepared is not None and prepared.reservation is not None:
         prepared.reservation.close()
-    if config.spec.network == "bridge":
+    if attachments(config.spec):
         try:
             Network(paths).leave(config.id)
         except WherryError as error:
@@ -143,25 +143,3 @@ def _sources(paths: Paths, config: ContainerConfig, root_fd: int) -> Iterator[st
             yield item.source
         else:
             yield ""
-
-
-def _write_files(paths: Paths, config: ContainerConfig) -> tuple[Path, ...]:
-    folder = paths.run_dir(config.id) / "etc"
-    try:
-        folder.mkdir(mode=0o755, exist_ok=True)
-        own_network = config.spec.network != "host"
-        text = hosts.read_or_empty(Path("/etc/hosts")) if not own_network else hosts.hosts_file(None, ())
-        if config.spec.network == "none" and config.hostname:
-            text = hosts.hosts_file(hosts.HostEntry(ip="127.0.0.1", names=(config.hostname, config.name)), ())
-        hosts.write_in_place(folder / "hosts", text)
-        name = config.hostname or os.uname().nodename
-        hosts.write_in_place(folder / "hostname", f"{name}\n")
-        resolv = hosts.resolv_conf(
-            hosts.read_or_empty(Path("/etc/resolv.conf")),
-            upstream=hosts.read_or_empty(SYSTEMD_UPSTREAM),
-            own_network=own_network,
-        )
-        hosts.write_in_place(folder / "resolv.conf", resolv)
-    except OSError as error:
-        raise map_os_error(error, "cannot write the name resolution files", where=folder) from error
-    return tuple(folder / name for name in FILES)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from wherry.core.errors import InvalidInput
 from wherry.core.value import EMPTY, Value, replace
-from wherry.engine.isolation import DeviceMapping, Isolation, Ulimit, check_isolation
-from wherry.runtime.resources import DeviceRule
+from wherry.engine.net import request
+from wherry.engine.net.request import DnsSettings, NetworkAttachment
 from wherry.spec.container import Healthcheck, Mount, MountType, PortMapping, Resources, RestartName, RestartPolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, Literal, Protocol
+    from typing import Any, Protocol
 else:
     Protocol = object
 
@@ -40,7 +40,6 @@ class LogLimits(Value):
 
     max_bytes: int = DEFAULT_LOG_BYTES
     files: int = DEFAULT_LOG_FILES
-    driver: Literal["json-file", "none"] = "json-file"
 
 
 class ContainerSpec(Value):
@@ -49,11 +48,7 @@ class ContainerSpec(Value):
     image: str = ""
     """What ``Images.get`` takes: a reference, a commit or a prefix of one."""
     rootfs: str = ""
-    """A directory, or an image file of squashfs or EROFS, to run from instead of an image of the store."""
-    rootfs_direct: bool = False
-    """Whether the directory itself is written to; else what is written lies over it."""
-    platform: str = ""
-    """What the image must be for, as ``linux/arm64``; "" takes it as it is."""
+    """A directory to run from instead of an image; it is never written to."""
     name: str = ""
     """Unique below one engine root; made up when empty."""
     args: tuple[str, ...] | None = None
@@ -63,38 +58,26 @@ class ContainerSpec(Value):
     env: Mapping[str, str] = EMPTY
     mounts: tuple[Mount, ...] = ()
     ports: tuple[PortMapping, ...] = ()
-    network: Literal["bridge", "none", "host"] = "bridge"
+    network: str = "bridge"
+    """``bridge``, ``none``, ``host``, ``container:NAME`` or ``ns:PATH``."""
+    networks: tuple[NetworkAttachment, ...] = ()
+    """With ``bridge``: networks by name, in the place of the default one."""
+    expose: tuple[str, ...] = ()
+    """Ports beside the image's, for `publish_all`."""
+    publish_all: bool = False
+    """Whether every exposed port is published on any free one."""
+    dns: DnsSettings = DnsSettings()
+    add_hosts: tuple[str, ...] = ()
+    """Lines for ``/etc/hosts``; the address ``host-gateway`` is the host's on the container's network."""
     aliases: tuple[str, ...] = ()
     """Further names under which other containers of this engine root find it."""
     hostname: str = ""
-    domainname: str = ""
-    no_hosts: bool = False
-    """Whether the image's own /etc/hosts stays."""
     resources: Resources = Resources()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     privileged: bool = False
     no_new_privileges: bool = True
     seccomp: bool = True
-    isolation: Isolation = Isolation()
-    devices: tuple[DeviceMapping, ...] = ()
-    device_rules: tuple[DeviceRule, ...] = ()
-    ulimits: tuple[Ulimit, ...] = ()
-    sysctls: Mapping[str, str] = EMPTY
-    shm_bytes: int | None = None
-    oom_score_adj: int | None = None
-    cgroup_parent: str = ""
-    cpu_affinity: tuple[int, ...] = ()
-    """The processors that its processes are bound to by sched_setaffinity(2); () leaves that to the kernel."""
-    init: bool = False
-    """Whether an init comes before the command, to hand on signals and to reap."""
-    usedev: bool = False
-    """Whether /dev is the host's devtmpfs."""
-    debugfs: bool = False
-    group_add: tuple[str, ...] = ()
-    umask: int | None = None
-    annotations: Mapping[str, str] = EMPTY
-    pid_file: str = ""
     user: str | None = None
     working_dir: str | None = None
     read_only: bool = False
@@ -133,6 +116,8 @@ class ImageSettings(Protocol):
     def stop_signal(self) -> str: ...  # noqa: D102
     @property
     def healthcheck(self) -> Healthcheck | None: ...  # noqa: D102
+    @property
+    def exposed_ports(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
 class BareSettings(Value):
@@ -147,6 +132,7 @@ class BareSettings(Value):
     labels: Mapping[str, str] = EMPTY
     stop_signal: str = ""
     healthcheck: Healthcheck | None = None
+    exposed_ports: tuple[str, ...] = ()
 
 
 class ContainerConfig(Value):
@@ -192,8 +178,7 @@ def check(spec: ContainerSpec) -> None:
     for key, value in spec.env.items():
         if not key or "=" in key or "\0" in key or "\0" in value:
             raise InvalidInput(f"not a name of an environment variable: {key!r}", hint="write it as NAME=value")
-    if spec.ports and spec.network != "bridge":
-        raise InvalidInput(f"ports cannot be published with the network {spec.network!r}", hint="use --network bridge")
+    request.check(spec)
     seen: set[tuple[int, str, str]] = set()
     for port in spec.ports:
         if not 0 < port.container_port < 65536 or not 0 <= port.host_port < 65536:
@@ -208,7 +193,6 @@ def check(spec: ContainerSpec) -> None:
         raise InvalidInput(f"a memory limit of {memory} bytes is too small", hint="give at least 6m")
     if spec.resources.milli_cpus is not None and spec.resources.milli_cpus < 10:
         raise InvalidInput("a CPU limit is at least 0.01")
-    check_isolation(spec)
     if spec.rm and spec.restart.name != RestartName.NO:
         raise InvalidInput("a container that removes itself cannot be restarted", hint="leave out --rm or --restart")
     if spec.log.max_bytes < 4096 or not 1 <= spec.log.files <= 100:
@@ -284,7 +268,8 @@ def resolve(
     argv = tuple(entrypoint) + tuple(command)
     if not argv:
         raise InvalidInput("no command to run, and the image names none", where=image, hint="name one after the image")
-    hostname = spec.hostname or ("" if spec.network == "host" else container_id[:12])
+    hostname = spec.hostname or (container_id[:12] if request.own_namespace(spec) else "")
+    spec = replace(spec, ports=request.all_ports(spec, settings.exposed_ports))
     mounts = list(spec.mounts)
     taken = {normal_path(mount.target) for mount in mounts}
     for target in settings.volumes:

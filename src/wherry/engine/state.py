@@ -14,7 +14,7 @@
 
     <run>/ = <run_root>/<8 hex of the root's path>/     may be cleared by a reboot
       engine.lock                   held for creating and for removing containers, and around images/
-      network.lock network.json     see network.py
+      network.lock networks/        see network.py
       c/<id>.lock                   held for starting, recovering and removing one container
       c/<id>/monitor.lock           held by the container's monitor for as long as it lives
       c/<id>/run.json               RunState; written by the monitor alone

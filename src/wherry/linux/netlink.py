@@ -1,10 +1,10 @@
-"""A little of rtnetlink(7): links, addresses and routes, spoken straight over the socket.
+"""netlink(7): messages, attributes, and a socket that sends many requests in one call.
 
-Only what a container's network needs: bridges and veth pairs, addresses, up and down, IPv4 routes, and lists of
-all three. No name resolution, no rules, no traffic control. It is here because the well-known library costs more
-to import than a whole container takes to start.
+A request is a value: what is asked for, and how to say so when the kernel refuses. `links`, `addresses`, `routes`
+(rtnetlink(7)) and `nftables` make requests; a socket here sends them. That every step of a container's network goes
+out in one or two calls, and that no program and no library is loaded for it, is why this is written by hand.
 
-Source: rtnetlink(7), netlink(7), linux/if_link.h, linux/rtnetlink.h.
+Source: netlink(7), include/uapi/linux/netlink.h of Linux 6.12.
 """
 
 from __future__ import annotations
@@ -13,310 +13,296 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from types import TracebackType
 
-from wherry.core.errors import Conflict, NotFound, NotPermitted, Unsupported, WherryError
+from wherry.core.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unsupported, WherryError
 
-IFNAMSIZ = 16
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
+
 MAX_REPLY_BYTES = 1 << 18
-ETHERNET_MTU = 1500
+NLMSG_ERROR, NLMSG_DONE = 2, 3
+NLM_F_REQUEST, NLM_F_ACK, NLM_F_ECHO, NLM_F_DUMP = 0x1, 0x4, 0x8, 0x300
+NLM_F_EXCL, NLM_F_CREATE, NLM_F_APPEND = 0x200, 0x400, 0x800
+NLA_F_NESTED = 0x8000
+_NLA_TYPE_MASK = 0x3FFF
+_NETLINK_ROUTE, _NETLINK_NETFILTER = 0, 12
 
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP = 0x1, 0x4, 0x300
-_NLM_F_EXCL, _NLM_F_CREATE = 0x200, 0x400
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
-_RTM_NEWADDR, _RTM_GETADDR = 20, 22
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 4, 10, 18, 28
-_IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
-_IFF_UP = 1
-_RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
 _HEADER = struct.Struct("=IHHII")
-_IFINFOMSG = struct.Struct("=BxHiII")
-_IFADDRMSG = struct.Struct("=BBBBi")
-_RTMSG = struct.Struct("=BBBBBBBBI")
-_RTATTR = struct.Struct("=HH")
+_ATTRIBUTE = struct.Struct("=HH")
+_U32 = struct.Struct("=I")
+_S32 = struct.Struct("=i")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """A network interface."""
+class Request:
+    """One message to the kernel.
 
-    index: int
-    name: str
-    up: bool
-    mtu: int
-    kind: str
-    """``bridge``, ``veth`` ...; "" for hardware."""
-    master: int
-    """The index of the bridge that it belongs to, or 0."""
+    Args:
+        kind: the message's type.
+        flags: ``NLM_F_*`` beside ``NLM_F_REQUEST``.
+        body: what follows the header.
+        what: what is asked for, as in "cannot ...", for errors.
+        missing_ok: that the thing is not there is no error: for removals.
+    """
+
+    __slots__ = ("body", "flags", "kind", "missing_ok", "what")
+
+    def __init__(self, kind: int, flags: int, body: bytes, what: str, *, missing_ok: bool = False) -> None:
+        self.kind, self.flags, self.body, self.what, self.missing_ok = kind, flags, body, what, missing_ok
 
 
-class RouteSocket:
+class NetlinkSocket:
     """A netlink socket in one network namespace, used as a context manager.
 
     Args:
+        protocol: ``NETLINK_*``.
         netns_fd: an open ``/proc/PID/ns/net``; None means this process's own. The socket stays in the
             namespace that it was made in, so that only its making has to enter there.
     """
 
-    def __init__(self, netns_fd: int | None = None) -> None:
+    def __init__(self, protocol: int, netns_fd: int | None = None) -> None:
         self._sequence = 0
         if netns_fd is None:
-            self._socket = _open()
+            self._socket = _open(protocol)
             return
-        from wherry.linux.namespaces import CLONE_NEWNET, setns
-
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            setns(netns_fd, CLONE_NEWNET)
-            try:
-                self._socket = _open()
-            finally:
-                setns(home, CLONE_NEWNET)
-        finally:
-            os.close(home)
-
-    def __enter__(self) -> RouteSocket:
-        return self
+        with_namespace(netns_fd, lambda: setattr(self, "_socket", _open(protocol)))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._socket.close()
 
-    def links(self) -> tuple[Link, ...]:
-        """Returns every interface of the namespace."""
-        replies = self._talk(_RTM_GETLINK, _NLM_F_DUMP, _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0), "list links")
-        return tuple(_parse_link(body) for kind, body in replies if kind == _RTM_NEWLINK)
+    def close(self) -> None:
+        """Closes the socket."""
+        self._socket.close()
 
-    def link(self, name: str) -> Link | None:
-        """Returns the interface of that name, or None."""
-        request = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _attribute(_IFLA_IFNAME, _name(name))
-        try:
-            replies = self._talk(_RTM_GETLINK, 0, request, f"look up {name}")
-        except NotFound:
-            return None
-        return _parse_link(replies[0][1])
-
-    def add_bridge(self, name: str) -> None:
-        """Makes a bridge.
-
-        Raises:
-            Conflict: there is an interface of that name.
-        """
-        info = _attribute(_IFLA_INFO_KIND, b"bridge")
-        self._new_link(_attribute(_IFLA_IFNAME, _name(name)) + _attribute(_IFLA_LINKINFO, info), f"add bridge {name}")
-
-    def add_veth(
-        self, name: str, *, master: int, peer: str, peer_netns_fd: int, peer_mac: bytes, mtu: int | None = None
-    ) -> None:
-        """Makes a veth pair: one end up on a bridge here, the other in another namespace.
+    def do(self, *requests: Request) -> list[list[tuple[int, bytes]]]:
+        """Sends requests in one call, which the kernel works off one after the other, and reads all answers.
 
         Args:
-            name: of the end here.
-            master: the bridge's index.
-            peer: name of the end there.
-            peer_netns_fd: the other namespace.
-            peer_mac: six bytes.
-            mtu: of both ends; None leaves it to the kernel.
-
-        Raises:
-            Conflict: there is an interface of that name.
-        """
-        size = _attribute(_IFLA_MTU, struct.pack("=I", mtu)) if mtu else b""
-        other = (
-            _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-            + _attribute(_IFLA_IFNAME, _name(peer))
-            + _attribute(_IFLA_NET_NS_FD, struct.pack("=i", peer_netns_fd))
-            + _attribute(_IFLA_ADDRESS, peer_mac)
-            + size
-        )
-        info = _attribute(_IFLA_INFO_KIND, b"veth") + _attribute(_IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER, other))
-        self._new_link(
-            _attribute(_IFLA_IFNAME, _name(name))
-            + _attribute(_IFLA_MASTER, struct.pack("=I", master))
-            + size
-            + _attribute(_IFLA_LINKINFO, info),
-            f"add veth {name}",
-        )
-        link = self.link(name)
-        if link is not None:
-            self.set_up(link.index)
-
-    def set_up(self, index: int) -> None:
-        """Brings an interface up."""
-        self._talk(
-            _RTM_NEWLINK, _NLM_F_ACK, _IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, _IFF_UP, _IFF_UP), "bring a link up"
-        )
-
-    def delete_link(self, name: str) -> bool:
-        """Deletes an interface; of a veth pair, both ends.
+            *requests: none of them a list (`dump`): the kernel answers one list at a time.
 
         Returns:
-            False when there was none of that name.
-        """
-        request = _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _attribute(_IFLA_IFNAME, _name(name))
-        try:
-            self._talk(_RTM_DELLINK, _NLM_F_ACK, request, f"delete link {name}")
-        except NotFound:
-            return False
-        return True
-
-    def add_address(self, index: int, address: IPv4Interface) -> None:
-        """Gives an interface an address.
+            For each request the messages of its answer, (type, body).
 
         Raises:
-            Conflict: it has it already.
+            WherryError: the first that failed; those after it were tried nevertheless.
         """
-        packed = address.ip.packed
-        self._talk(
-            _RTM_NEWADDR,
-            _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL,
-            _IFADDRMSG.pack(socket.AF_INET, address.network.prefixlen, 0, 0, index)
-            + _attribute(_IFA_LOCAL, packed)
-            + _attribute(_IFA_ADDRESS, packed)
-            + _attribute(_IFA_BROADCAST, address.network.broadcast_address.packed),
-            f"add address {address}",
+        if not requests:
+            return []
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        self._socket.send(
+            b"".join(
+                pack_message(request.kind, request.flags | NLM_F_REQUEST | NLM_F_ACK, first + index, request.body)
+                for index, request in enumerate(requests)
+            )
         )
+        return self._answers(requests, first)
 
-    def add_default_route(self, gateway: IPv4Address, index: int) -> None:
-        """Sends all that has no route of its own to a gateway."""
-        self._talk(
-            _RTM_NEWROUTE,
-            _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL,
-            _RTMSG.pack(socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, 0, _RTN_UNICAST, 0)
-            + _attribute(_RTA_GATEWAY, gateway.packed)
-            + _attribute(_RTA_OIF, struct.pack("=i", index)),
-            f"add default route by {gateway}",
-        )
+    def _answers(self, requests: Sequence[Request], first: int) -> list[list[tuple[int, bytes]]]:
+        answers: list[list[tuple[int, bytes]]] = [[] for _ in requests]
+        failure: WherryError | None = None
+        waiting = len(requests)
+        while waiting:
+            for number, kind, payload in messages(self._receive()):
+                index = number - first
+                if not 0 <= index < len(requests):
+                    continue  # what is left of an answer that an error cut short
+                if kind != NLMSG_ERROR:
+                    answers[index].append((kind, payload))
+                    continue
+                waiting -= 1
+                code = -int(_S32.unpack_from(payload)[0])
+                request = requests[index]
+                if code and not (request.missing_ok and code in (errno.ENODEV, errno.ENOENT)):
+                    failure = failure or error_of(code, request.what)
+        if failure is not None:
+            raise failure
+        return answers
 
-    def networks(self) -> tuple[IPv4Network, ...]:
-        """Returns every IPv4 network that this namespace has an address in or a route to, but the default route."""
-        found: list[IPv4Network] = []
-        request = _IFADDRMSG.pack(socket.AF_INET, 0, 0, 0, 0)
-        for kind, body in self._talk(_RTM_GETADDR, _NLM_F_DUMP, request, "list addresses"):
-            if kind == _RTM_NEWADDR:
-                _, prefix, _, _, _ = _IFADDRMSG.unpack_from(body)
-                attributes = dict(_attributes(body[_IFADDRMSG.size :]))
-                packed = attributes.get(_IFA_ADDRESS) or attributes.get(_IFA_LOCAL)
-                if packed:
-                    found.append(IPv4Network((packed, prefix), strict=False))
-        request = _RTMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
-        for kind, body in self._talk(_RTM_GETROUTE, _NLM_F_DUMP, request, "list routes"):
-            if kind == _RTM_NEWROUTE:
-                _, prefix, *_ = _RTMSG.unpack_from(body)
-                packed = dict(_attributes(body[_RTMSG.size :])).get(_RTA_DST)
-                if prefix and packed:
-                    found.append(IPv4Network((packed, prefix), strict=False))
-        return tuple(found)
-
-    def default_mtu(self) -> int:
-        """Returns the MTU of the interface that the default route goes out by; Ethernet's 1500 without one."""
-        request = _RTMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
-        for kind, body in self._talk(_RTM_GETROUTE, _NLM_F_DUMP, request, "list routes"):
-            attributes = dict(_attributes(body[_RTMSG.size :]))
-            if kind == _RTM_NEWROUTE and body[1] == 0 and _RTA_OIF in attributes:
-                out = _number(attributes[_RTA_OIF])
-                return next((link.mtu for link in self.links() if link.index == out), ETHERNET_MTU)
-        return ETHERNET_MTU
-
-    def _new_link(self, attributes: bytes, what: str) -> None:
-        self._talk(
-            _RTM_NEWLINK,
-            _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL,
-            _IFINFOMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attributes,
-            what,
-        )
-
-    def _talk(self, kind: int, flags: int, body: bytes, what: str) -> list[tuple[int, bytes]]:
-        """Sends one request and returns the messages of its answer."""
+    def dump(self, request: Request) -> list[tuple[int, bytes]]:
+        """Sends one request for a list, and returns its messages."""
         self._sequence += 1
         sequence = self._sequence
-        header = _HEADER.pack(_HEADER.size + len(body), kind, flags | _NLM_F_REQUEST, sequence, 0)
-        self._socket.send(header + body)
-        replies: list[tuple[int, bytes]] = []
+        self._socket.send(
+            pack_message(request.kind, request.flags | NLM_F_REQUEST | NLM_F_DUMP, sequence, request.body)
+        )
+        found: list[tuple[int, bytes]] = []
         while True:
-            for number, reply_kind, payload in _messages(self._socket.recv(MAX_REPLY_BYTES)):
+            for number, kind, payload in messages(self._receive()):
                 if number != sequence:
-                    continue  # what is left of an answer that an error cut short
-                if reply_kind == _NLMSG_DONE:
-                    return replies
-                if reply_kind == _NLMSG_ERROR:
-                    code = -int(struct.unpack_from("=i", payload)[0])
-                    if code:
-                        raise _error(code, what)
-                    return replies
-                replies.append((reply_kind, payload))
-                if not flags & (_NLM_F_DUMP | _NLM_F_ACK):
-                    return replies
+                    continue
+                if kind == NLMSG_DONE:
+                    return found
+                if kind == NLMSG_ERROR:
+                    code = -int(_S32.unpack_from(payload)[0])
+                    if code in (0, errno.ENOENT) or (request.missing_ok and code == errno.ENODEV):
+                        return found
+                    raise error_of(code, request.what)
+                found.append((kind, payload))
+
+    def _receive(self) -> bytes:
+        return self._socket.recv(MAX_REPLY_BYTES)
 
 
-def _open() -> socket.socket:
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+class RouteSocket(NetlinkSocket):
+    """A socket for links, addresses and routes."""
+
+    def __init__(self, netns_fd: int | None = None) -> None:
+        super().__init__(_NETLINK_ROUTE, netns_fd)
+
+    def __enter__(self) -> RouteSocket:
+        return self
 
 
-def _error(code: int, what: str) -> WherryError:
+class NetfilterSocket(NetlinkSocket):
+    """A socket for nftables (`wherry.linux.nftables`)."""
+
+    def __init__(self, netns_fd: int | None = None) -> None:
+        super().__init__(_NETLINK_NETFILTER, netns_fd)
+
+    def __enter__(self) -> NetfilterSocket:
+        return self
+
+    def commit(self, requests: Sequence[Request]) -> None:
+        """Sends requests between the marks of a transaction: all of them happen, or none.
+
+        Raises:
+            WherryError: the first that failed.
+        """
+        from wherry.linux.nftables import batch_begin, batch_end
+
+        begin, end = batch_begin(), batch_end()
+        first = self._sequence + 2
+        parts = [pack_message(begin.kind, NLM_F_REQUEST, first - 1, begin.body)]
+        for index, request in enumerate(requests):
+            flags = request.flags | NLM_F_REQUEST | NLM_F_ACK
+            parts.append(pack_message(request.kind, flags, first + index, request.body))
+        self._sequence = first + len(requests)
+        parts.append(pack_message(end.kind, NLM_F_REQUEST, self._sequence, end.body))
+        data = b"".join(parts)
+        if len(data) > (1 << 17):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(data))
+        self._socket.send(data)
+        self._committed(requests, first)
+
+    def _committed(self, requests: Sequence[Request], first: int) -> None:
+        waiting = len(requests)
+        failure: WherryError | None = None
+        while waiting:
+            for number, kind, payload in messages(self._receive()):
+                index = number - first
+                if kind != NLMSG_ERROR or number < first - 1:
+                    continue
+                code = -int(_S32.unpack_from(payload)[0])
+                if not 0 <= index < len(requests):
+                    raise error_of(code, "change the nftables rules")  # the marks are answered only when refused
+                waiting -= 1
+                if code:
+                    failure = failure or error_of(code, requests[index].what)
+        if failure is not None:
+            raise failure
+
+
+def with_namespace(netns_fd: int, work: Callable[[], object]) -> None:
+    """Calls a function without arguments in another network namespace, and comes back.
+
+    Args:
+        netns_fd: an open ``/proc/PID/ns/net``.
+        work: the function.
+    """
+    from wherry.linux.namespaces import CLONE_NEWNET, setns
+
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(netns_fd, CLONE_NEWNET)
+        try:
+            work()
+        finally:
+            setns(home, CLONE_NEWNET)
+    finally:
+        os.close(home)
+
+
+def _open(protocol: int) -> socket.socket:
+    try:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    except OSError as error:
+        raise error_of(error.errno or 0, "speak to the kernel's network") from error
+
+
+def error_of(code: int, what: str) -> WherryError:
+    """Returns the error for what the kernel answered to a request."""
     reason = f"cannot {what}: {os.strerror(code)}"
-    if code in (errno.ENODEV, errno.ENXIO):
+    if code in (errno.ENODEV, errno.ENXIO, errno.ENOENT):
         return NotFound(reason)
-    if code == errno.EEXIST:
+    if code in (errno.EEXIST, errno.EBUSY, errno.EADDRINUSE):
         return Conflict(reason)
     if code in (errno.EPERM, errno.EACCES):
         return NotPermitted(reason, hint="CAP_NET_ADMIN is needed")
-    if code in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT):
-        return Unsupported(reason, hint="the kernel lacks bridge or veth; see `wherry doctor`")
+    if code in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+        return Unsupported(reason, hint="the kernel lacks a part of its network; see `wherry doctor`")
+    if code in (errno.EINVAL, errno.ERANGE):
+        return InvalidInput(reason)
     return WherryError(reason)
 
 
-def _name(name: str) -> bytes:
-    data = os.fsencode(name)
-    if not 0 < len(data) < IFNAMSIZ:
-        raise ValueError(f"an interface's name has 1 to {IFNAMSIZ - 1} bytes: {name!r}")
-    return data + b"\0"
+def pack_message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+    """Returns a message with its header, padded to the next multiple of four."""
+    size = _HEADER.size + len(body)
+    return _HEADER.pack(size, kind, flags, sequence, 0) + body + bytes(-size % 4)
 
 
-def _attribute(kind: int, data: bytes) -> bytes:
-    size = _RTATTR.size + len(data)
-    return _RTATTR.pack(size, kind) + data + bytes(-size % 4)
+def attribute(kind: int, data: bytes) -> bytes:
+    """Returns an attribute, padded to the next multiple of four."""
+    size = _ATTRIBUTE.size + len(data)
+    return _ATTRIBUTE.pack(size, kind) + data + bytes(-size % 4)
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _RTATTR.size:
-        size, kind = _RTATTR.unpack_from(data)
-        if size < _RTATTR.size or size > len(data):
+def nested(kind: int, *parts: bytes) -> bytes:
+    """Returns an attribute that holds attributes."""
+    return attribute(kind | NLA_F_NESTED, b"".join(parts))
+
+
+def u32(kind: int, value: int) -> bytes:
+    """Returns an attribute that holds a number in the machine's byte order, as rtnetlink wants it."""
+    return attribute(kind, _U32.pack(value))
+
+
+def be32(kind: int, value: int) -> bytes:
+    """Returns an attribute that holds a number in network byte order, as nftables wants it."""
+    return attribute(kind, value.to_bytes(4, "big", signed=value < 0))
+
+
+def text(kind: int, value: str) -> bytes:
+    """Returns an attribute that holds a text with its final NUL."""
+    return attribute(kind, os.fsencode(value) + b"\0")
+
+
+def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Gives the attributes in `data`, (type, data), without the flags in the type's two upper bits."""
+    place, end = 0, len(data)
+    while end - place >= _ATTRIBUTE.size:
+        size, kind = _ATTRIBUTE.unpack_from(data, place)
+        if size < _ATTRIBUTE.size or size > end - place:
             return
-        yield kind & 0x3FFF, data[_RTATTR.size : size]  # the two upper bits are flags
-        data = data[size + -size % 4 :]
+        yield kind & _NLA_TYPE_MASK, data[place + _ATTRIBUTE.size : place + size]
+        place += size + -size % 4
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    while len(data) >= _HEADER.size:
-        size, kind, _, sequence, _ = _HEADER.unpack_from(data)
-        if size < _HEADER.size or size > len(data):
+def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Gives the messages in `data`: (sequence number, type, body)."""
+    place, end = 0, len(data)
+    while end - place >= _HEADER.size:
+        size, kind, _, sequence, _ = _HEADER.unpack_from(data, place)
+        if size < _HEADER.size or size > end - place:
             return
-        yield sequence, kind, data[_HEADER.size : size]
-        data = data[size + -size % 4 :]
+        yield sequence, kind, data[place + _HEADER.size : place + size]
+        place += size + -size % 4
 
 
-def _parse_link(body: bytes) -> Link:
-    _, _, index, flags, _ = _IFINFOMSG.unpack_from(body)
-    attributes = dict(_attributes(body[_IFINFOMSG.size :]))
-    info = dict(_attributes(attributes.get(_IFLA_LINKINFO, b"")))
-    return Link(
-        index=index,
-        name=os.fsdecode(attributes.get(_IFLA_IFNAME, b"").rstrip(b"\0")),
-        up=bool(flags & _IFF_UP),
-        mtu=_number(attributes.get(_IFLA_MTU)),
-        kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(),
-        master=_number(attributes.get(_IFLA_MASTER)),
-    )
-
-
-def _number(data: bytes | None) -> int:
-    return int(struct.unpack("=I", data)[0]) if data else 0
+def number(data: bytes | None) -> int:
+    """Returns the number in an attribute of rtnetlink; 0 when the attribute is not there."""
+    return int(_U32.unpack_from(data)[0]) if data else 0

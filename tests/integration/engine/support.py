@@ -19,6 +19,7 @@ from wherry.core.digest import Checksum
 from wherry.core.jsonio import loads
 from wherry.engine.state import Paths
 from wherry.image.importing import import_image
+from wherry.linux import links as kernel_links
 from wherry.linux.netlink import RouteSocket
 from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
@@ -86,8 +87,8 @@ class Leftovers:
                 cgroups |= {f"{folder}/{name}" for name in names if len(name) == 64 and name not in foreign}
                 names.clear()
         with RouteSocket() as route:
-            links = {link.name for link in route.links() if link.name.startswith("wh")}
-        links = {name for name in links if not name.startswith("wh-") or name == f"wh-{tag}"}
+            links = {link.name for link in kernel_links.list_all(route) if link.name.startswith("wh")}
+        links = {name for name in links if not name.startswith("wh-") or name.startswith(f"wh-{tag}")}
         links -= {f"whv{name[:11]}" for name in foreign}
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
         return cls(

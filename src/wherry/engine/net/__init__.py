@@ -1,0 +1,1 @@
+"""The parts of container networks; `wherry.engine.network` puts them together."""
