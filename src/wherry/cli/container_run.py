@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wherry.cli.container_flags import FLAGS, REFUSED, REFUSED_SWITCHES
 from wherry.cli.context import Settings, settings
 from wherry.cli.output import note
 from wherry.core.durable import map_os_error
 from wherry.core.errors import CannotInvoke, Conflict, NotFound, UsageError, WherryError
-from wherry.core.units import parse_size
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
-    from wherry.engine.spec import ContainerSpec
 
 EXIT_ENGINE = 125
 _OPTIONS_FIRST = {"allow_interspersed_args": False}
@@ -63,61 +62,30 @@ def failing_as_docker(function: Callable[[], int], *, debug: bool) -> int:
 
 def _spec_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the flags that ``run`` and ``create`` share."""
-    options = (
-        click.option("-i", "--interactive", is_flag=True, help="Keep standard input open."),
-        click.option("-t", "--tty", is_flag=True, help="Give it a terminal."),
-        click.option("--rm", is_flag=True, help="Remove the container when it has ended."),
-        click.option("--name", default="", metavar="NAME", help="Its name; made up when missing."),
-        click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable, or hand one down."),
-        click.option("--env-file", multiple=True, metavar="FILE", help="Read variables from a file."),
-        click.option("-v", "--volume", multiple=True, metavar="SRC:DST[:ro]", help="Mount a path or a volume."),
-        click.option("--mount", multiple=True, metavar="SPEC", help="Mount: type=bind|volume|tmpfs,source=,target=."),
-        click.option("--tmpfs", multiple=True, metavar="DST[:OPTS]", help="Mount a tmpfs: size=64m,mode=1777."),
-        click.option("--read-only", is_flag=True, help="Make the root file system read-only."),
-        click.option("-p", "--publish", multiple=True, metavar="[IP:]HOST:CTR", help="Publish a port (/tcp, /udp)."),
-        click.option(
-            "--network",
-            type=click.Choice(["bridge", "none", "host"]),
-            default="bridge",
-            show_default=True,
-            help="Its network.",
-        ),
-        click.option("--network-alias", multiple=True, metavar="NAME", help="A further name for other containers."),
-        click.option("-h", "--hostname", default="", metavar="NAME", help="Its host name."),
-        click.option("-u", "--user", metavar="USER[:GROUP]", help="Names of the image, or numbers."),
-        click.option("-w", "--workdir", metavar="DIR", help="Its working directory."),
-        click.option("--entrypoint", metavar="COMMAND", help="Replace the image's entrypoint."),
-        click.option("--cap-add", multiple=True, metavar="CAP", help="Add a capability, or ALL."),
-        click.option("--cap-drop", multiple=True, metavar="CAP", help="Drop a capability, or ALL."),
-        click.option("--privileged", is_flag=True, help="All capabilities and devices, no filters."),
-        click.option(
-            "--security-opt",
-            multiple=True,
-            metavar="OPT",
-            help="no-new-privileges=false or seccomp=unconfined.",
-        ),
-        click.option("-m", "--memory", metavar="SIZE", help="Limit memory, as in 64m."),
-        click.option("--cpus", metavar="N", help="Limit CPU time, as in 1.5."),
-        click.option("--pids-limit", type=int, metavar="N", help="Limit the number of processes."),
-        click.option("--restart", default="no", metavar="POLICY", help="no, on-failure[:N], always, unless-stopped."),
-        click.option("--health-cmd", metavar="COMMAND", help="A shell command that tells whether it is well."),
-        click.option("--health-interval", metavar="TIME", help="Time between two checks (30s)."),
-        click.option("--health-timeout", metavar="TIME", help="Time that a check may take (30s)."),
-        click.option("--health-retries", type=click.IntRange(1), metavar="N", help="Failures until unhealthy (3)."),
-        click.option("--health-start-period", metavar="TIME", help="Time in which failures do not count."),
-        click.option("--no-healthcheck", is_flag=True, help="Do not run the image's check."),
-        click.option("-l", "--label", multiple=True, metavar="KEY=VALUE", help="Label the container."),
-        click.option("--log-opt", multiple=True, metavar="KEY=VALUE", help="max-size=10m, max-file=3."),
-        click.option("--stop-signal", default="", metavar="SIGNAL", help="Signal that ends it (SIGTERM)."),
-        click.option("--stop-timeout", type=click.IntRange(0), metavar="S", help="Seconds until SIGKILL (10)."),
-        click.option("--rootfs", is_flag=True, help="IMAGE is a directory to run from; it is not written to."),
-        click.option("--cidfile", type=click.Path(), metavar="FILE", help="Write the container's id to a file."),
-        click.argument("image"),
-        click.argument("command", nargs=-1, type=click.UNPROCESSED),
-    )
-    for option in reversed(options):
+    function = click.argument("command", nargs=-1, type=click.UNPROCESSED)(function)
+    function = click.argument("image")(function)
+    for name, reason in REFUSED.items():
+        function = _refused(name, reason)(function)
+    for flag in reversed(FLAGS):
+        if not flag.metavar:
+            option = click.option(*flag.names, is_flag=True, help=flag.help)
+        elif flag.many:
+            option = click.option(*flag.names, multiple=True, metavar=flag.metavar, help=flag.help)
+        else:
+            # an entrypoint may be taken away by an empty word
+            default = None if flag.key == "entrypoint" else ""
+            option = click.option(*flag.names, default=default, metavar=flag.metavar, help=flag.help)
         function = option(function)
     return function
+
+
+def _refused(name: str, reason: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def refuse(_context: click.Context, _parameter: click.Parameter, given: object) -> None:
+        if given not in (None, False, ()):
+            raise UsageError(f"{name} is not there: {reason}")
+
+    switch = name in REFUSED_SWITCHES
+    return click.option(name, is_flag=switch, multiple=not switch, hidden=True, expose_value=False, callback=refuse)
 
 
 def make_source(path: str) -> None:
@@ -129,72 +97,23 @@ def make_source(path: str) -> None:
             raise map_os_error(error, "cannot make the source of a mount", where=path) from error
 
 
-def _spec(given: dict[str, Any]) -> ContainerSpec:
-    """Returns the request that the flags make."""
-    from wherry.cli import container_options as parse
-    from wherry.engine.spec import DEFAULT_STOP_TIMEOUT_S, ContainerSpec
-    from wherry.spec.container import MountType, Resources
-
-    cwd = Path.cwd()
-    volumes = [parse.parse_volume(text, cwd=cwd) for text in given["volume"]]
-    for mount in volumes:
-        if mount.type == MountType.BIND:
-            make_source(mount.source)
-    no_new_privileges, seccomp = parse.parse_security(given["security_opt"])
-    entrypoint = given["entrypoint"]
-    return ContainerSpec(
-        image="" if given["rootfs"] else given["image"],
-        rootfs=os.path.abspath(given["image"]) if given["rootfs"] else "",
-        name=given["name"],
-        args=given["command"] or None,
-        entrypoint=None if entrypoint is None else (entrypoint,) if entrypoint else (),
-        env=parse.parse_env(given["env"], given["env_file"], os.environ),
-        mounts=(
-            *volumes,
-            *(parse.parse_mount(text, cwd=cwd) for text in given["mount"]),
-            *(parse.parse_tmpfs(text) for text in given["tmpfs"]),
-        ),
-        ports=tuple(parse.parse_port(text) for text in given["publish"]),
-        network=given["network"],
-        aliases=given["network_alias"],
-        hostname=given["hostname"],
-        resources=Resources(
-            memory_bytes=parse_size(given["memory"], where="--memory") if given["memory"] else None,
-            milli_cpus=parse.parse_cpus(given["cpus"]) if given["cpus"] else None,
-            pids=given["pids_limit"],
-        ),
-        cap_add=given["cap_add"],
-        cap_drop=given["cap_drop"],
-        privileged=given["privileged"],
-        no_new_privileges=no_new_privileges,
-        seccomp=seccomp,
-        user=given["user"],
-        working_dir=given["workdir"],
-        read_only=given["read_only"],
-        restart=parse.parse_restart(given["restart"]),
-        healthcheck=parse.health_check(
-            given["health_cmd"],
-            off=given["no_healthcheck"],
-            interval=given["health_interval"],
-            timeout=given["health_timeout"],
-            retries=given["health_retries"],
-            start_period=given["health_start_period"],
-        ),
-        labels=parse.parse_labels(given["label"]),
-        tty=given["tty"],
-        stdin_open=given["interactive"],
-        log=parse.parse_log_options(given["log_opt"]),
-        stop_signal=given["stop_signal"],
-        stop_timeout_s=DEFAULT_STOP_TIMEOUT_S if given["stop_timeout"] is None else given["stop_timeout"],
-        rm=given["rm"],
-    )
-
-
 def _create(engine: Engine, given: dict[str, Any]) -> str:
+    from wherry.cli import container_spec
+    from wherry.spec.container import MountType
+
+    container_spec.check_pull(given["pull"])
+    spec = container_spec.build(given, os.environ, cwd=os.getcwd())
+    if given["volumes_from"]:
+        from wherry.engine.inheriting import with_volumes_from
+
+        spec = with_volumes_from(engine.paths, spec, given["volumes_from"])
     cidfile = given["cidfile"]
     if cidfile and os.path.exists(cidfile):
         raise Conflict("the file for the container's id is there already", where=cidfile, hint="remove it first")
-    info = engine.create(_spec(given))
+    for mount in spec.mounts[: len(given["volume"])]:
+        if mount.type == MountType.BIND:
+            make_source(mount.source)
+    info = engine.create(spec)
     if cidfile:
         Path(cidfile).write_text(info.id)
     return info.id

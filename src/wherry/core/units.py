@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from wherry.core.errors import InvalidInput
 
-_SIZE = re.compile(r"(\d+)(?:\.(\d+))?\s*(b|[kmgt]i?b?)?\Z", re.IGNORECASE)
 _FACTOR = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)(?:\.(\d{1,6})\d*)?s)?(?:(\d+)ms)?(?:(\d+)us)?\Z")
+_UNITS = ("", "b", *(f"{letter}{rest}" for letter in "kmgt" for rest in ("", "b", "i", "ib")))
+_DURATION = r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)(?:\.(\d{1,6})\d*)?s)?(?:(\d+)ms)?(?:(\d+)us)?\Z"
+MAX_SIZE_CHARS = 40
 
 
 def parse_size(text: str, *, where: object = None) -> int:
@@ -17,11 +16,14 @@ def parse_size(text: str, *, where: object = None) -> int:
     Raises:
         InvalidInput: it is not a size.
     """
-    match = _SIZE.match(text.strip())
-    if match is None:
+    word = text.strip().lower()
+    head = word.rstrip("bkmgti ")
+    unit = word[len(head) :].strip()
+    whole, dot, fraction = head.partition(".")
+    known = unit in _UNITS and len(word) <= MAX_SIZE_CHARS and word.isascii()
+    if not known or not whole.isdigit() or (dot and not fraction.isdigit()):
         raise InvalidInput(f"not a size: {text!r}", where=where, hint="write a number and b, k, m, g or t, such as 64m")
-    whole, fraction, unit = match.groups()
-    factor = _FACTOR[(unit or "").lower()[:1]]
+    factor = _FACTOR[unit[:1]]
     part = int(fraction) * factor // 10 ** len(fraction) if fraction else 0
     return int(whole) * factor + part
 
@@ -44,7 +46,9 @@ def parse_duration_ms(text: str, *, where: object = None) -> int:
     Raises:
         InvalidInput: it is not a duration.
     """
-    match = _DURATION.match(text.strip())
+    import re  # not at the head of the module: a command that starts a container has sizes alone
+
+    match = re.match(_DURATION, text.strip())
     if match is None or not text.strip():
         raise InvalidInput(f"not a duration: {text!r}", where=where, hint="write it as 1m30s, 10s or 500ms")
     hours, minutes, seconds, fraction, millis, micros = match.groups()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 
-from wherry.core.errors import InvalidInput
+from wherry.core.errors import InvalidInput, NotFound
+from wherry.core.value import EMPTY
+from wherry.engine import limits
 from wherry.engine.net.request import own_namespace
 from wherry.engine.prepare import Prepared
 from wherry.engine.spec import ContainerConfig, normal_path
@@ -19,19 +19,24 @@ from wherry.engine.state import Paths
 from wherry.linux.seccomp_profile import Profile
 from wherry.runtime import default
 from wherry.runtime.default_seccomp import profile as default_profile
-from wherry.runtime.resources import Resources
-from wherry.runtime.spec import Capabilities, Device, Mount, Namespace, Process, Spec
+from wherry.runtime.spec import Capabilities, Mount, Namespace, Process, Spec
 from wherry.runtime.users import Identity
 from wherry.spec.container import Mount as WantedMount
 from wherry.spec.container import MountType
 
-CPU_PERIOD_US = 100_000
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 DEFAULT_TMPFS_MODE = 0o1777
-_DEV_EVERYWHERE = frozenset(
-    f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "console", "ptmx")
+_TMPFS_OPTIONS = ("nosuid", "nodev")
+INIT = "/sbin/docker-init"
+"""Where the init of ``--init`` lies in a container; the name that docker gives it."""
+INIT_PROGRAMS = (
+    *("/usr/bin/tini-static", "/usr/bin/catatonit", "/usr/libexec/podman/catatonit", "/usr/libexec/docker/docker-init"),
 )
-"""What every container has of its own."""
-_DEV_SKIPPED = ("pts", "shm", "mqueue", "fd", "console")
+"""Static programs that do for one, of the packages ``tini`` and ``catatonit``."""
+_MOUNT_QUIET = ("nosuid", "noexec", "nodev")
 
 
 def runtime_dir(paths: Paths, container_id: str) -> Path:
@@ -58,51 +63,99 @@ def signal_number(text: str) -> int:
     raise InvalidInput(f"not a signal: {text!r}", hint="write it as SIGTERM, TERM or 15")
 
 
-def build_spec(config: ContainerConfig, prepared: Prepared) -> Spec:
+def build_spec(config: ContainerConfig, prepared: Prepared, joined: Mapping[str, str] = EMPTY) -> Spec:
     """Returns the runtime's specification of a container.
 
     Args:
         config: the container's.
         prepared: its root, user, mount sources and files.
+        joined: of the namespaces of other containers that it joins, the paths by their kinds (`joining.namespaces`).
     """
     spec = config.spec
-    namespaces = dict(default.NAMESPACES)
-    if prepared.network.namespace is None:
-        del namespaces[Namespace.NETWORK]
-    else:
-        namespaces[Namespace.NETWORK] = prepared.network.namespace
-    limits = spec.resources
-    quota = None if limits.milli_cpus is None else max(1000, limits.milli_cpus * CPU_PERIOD_US // 1000)
+    parts = spec.isolation
+    devices = limits.host_devices() if spec.privileged else limits.wanted_devices(spec)
+    unmasked = spec.privileged or "ALL" in parts.unmasked
+    argv = (INIT, "--", *config.argv) if spec.init else config.argv
     return Spec(
-        process=build_process(config, prepared.identity, config.argv, terminal=spec.tty),
+        process=build_process(config, prepared.identity, argv, terminal=spec.tty),
         root_read_only=spec.read_only,
         hostname=config.hostname or prepared.network.hostname,
-        mounts=(*default.mounts(privileged=spec.privileged), *_mounts(config, prepared)),
-        namespaces=namespaces,
-        resources=Resources(
-            memory_limit_bytes=limits.memory_bytes,
-            # docker's rule: as much swap again as memory
-            memory_swap_bytes=None if limits.memory_bytes is None else 2 * limits.memory_bytes,
-            cpu_quota_us=quota,
-            cpu_period_us=None if quota is None else CPU_PERIOD_US,
-            pids_limit=limits.pids,
-            devices=default.ALL_DEVICES if spec.privileged else default.DEVICE_RULES,
-        ),
-        devices=tuple(_host_devices()) if spec.privileged else (),
-        masked_paths=() if spec.privileged else default.masked_paths(),
-        readonly_paths=() if spec.privileged else default.READONLY_PATHS,
-        # docker's: a user of the container may use low ports and ping, as the network is the container's own
-        sysctl={}
-        if not own_namespace(spec)
-        else {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"},
+        domainname=spec.domainname,
+        mounts=(*_default_mounts(config), *_mounts(config, prepared)),
+        namespaces=_namespaces(config, prepared, joined),
+        resources=limits.resources(spec, devices),
+        cgroups_path="" if not spec.cgroup_parent else f"/{spec.cgroup_parent.strip('/')}/{config.id}",
+        devices=devices,
+        masked_paths=(*parts.masked, *_still(default.masked_paths(), parts.unmasked, unmasked)),
+        readonly_paths=_still(default.READONLY_PATHS, parts.unmasked, unmasked),
+        sysctl=_sysctls(config),
         seccomp=seccomp_profile(config),
+        annotations=spec.annotations,
     )
+
+
+def _still(paths: tuple[str, ...], unmasked: tuple[str, ...], none: bool) -> tuple[str, ...]:
+    return () if none else tuple(path for path in paths if path not in unmasked)
+
+
+def _namespaces(config: ContainerConfig, prepared: Prepared, joined: Mapping[str, str]) -> dict[str, str]:
+    parts, network = config.spec.isolation, prepared.network.namespace
+    modes = {
+        Namespace.NETWORK: "host" if network is None else "",
+        Namespace.PID: parts.pid,
+        Namespace.IPC: parts.ipc,
+        Namespace.UTS: parts.uts,
+        Namespace.CGROUP: parts.cgroup,
+    }
+    own = {kind: path for kind, path in default.NAMESPACES.items() if modes.get(kind) != "host"}
+    return {**own, **joined, **({Namespace.NETWORK: network} if network else {})}
+
+
+def _sysctls(config: ContainerConfig) -> dict[str, str]:
+    if not own_namespace(config.spec):
+        return dict(config.spec.sysctls)
+    # docker's: a user of the container may use low ports and ping, as the network is the container's own
+    usual = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+    return {**usual, **config.spec.sysctls}
+
+
+def _default_mounts(config: ContainerConfig) -> Iterator[Mount]:
+    """Gives the mounts of every container, but for those that something of the config's lies over or stands for."""
+    spec = config.spec
+    taken = {normal_path(item.target) for item in config.mounts}
+    shm = default.DEFAULT_SHM_BYTES if spec.shm_bytes is None else spec.shm_bytes
+    for item in default.mounts(shm_bytes=shm, privileged=spec.privileged):
+        if item.destination in taken:
+            continue
+        if item.destination == "/dev" and spec.usedev:
+            yield Mount(destination="/dev", type="devtmpfs", source="devtmpfs", options=("nosuid", "mode=755"))
+        elif item.destination == "/dev/shm" and spec.isolation.ipc == "none":  # noqa: S108 a place in the container
+            continue
+        elif item.destination in ("/dev/shm", "/dev/mqueue") and spec.isolation.ipc == "host":  # noqa: S108
+            yield Mount(
+                destination=item.destination, type="bind", source=item.destination, options=("rbind", *_MOUNT_QUIET)
+            )
+        else:
+            yield item
+    if spec.debugfs:
+        yield Mount(destination="/sys/kernel/debug", type="debugfs", source="debugfs", options=_MOUNT_QUIET)
 
 
 def seccomp_profile(config: ContainerConfig) -> Profile | None:
     """Returns the filter of system calls, or None for a container without one."""
     if config.spec.privileged or not config.spec.seccomp:
         return None
+    text = config.spec.isolation.seccomp_profile
+    if text:
+        from wherry.runtime import docker_seccomp
+
+        version = os.uname().release.split("-")[0].split(".")
+        return docker_seccomp.parse(
+            text.encode(),
+            capabilities=frozenset(capabilities_of(config).bounding),
+            kernel=(int(version[0]), int(version[1])),
+            where="--security-opt seccomp",
+        )
     return default_profile(frozenset(capabilities_of(config).bounding))
 
 
@@ -145,7 +198,11 @@ def build_process(
         cwd=working_dir or config.working_dir,
         uid=identity.uid,
         gid=identity.gid,
-        additional_gids=identity.groups,
+        additional_gids=tuple(dict.fromkeys((*identity.groups, *map(int, spec.group_add)))),
+        umask=spec.umask,
+        rlimits=limits.rlimits(spec),
+        oom_score_adj=spec.oom_score_adj,
+        apparmor_profile="" if spec.privileged else spec.isolation.apparmor,
         capabilities=capabilities,
         no_new_privileges=spec.no_new_privileges and not spec.privileged and not privileged,
         terminal=terminal,
@@ -155,8 +212,11 @@ def build_process(
 def _mounts(config: ContainerConfig, prepared: Prepared) -> Iterator[Mount]:
     taken = {normal_path(item.target) for item in config.mounts}
     for path in prepared.network.files:
-        if f"/etc/{path.name}" not in taken:
-            yield Mount(destination=f"/etc/{path.name}", type="bind", source=str(path), options=("bind", "rprivate"))
+        name = path.name
+        if f"/etc/{name}" not in taken and not (name == "hosts" and config.spec.no_hosts):
+            yield Mount(destination=f"/etc/{name}", type="bind", source=str(path), options=("bind", "rprivate"))
+    if config.spec.init:
+        yield Mount(destination=INIT, type="bind", source=init_program(), options=("bind", "rprivate", "ro"))
     pairs = zip(config.mounts, prepared.sources, strict=True)
     # a mount point inside another mount comes after it
     for item, source in sorted(pairs, key=lambda pair: normal_path(pair[0].target).count("/")):
@@ -167,39 +227,27 @@ def _mount(item: WantedMount, source: str) -> Mount:
     target = normal_path(item.target)
     if item.type == MountType.TMPFS:
         mode = DEFAULT_TMPFS_MODE if item.tmpfs_mode is None else item.tmpfs_mode
-        options = ["nosuid", "nodev", f"mode={mode:o}"]
+        options = [*_TMPFS_OPTIONS, f"mode={mode:o}"]
         if item.tmpfs_size_bytes is not None:
             options.append(f"size={item.tmpfs_size_bytes}")
-        if item.read_only:
-            options.append("ro")
+        options += [*item.tmpfs_options, *(("ro",) if item.read_only else ())]
         return Mount(destination=target, type="tmpfs", source="tmpfs", options=tuple(options))
-    options = ["rbind", "rprivate"]
+    options = ["bind" if item.recursive == "disabled" else "rbind", item.propagation or "rprivate"]
     if item.read_only:
-        options.append("rro")
+        # docker's words: `writable` leaves what is mounted below as it is
+        options.append("ro" if item.recursive in ("disabled", "writable") else "rro")
     if item.type == MountType.VOLUME:
         options.append("nodev")
     return Mount(destination=target, type="bind", source=source, options=tuple(options))
 
 
-def _host_devices() -> Iterator[Device]:
-    for folder, folders, names in os.walk("/dev"):
-        if folder == "/dev":
-            folders[:] = [name for name in folders if name not in _DEV_SKIPPED]
-        for name in names:
-            path = f"{folder}/{name}"
-            try:
-                status = os.lstat(path)
-            except OSError:
-                continue
-            kind = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}.get(stat.S_IFMT(status.st_mode))
-            if kind is None or path in _DEV_EVERYWHERE:
-                continue
-            yield Device(
-                path=path,
-                type=kind,
-                major=os.major(status.st_rdev),
-                minor=os.minor(status.st_rdev),
-                file_mode=stat.S_IMODE(status.st_mode),
-                uid=status.st_uid,
-                gid=status.st_gid,
-            )
+def init_program() -> str:
+    """Returns the program of the host that serves as an init.
+
+    Raises:
+        NotFound: there is none.
+    """
+    for path in INIT_PROGRAMS:
+        if os.access(path, os.X_OK):
+            return path
+    raise NotFound("no init for --init on this host", hint="install the package tini or catatonit")

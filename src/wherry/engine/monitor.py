@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.core import trace
 from wherry.core.errors import CannotInvoke, CommandNotFound, NoSpace, WherryError
-from wherry.engine import attach, bundle, launch
+from wherry.engine import attach, bundle, joining, launch
 from wherry.engine.health import STARTING, Health
 from wherry.engine.logs import LogWriter
 from wherry.engine.net.request import own_namespace
@@ -157,7 +157,7 @@ class Monitor:
         created: container.Created | None = None
         try:
             created = container.create(
-                bundle.build_spec(config, prepared),
+                bundle.build_spec(config, prepared, joining.namespaces(self._paths, config)),
                 container_id=config.id,
                 state_dir=state_dir,
                 rootfs=prepared.rootfs,
@@ -168,6 +168,7 @@ class Monitor:
                 streams.take_terminal(created.console_fd)
             trace.reach("engine.monitor.created")
             self._set_up_network(prepared, created.pid)
+            joining.settle(config, created.pid)
             try:
                 container.start(created)
             except WherryError:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from wherry.core.errors import InvalidInput
 from wherry.core.value import EMPTY, Value, replace
+from wherry.engine.isolation import DeviceMapping, Isolation, Ulimit, check_isolation
 from wherry.engine.net import request
 from wherry.engine.net.request import DnsSettings, NetworkAttachment
+from wherry.runtime.resources import DeviceRule
 from wherry.spec.container import Healthcheck, Mount, MountType, PortMapping, Resources, RestartName, RestartPolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, Protocol
+    from typing import Any, Literal, Protocol
 else:
     Protocol = object
 
@@ -40,6 +42,7 @@ class LogLimits(Value):
 
     max_bytes: int = DEFAULT_LOG_BYTES
     files: int = DEFAULT_LOG_FILES
+    driver: Literal["json-file", "none"] = "json-file"
 
 
 class ContainerSpec(Value):
@@ -48,7 +51,11 @@ class ContainerSpec(Value):
     image: str = ""
     """What ``Images.get`` takes: a reference, a commit or a prefix of one."""
     rootfs: str = ""
-    """A directory to run from instead of an image; it is never written to."""
+    """A directory, or an image file of squashfs or EROFS, to run from instead of an image of the store."""
+    rootfs_direct: bool = False
+    """Whether the directory itself is written to; else what is written lies over it."""
+    platform: str = ""
+    """What the image must be for, as ``linux/arm64``; "" takes it as it is."""
     name: str = ""
     """Unique below one engine root; made up when empty."""
     args: tuple[str, ...] | None = None
@@ -72,12 +79,34 @@ class ContainerSpec(Value):
     aliases: tuple[str, ...] = ()
     """Further names under which other containers of this engine root find it."""
     hostname: str = ""
+    domainname: str = ""
+    no_hosts: bool = False
+    """Whether the image's own /etc/hosts stays."""
     resources: Resources = Resources()
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
     privileged: bool = False
     no_new_privileges: bool = True
     seccomp: bool = True
+    isolation: Isolation = Isolation()
+    devices: tuple[DeviceMapping, ...] = ()
+    device_rules: tuple[DeviceRule, ...] = ()
+    ulimits: tuple[Ulimit, ...] = ()
+    sysctls: Mapping[str, str] = EMPTY
+    shm_bytes: int | None = None
+    oom_score_adj: int | None = None
+    cgroup_parent: str = ""
+    cpu_affinity: tuple[int, ...] = ()
+    """The processors that its processes are bound to by sched_setaffinity(2); () leaves that to the kernel."""
+    init: bool = False
+    """Whether an init comes before the command, to hand on signals and to reap."""
+    usedev: bool = False
+    """Whether /dev is the host's devtmpfs."""
+    debugfs: bool = False
+    group_add: tuple[str, ...] = ()
+    umask: int | None = None
+    annotations: Mapping[str, str] = EMPTY
+    pid_file: str = ""
     user: str | None = None
     working_dir: str | None = None
     read_only: bool = False
@@ -193,6 +222,7 @@ def check(spec: ContainerSpec) -> None:
         raise InvalidInput(f"a memory limit of {memory} bytes is too small", hint="give at least 6m")
     if spec.resources.milli_cpus is not None and spec.resources.milli_cpus < 10:
         raise InvalidInput("a CPU limit is at least 0.01")
+    check_isolation(spec)
     if spec.rm and spec.restart.name != RestartName.NO:
         raise InvalidInput("a container that removes itself cannot be restarted", hint="leave out --rm or --restart")
     if spec.log.max_bytes < 4096 or not 1 <= spec.log.files <= 100:

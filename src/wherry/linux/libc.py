@@ -35,6 +35,7 @@ _COMMON = {
     "mount_setattr": 442,
 }
 _GENERIC = {
+    "bpf": 280,
     "clone": 220,
     "ioprio_set": 30,
     "keyctl": 219,
@@ -47,6 +48,7 @@ _GENERIC = {
 }
 _OLD = {
     "x86_64": {
+        "bpf": 321,
         "clone": 56,
         "ioprio_set": 251,
         "keyctl": 250,
@@ -60,6 +62,7 @@ _OLD = {
     "aarch64": _GENERIC,
     "riscv64": _GENERIC,
     "armv7l": {
+        "bpf": 386,
         "clone": 120,
         "ioprio_set": 314,
         "keyctl": 311,

@@ -79,7 +79,11 @@ class NewMount(Step):
     def execute(self, work: Work) -> None:  # noqa: D102
         target = _directory(work.root_fd, self.target, no_symlinks=self.ordinary_path)
         try:
-            refuse_procfs(target, self.target)
+            if self.target == "/proc":
+                if self.fstype != "proc":
+                    raise OSError(errno.EPERM, "only procfs is mounted at /proc", self.target)
+            else:
+                refuse_procfs(target, self.target)
             # What is filled first becomes read-only afterwards.
             late = self.attributes & x.MOUNT_ATTR_RDONLY if self.contents or self.copy_up else 0
             made = self._made(target, self.attributes & ~late)

@@ -2,113 +2,106 @@
 
 A container is one directory of the same name in every hierarchy that matters::
 
-    v1   /sys/fs/cgroup/memory/wherry/ID   (and cpu, cpuacct, pids, devices, freezer, name=systemd)
-    v2   /sys/fs/cgroup/wherry/ID          (hybrid: /sys/fs/cgroup/unified/wherry/ID, for kill and freeze alone)
+    v1   /sys/fs/cgroup/memory/wherry/ID   (and cpu, cpuacct, pids, devices, freezer, blkio, name=systemd)
+    v2   /sys/fs/cgroup/wherry/ID          (hybrid: /sys/fs/cgroup/unified/wherry/ID, for kill and pressure alone)
 
 Where a controller is mounted as version 1, its version 1 files are used; the others come from version 2. A limit
-whose controller is in neither is refused. cpuset and blkio are not joined, as nothing is set there.
+whose controller is in neither is refused. The other hierarchies of version 1 (cpuset, hugetlb, net_cls, net_prio,
+rdma) are joined when a limit asks for them, also later, as each costs a container 0.3 ms.
 
-What is *not* promised: version 2 has no devices list (it takes an eBPF program, a later piece of work); the
-runtime then takes CAP_MKNOD from the container and mounts its root ``nodev``.
+Beside this file: `cgroup_hierarchies` (what is mounted), `cgroup_place` (making and removing directories),
+`cgroup_check` (values), `cgroup_v1` and `cgroup_v2` (limits as files), `cgroup_devices`, `cgroup_stats`,
+`cgroup_events`. What is *not* promised: that two processes may change one container at the same time.
 Source: Documentation/admin-guide/cgroup-v1/*.rst and cgroup-v2.rst of Linux 6.12.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import signal
-import time
-from typing import NamedTuple
 
-from wherry.core.errors import Conflict, InvalidInput, Timeout, Unsupported
-from wherry.runtime.resources import DeviceRule, Resources
+from wherry.core.errors import Timeout, Unsupported
+from wherry.core.value import Value
+from wherry.runtime import cgroup_place as place
+from wherry.runtime.cgroup_check import check_resources
+from wherry.runtime.cgroup_files import keyed, number, numbers, read, there, write
+from wherry.runtime.cgroup_hierarchies import Hierarchy, hierarchies
+from wherry.runtime.cgroup_place import Group, default_path
+from wherry.runtime.cgroup_wait import Deadline, wait_for_end, wait_for_event
+from wherry.runtime.resources import Resources
 
-_V1_JOINED = ("memory", "cpu", "cpuacct", "pids", "devices", "freezer", "name=systemd")
-_V2_ENABLED = ("cpu", "memory", "pids")
-_REMOVE_TIMEOUT_S = 10.0
-_POLL_S = 0.002
-_CREATE_RETRIES = 16
-_MAX_FILE_BYTES = 1 << 20
-_MOUNTINFO_FIELDS = 6
-_DEFAULT_CPU_PERIOD_US = 100_000
-UNLIMITED = -1
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
+    from wherry.runtime.cgroup_events import OomWatch, PressureWatch
+    from wherry.runtime.cgroup_stats import Usage
 
-class Hierarchy(NamedTuple):
-    """One mounted tree of control groups."""
+__all__ = ["Cgroup", "Group", "Hierarchy", "Stats", "default_path", "hierarchies"]
 
-    version: int
-    controllers: tuple[str, ...]
-    """v1: those of the mount, ``name=systemd`` for a named one; v2: those that its root offers."""
-    mount: str
-
-
-class Group(NamedTuple):
-    """A container's directory in one hierarchy."""
-
-    version: int
-    controllers: tuple[str, ...]
-    path: str
-
-
-class Stats(NamedTuple):
-    """What a container uses; None where no controller tells."""
-
-    memory_bytes: int | None
-    memory_peak_bytes: int | None
-    oom_kills: int | None
-    """How many of its processes were killed as its memory was at its limit."""
-    cpu_ns: int | None
-    pids: int | None
-
-
-def parse_hierarchies(mountinfo: str) -> tuple[Hierarchy, ...]:
-    """Returns the hierarchies in the text of ``/proc/PID/mountinfo``; of v2 without its controllers.
-
-    Source: proc_pid_mountinfo(5).
-    """
-    found: dict[tuple[str, ...], Hierarchy] = {}
-    for line in mountinfo.splitlines():
-        left, separator, right = line.partition(" - ")
-        kind, _, rest = right.partition(" ")
-        if not separator or kind not in ("cgroup", "cgroup2"):
-            continue
-        fields = left.split()
-        if len(fields) < _MOUNTINFO_FIELDS or fields[3] != "/":
-            continue  # a part of a hierarchy, bound somewhere
-        mount = _unescape(fields[4])
-        if kind == "cgroup2":
-            found.setdefault((), Hierarchy(2, (), mount))
-            continue
-        options = rest.rsplit(" ", 1)[-1].split(",")
-        controllers = tuple(option for option in options if option.startswith("name=") or option in _V1_CONTROLLERS)
-        found.setdefault(controllers, Hierarchy(1, controllers, mount))
-    return tuple(found.values())
-
-
-_V1_CONTROLLERS = frozenset(
+_V1_JOINED = frozenset(("memory", "cpu", "cpuacct", "pids", "devices", "freezer", "blkio", "name=systemd"))
+_V2_OF_V1 = {"blkio": "io", "cpuacct": "cpu"}
+_TIMEOUT_S = 10.0
+_SIGKILL = 9
+_ATTACH_ROUNDS = 64
+_SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
-        *("blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc"),
-        *("net_cls", "net_prio", "perf_event", "pids", "rdma"),
-    )
+        "memory",
+        "a memory limit",
+        (
+            *("memory_limit_bytes", "memory_reservation_bytes", "memory_swap_bytes", "memory_kernel_bytes"),
+            *("memory_kernel_tcp_bytes", "memory_swappiness", "memory_disable_oom_killer", "memory_use_hierarchy"),
+        ),
+    ),
+    (
+        "cpu",
+        "a CPU limit",
+        (
+            *("cpu_shares", "cpu_quota_us", "cpu_burst_us", "cpu_period_us", "cpu_idle"),
+            *("cpu_realtime_runtime_us", "cpu_realtime_period_us"),
+        ),
+    ),
+    ("cpuset", "a set of CPUs or memory nodes", ("cpuset_cpus", "cpuset_mems")),
+    ("pids", "a limit of processes", ("pids_limit",)),
+    (
+        "blkio",
+        "a limit of block devices",
+        (
+            *("block_weight", "block_leaf_weight", "block_device_weights", "block_read_bytes", "block_write_bytes"),
+            *("block_read_operations", "block_write_operations"),
+        ),
+    ),
+    ("hugetlb", "a limit of huge pages", ("hugepages",)),
+    ("net_cls", "a network class", ("network_class_id",)),
+    ("net_prio", "a network priority", ("network_priorities",)),
+    ("rdma", "a limit of RDMA devices", ("rdma",)),
 )
+"""(controller, its words, the fields that need it), in the order of writing."""
 
 
-def hierarchies(mountinfo: str = "/proc/self/mountinfo") -> tuple[Hierarchy, ...]:
-    """Returns the hierarchies that are mounted here."""
-    return tuple(
-        found
-        if found.version == 1
-        else found._replace(controllers=tuple(_read(found.mount, "cgroup.controllers").split()))
-        for found in parse_hierarchies(_read("", mountinfo))
-    )
+class Stats(Value):
+    """What a container uses, in short; None where no controller tells."""
+
+    memory_bytes: int | None = None
+    memory_peak_bytes: int | None = None
+    oom_kills: int | None = None
+    """How many of its processes were killed as its memory was at its limit."""
+    cpu_ns: int | None = None
+    pids: int | None = None
 
 
 class Cgroup:
-    """The control groups of one container; see the module for where they lie."""
+    """The control groups of one container; see the module for where they lie. Without any, nothing is limited.
 
-    def __init__(self, groups: tuple[Group, ...]) -> None:
+    Attributes:
+        groups: where they are; more are added when a limit needs them.
+    """
+
+    def __init__(self, groups: tuple[Group, ...] = ()) -> None:
+        self._has_program = False
+        self._set(groups)
+
+    def _set(self, groups: tuple[Group, ...]) -> None:
         self.groups = groups
         self._by_controller = {name: group for group in reversed(groups) for name in group.controllers}
         for group in groups:
@@ -121,23 +114,23 @@ class Cgroup:
         """Makes the directories of a new container.
 
         Args:
-            path: below the root of each hierarchy, such as ``/wherry/ID``.
+            path: such as ``/wherry/ID``: below the root of each hierarchy; without the slash, below the group in
+                which this process is.
             found: the hierarchies; those that are mounted, unless given.
 
         Raises:
             InvalidInput: the path would leave the hierarchy.
             Conflict: there are processes in a group of that name.
-            Unsupported: no hierarchy is mounted.
+            Unsupported: no hierarchy is mounted, or the place is in a threaded group.
+            OSError: the kernel refuses; names the directory.
         """
-        parts = [part for part in path.split("/") if part]
-        if not parts or ".." in parts or "." in parts:
-            raise InvalidInput("not a control group path", where=path)
+        parts = place.parse_path(path)
         found = hierarchies() if found is None else found
         groups: list[Group] = []
         try:
             for hierarchy in found:
-                if hierarchy.version == 2 or any(name in _V1_JOINED for name in hierarchy.controllers):
-                    groups.append(_make_group(hierarchy, parts))
+                if hierarchy.version == 2 or not _V1_JOINED.isdisjoint(hierarchy.controllers):
+                    groups.append(place.make_group(hierarchy, parts, relative=not path.startswith("/")))
         except BaseException:
             cls(tuple(groups)).remove()
             raise
@@ -146,6 +139,31 @@ class Cgroup:
                 "no control groups are mounted", hint="mount -t cgroup2 cgroup2 /sys/fs/cgroup, then try again"
             )
         return cls(tuple(groups))
+
+    @classmethod
+    def open(cls, path: str, *, found: tuple[Hierarchy, ...] | None = None) -> Cgroup:
+        """Returns groups that exist, by the path by which they were made.
+
+        Raises:
+            NotFound: there are none.
+        """
+        return cls(place.find_groups(hierarchies() if found is None else found, path))
+
+    @classmethod
+    def parse(cls, saved: Iterable[Mapping[str, Any]]) -> Cgroup:
+        """Returns the groups that `serialize` told of."""
+        return cls(
+            tuple(
+                Group(int(g["version"]), tuple(g["controllers"]), str(g["path"]), int(g.get("made", 0))) for g in saved
+            )
+        )
+
+    def serialize(self) -> list[dict[str, Any]]:
+        """Returns the groups as JSON, for a container's state."""
+        return [
+            {"controllers": list(g.controllers), "made": g.made, "path": g.path, "version": g.version}
+            for g in self.groups
+        ]
 
     @property
     def procs_files(self) -> tuple[str, ...]:
@@ -167,293 +185,246 @@ class Cgroup:
 
     @property
     def controls_devices(self) -> bool:
-        """Whether access to devices can be limited here."""
-        return "devices" in self._by_controller
+        """Whether access to devices is limited here: by version 1's list, or by a program that `apply` attached."""
+        return "devices" in self._by_controller or self._has_program
 
     def attach(self, pid: int) -> None:
         """Moves a process into the groups."""
         for group in self.groups:
-            _write(f"{group.path}/cgroup.procs", str(pid))
+            write(group.path, "cgroup.procs", str(pid))
+
+    def delegate(self, uid: int, gid: int) -> None:
+        """Gives the groups to a user, who may then divide them: those of version 2, and named ones.
+
+        The other hierarchies of version 1 stay the host's: there, who owns a directory may lift its limits.
+        """
+        for group in self.groups:
+            if group.version == 2 or group.controllers[0].startswith("name="):
+                place.give(group, uid, gid)
 
     def apply(self, resources: Resources) -> None:
-        """Sets the limits.
+        """Sets limits; those that are None stay as they are. Groups that a limit needs are joined.
 
         Raises:
+            InvalidInput: a value is out of range, or contradicts another.
             Unsupported: a limit is asked for that no controller here can keep.
+            Conflict: less memory is asked for than is in use.
             OSError: the kernel refuses a value; names the file.
         """
-        self._apply_memory(resources)
-        self._apply_cpu(resources)
-        if resources.pids_limit is not None:
-            group = self._need("pids", "a limit of processes")
-            _write(f"{group.path}/pids.max", "max" if resources.pids_limit <= 0 else str(resources.pids_limit))
-        devices = self._by_controller.get("devices")
-        if devices is not None and resources.devices:
-            for rule in resources.devices:
-                _write(f"{devices.path}/devices.{'allow' if rule.allow else 'deny'}", device_line(rule))
+        from wherry.runtime import cgroup_v1, cgroup_v2
 
-    def _apply_memory(self, resources: Resources) -> None:
-        limit, swap = resources.memory_limit_bytes, resources.memory_swap_bytes
-        if limit is None and swap is None:
-            return
-        group = self._need("memory", "a memory limit")
-        if limit is None:
-            raise InvalidInput("a swap limit needs a memory limit")
-        if swap is not None and swap != UNLIMITED and swap < limit:
-            raise InvalidInput(f"memory and swap together ({swap}) cannot be less than memory ({limit})")
-        if group.version == 1:
-            _write(f"{group.path}/memory.limit_in_bytes", str(limit))
-            if swap is not None and os.path.exists(f"{group.path}/memory.memsw.limit_in_bytes"):
-                _write(f"{group.path}/memory.memsw.limit_in_bytes", str(swap))
-            return
-        _write(f"{group.path}/memory.max", "max" if limit == UNLIMITED else str(limit))
-        if swap is not None and os.path.exists(f"{group.path}/memory.swap.max"):
-            _write(f"{group.path}/memory.swap.max", "max" if swap == UNLIMITED else str(swap - limit))
+        check_resources(resources)
+        wanted = [
+            (name, words)
+            for name, words, fields in _SECTIONS
+            if any(getattr(resources, field) not in (None, "", (), {}) for field in fields)
+        ]
+        if resources.unified and (self._v2 is None or any(group.version == 1 for group in self.groups)):
+            raise Unsupported("files of version 2 are asked for, but this host uses version 1", where="unified")
+        for name, words in wanted:
+            self._need(name, words)
+        for name in dict.fromkeys(file.partition(".")[0] for file in resources.unified):
+            if name not in self._by_controller:
+                self._join(name)
+        for name, words in wanted:
+            group = self._need(name, words)
+            if group.version == 1:
+                getattr(cgroup_v1, name)(group.path, resources)
+            else:
+                getattr(cgroup_v2, _V2_OF_V1.get(name, name))(group.path, resources)
+        if resources.devices:
+            self._apply_devices(resources)
+        if resources.unified and self._v2 is not None:
+            cgroup_v2.unified(self._v2.path, resources)
 
-    def _apply_cpu(self, resources: Resources) -> None:
-        shares, quota, period = resources.cpu_shares, resources.cpu_quota_us, resources.cpu_period_us
-        if shares is None and quota is None and period is None:
-            return
-        group = self._need("cpu", "a CPU limit")
-        period = _DEFAULT_CPU_PERIOD_US if period is None else period
-        if group.version == 1:
-            if shares is not None:
-                _write(f"{group.path}/cpu.shares", str(shares))
-            if quota is not None:
-                _write(f"{group.path}/cpu.cfs_period_us", str(period))
-                _write(f"{group.path}/cpu.cfs_quota_us", str(quota))
-            return
-        if shares is not None:
-            _write(f"{group.path}/cpu.weight", str(weight_of_shares(shares)))
-        if quota is not None:
-            _write(f"{group.path}/cpu.max", f"{'max' if quota <= 0 else quota} {period}")
+    update = apply
+    """The same for a container that runs; its state is to be saved again, as groups may have been joined."""
+
+    def _apply_devices(self, resources: Resources) -> None:
+        from wherry.runtime import cgroup_devices
+
+        group = self._by_controller.get("devices")
+        if group is not None:
+            cgroup_devices.write_list(group.path, resources.devices)
+        elif self._v2 is not None:
+            try:
+                cgroup_devices.attach_program(self._v2.path, resources.devices)
+                self._has_program = True
+            except OSError:
+                pass  # told by `controls_devices`: the runtime then keeps device nodes away in another way
 
     def _need(self, controller: str, what: str) -> Group:
-        group = self._by_controller.get(controller)
+        group = self._find(controller)
         if group is None:
+            self._join(controller)
+            group = self._find(controller)
+        if group is None:
+            if not self.groups:
+                raise Unsupported(f"{what} is asked for, but control groups are disabled")
             raise Unsupported(
                 f"{what} is asked for, but this host has no {controller} controller",
-                hint=f"enable {controller} in cgroup.subtree_control of the root of cgroup2",
+                hint=f"enable {_V2_OF_V1.get(controller, controller)} in cgroup.subtree_control of the root of cgroup2",
             )
         return group
 
+    def _find(self, controller: str) -> Group | None:
+        return self._by_controller.get(controller) or self._by_controller.get(_V2_OF_V1.get(controller, controller))
+
+    def _join(self, controller: str) -> None:
+        """Takes the container into one more hierarchy, or has version 2's controller handed down to it."""
+        made = place.join(self.groups, controller, _V2_OF_V1.get(controller, controller))
+        if made is None:
+            return
+        if made.version == 1:
+            for _ in range(_ATTACH_ROUNDS):  # what forks meanwhile is found in the next round
+                there_now = {int(pid) for pid in read(made.path, "cgroup.procs").split()}
+                left = self.pids() - there_now
+                if not left:
+                    break
+                for pid in left:
+                    try:
+                        write(made.path, "cgroup.procs", str(pid))
+                    except ProcessLookupError:
+                        pass
+        self._set((*(group for group in self.groups if group.path != made.path), made))
+
     def stats(self) -> Stats:
-        """Returns what the container uses now and has used."""
+        """Returns, in short, what the container uses now and has used."""
         memory, cpu = self._by_controller.get("memory"), self._by_controller.get("cpuacct")
         peak = usage = kills = cpu_ns = None
         if memory is not None and memory.version == 1:
-            usage = _number(memory.path, "memory.usage_in_bytes")
-            peak = _number(memory.path, "memory.max_usage_in_bytes")
-            kills = _keyed(_read(memory.path, "memory.oom_control"), "oom_kill")
+            usage = number(memory.path, "memory.usage_in_bytes")
+            peak = number(memory.path, "memory.max_usage_in_bytes")
+            kills = keyed(read(memory.path, "memory.oom_control"), "oom_kill")
         elif memory is not None:
-            usage, peak = _number(memory.path, "memory.current"), _number(memory.path, "memory.peak")
-            kills = _keyed(_read(memory.path, "memory.events"), "oom_kill")
+            usage, peak = number(memory.path, "memory.current"), number(memory.path, "memory.peak")
+            kills = keyed(read(memory.path, "memory.events"), "oom_kill")
         if cpu is not None:
-            cpu_ns = _number(cpu.path, "cpuacct.usage")
+            cpu_ns = number(cpu.path, "cpuacct.usage")
         elif self._v2 is not None:
-            cpu_us = _keyed(_read(self._v2.path, "cpu.stat"), "usage_usec")
+            cpu_us = keyed(read(self._v2.path, "cpu.stat"), "usage_usec")
             cpu_ns = None if cpu_us is None else cpu_us * 1000
         pids = self._by_controller.get("pids")
-        return Stats(usage, peak, kills, cpu_ns, None if pids is None else _number(pids.path, "pids.current"))
+        return Stats(
+            memory_bytes=usage,
+            memory_peak_bytes=peak,
+            oom_kills=kills,
+            cpu_ns=cpu_ns,
+            pids=None if pids is None else number(pids.path, "pids.current"),
+        )
+
+    def usage(self) -> Usage:
+        """Returns all that the groups count."""
+        from wherry.runtime.cgroup_stats import read_usage
+
+        paths = {name: (group.version, group.path) for name, group in self._by_controller.items()}
+        return read_usage(paths, None if self._v2 is None else self._v2.path)
+
+    def watch_oom(self) -> OomWatch:
+        """Returns a descriptor that tells when memory lacks; the caller closes it.
+
+        Raises:
+            Unsupported: no controller here counts memory.
+        """
+        from wherry.runtime.cgroup_events import watch_oom
+
+        memory = self._need("memory", "an event of lacking memory")
+        return watch_oom(memory.version, memory.path)
+
+    def watch_pressure(self, what: str, *, full: bool = False, stall_us: int, window_us: int) -> PressureWatch:
+        """Returns a descriptor that tells when tasks wait for ``cpu``, ``memory`` or ``io``; the caller closes it.
+
+        Raises:
+            Unsupported: there is no group of version 2, or the kernel has no pressure information.
+        """
+        from wherry.runtime.cgroup_events import watch_pressure
+
+        if self._v2 is None:
+            raise Unsupported("no pressure information here", hint="it needs control groups of version 2")
+        return watch_pressure(self._v2.path, what, full=full, stall_us=stall_us, window_us=window_us)
 
     def pids(self) -> frozenset[int]:
         """Returns the processes that are in any of the groups or in groups below them."""
         found: set[int] = set()
         for group in self.groups:
-            for directory, _, _ in os.walk(group.path):
-                found.update(int(pid) for pid in _read(directory, "cgroup.procs").split())
+            for directory in place.tree(group.path):
+                found.update(int(pid) for pid in read(directory, "cgroup.procs").split())
         found.discard(0)  # a process of another pid namespace
         return frozenset(found)
 
-    def freeze(self) -> None:
+    def freeze(self, timeout_s: float = _TIMEOUT_S) -> None:
         """Stops every process, whatever it does, until `thaw`.
 
         Raises:
-            Timeout: one of them could not be stopped, as it waits in the kernel.
+            Timeout: one of them could not be stopped, as it waits in the kernel; all run on.
         """
-        self._set_frozen(frozen=True)
+        try:
+            self._set_frozen(True, timeout_s)
+        except Timeout:
+            self._set_frozen(False, timeout_s)
+            raise
 
-    def thaw(self) -> None:
+    def thaw(self, timeout_s: float = _TIMEOUT_S) -> None:
         """Lets the processes run on."""
-        self._set_frozen(frozen=False)
+        self._set_frozen(False, timeout_s)
 
-    def _set_frozen(self, *, frozen: bool) -> None:
+    def is_frozen(self) -> bool:
+        """Tells whether `freeze` holds."""
         freezer = self._by_controller.get("freezer")
-        deadline = time.monotonic() + _REMOVE_TIMEOUT_S
+        if freezer is not None:
+            return read(freezer.path, "freezer.state").strip() == "FROZEN"
+        return self._v2 is not None and numbers(read(self._v2.path, "cgroup.events")).get("frozen") == 1
+
+    def _set_frozen(self, frozen: bool, timeout_s: float) -> None:
+        freezer = self._by_controller.get("freezer")
+        deadline = Deadline(timeout_s, "the processes do not freeze", "" if freezer is None else freezer.path)
         if freezer is not None:
             state = "FROZEN" if frozen else "THAWED"
-            while _read(freezer.path, "freezer.state").strip() != state:
-                _write(f"{freezer.path}/freezer.state", state)
-                _wait_until(deadline, "the processes do not freeze", freezer.path)
+            write(freezer.path, "freezer.state", state)
+            while read(freezer.path, "freezer.state").strip() != state:
+                deadline.pause()  # version 1 tells nobody; writing again helps a process that forked meanwhile
+                write(freezer.path, "freezer.state", state)
         elif self._v2 is not None:
-            _write(f"{self._v2.path}/cgroup.freeze", str(int(frozen)))
-            while _keyed(_read(self._v2.path, "cgroup.events"), "frozen") != int(frozen):
-                _wait_until(deadline, "the processes do not freeze", self._v2.path)
+            write(self._v2.path, "cgroup.freeze", str(int(frozen)))
+            deadline.where = self._v2.path
+            wait_for_event(self._v2.path, "frozen", int(frozen), deadline)
         else:
             raise Unsupported("this host has no control group that can freeze a container")
 
     def kill(self) -> None:
         """Kills every process in the groups; returns when they are told, not when they are gone."""
-        if self._v2 is not None and os.path.exists(f"{self._v2.path}/cgroup.kill"):
-            _write(f"{self._v2.path}/cgroup.kill", "1")
-        freezer = self._by_controller.get("freezer")
+        if self._v2 is not None and there(self._v2.path, "cgroup.kill"):
+            write(self._v2.path, "cgroup.kill", "1")
         left = self.pids()
+        freezer = self._by_controller.get("freezer")
         if not left:
             return
         if freezer is not None:
-            _write(f"{freezer.path}/freezer.state", "FROZEN")  # so that none forks away meanwhile
+            write(freezer.path, "freezer.state", "FROZEN")  # so that none forks away meanwhile
         try:
             for pid in self.pids():
                 try:
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, _SIGKILL)
                 except ProcessLookupError:
                     pass
         finally:
             if freezer is not None:
-                _write(f"{freezer.path}/freezer.state", "THAWED")
+                write(freezer.path, "freezer.state", "THAWED")
 
-    def remove(self) -> None:
-        """Kills what is left in the groups and removes them, and their parent when it is empty.
+    def remove(self, timeout_s: float = _TIMEOUT_S) -> None:
+        """Kills what is left in the groups and removes them, with those below and those above that were made for them.
 
         Raises:
             Timeout: a process does not die.
         """
-        deadline = time.monotonic() + _REMOVE_TIMEOUT_S
-        for group in self.groups:
-            while not _remove_tree(group.path):
-                self.kill()
-                _wait_until(deadline, "the processes of a control group do not die", group.path)
-            try:
-                os.rmdir(os.path.dirname(group.path))
-            except OSError:
-                pass  # another container is there; or it is the root of the hierarchy
-
-
-def device_line(rule: DeviceRule) -> str:
-    """Returns a rule as devices.allow and devices.deny want it: ``c 1:3 rwm``."""
-    major = "*" if rule.major is None else str(rule.major)
-    minor = "*" if rule.minor is None else str(rule.minor)
-    return f"{rule.type} {major}:{minor} {rule.access}"
-
-
-def weight_of_shares(shares: int) -> int:
-    """Returns the v2 weight (1 to 10000) for v1 shares (2 to 262144), by the formula that runc and crun use."""
-    return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
-
-
-def _make_group(hierarchy: Hierarchy, parts: list[str]) -> Group:
-    path = hierarchy.mount
-    for _ in range(_CREATE_RETRIES):
-        path = hierarchy.mount
-        try:
-            for part in parts:
-                if hierarchy.version == 2:
-                    _enable(path)
-                path = f"{path}/{part}"
-                try:
-                    os.mkdir(path)
-                except FileExistsError:
-                    pass
-            break
-        except FileNotFoundError:
-            continue  # another container's end took the empty parent away in between
-    if _read(path, "cgroup.procs").split():
-        raise Conflict("a control group of this name has processes", where=path)
-    controllers = hierarchy.controllers
-    if hierarchy.version == 2:
-        controllers = tuple(_read(path, "cgroup.controllers").split())
-    return Group(hierarchy.version, controllers, path)
-
-
-def _enable(path: str) -> None:
-    """Hands the controllers of a v2 group down to its children, as far as it has them and may."""
-    there = _read(path, "cgroup.controllers").split()
-    enabled = _read(path, "cgroup.subtree_control").split()
-    for name in _V2_ENABLED:
-        if name in there and name not in enabled:
-            try:
-                _write(f"{path}/cgroup.subtree_control", f"+{name}")
-            except OSError as error:
-                if error.errno not in (errno.EBUSY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT):
-                    raise  # else: a limit that needs it is refused by name when it is asked for
-
-
-def _remove_tree(path: str) -> bool:
-    """Removes a group and those below it; tells whether it is gone."""
-    try:
-        os.rmdir(path)
-        return True
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
-            raise
-    gone = True
-    for directory, _, _ in os.walk(path, topdown=False):
-        try:
-            os.rmdir(directory)
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
-                raise
-            gone = False
-    return gone
-
-
-def _wait_until(deadline: float, what: str, where: str) -> None:
-    if time.monotonic() >= deadline:
-        raise Timeout(what, where=where, hint="look for processes in state D with ps")
-    time.sleep(_POLL_S)
-
-
-def _read(directory: str, name: str) -> str:
-    """Returns the text of a control file, "" when it is not there."""
-    try:
-        fd = os.open(os.path.join(directory, name), os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    try:
-        chunks = []
-        while chunk := os.read(fd, _MAX_FILE_BYTES):
-            chunks.append(chunk)
-        return b"".join(chunks).decode(errors="replace")
-    except OSError as error:
-        if error.errno == errno.ENODEV:
-            return ""  # the group was removed meanwhile
-        raise
-    finally:
-        os.close(fd)
-
-
-def _write(path: str, value: str) -> None:
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror} (writing {value!r})", path) from None
-
-
-def _number(directory: str, name: str) -> int | None:
-    text = _read(directory, name).strip()
-    return int(text) if text.isdigit() else None
-
-
-def _keyed(text: str, key: str) -> int | None:
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if name == key:
-            return int(value)
-    return None
-
-
-def _unescape(path: str) -> str:
-    """Returns a path of mountinfo, in which white space and backslashes stand as octal numbers."""
-    if "\\" not in path:
-        return path
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        path = path.replace(code, char)
-    return path
+        left = [group for group in self.groups if not place.remove_group(group)]
+        if not left:
+            return
+        deadline = Deadline(timeout_s, "the processes of a control group do not die", left[0].path)
+        while left:
+            self.kill()
+            wait_for_end(self.pids(), deadline)
+            left = [group for group in left if not place.remove_group(group)]
+            if left:
+                deadline.where = left[0].path
+                deadline.pause()

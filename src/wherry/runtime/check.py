@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from wherry.core.errors import InvalidInput, Unsupported
 from wherry.linux.attributes import RLIMITS, has_apparmor, has_selinux, processors
+from wherry.runtime.cgroup_check import check_resources
 from wherry.runtime.spec import Namespace
 
 TYPE_CHECKING = False
@@ -70,6 +71,7 @@ def check_spec(spec: Spec, container_id: str) -> None:
     if spec.mount_label and not has_selinux():
         raise Unsupported("linux.mountLabel: this host has no SELinux", hint="remove the label")
     check_process(spec.process)
+    check_resources(spec.resources)
 
 
 def _check_mappings(key: str, mappings: tuple[IdMapping, ...]) -> None:

@@ -23,7 +23,7 @@ from wherry.linux.namespaces import (
 )
 from wherry.runtime import channel, stage
 from wherry.runtime import state as states
-from wherry.runtime.cgroup import Cgroup, Hierarchy, hierarchies
+from wherry.runtime.cgroup import Cgroup, Hierarchy, default_path, hierarchies
 from wherry.runtime.check import check_spec
 from wherry.runtime.hooks import HookError, run_hooks
 from wherry.runtime.rootfs import plan
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from wherry.linux.seccomp import Program
     from wherry.runtime.become import Task
-    from wherry.runtime.spec import Spec
+    from wherry.runtime.spec import IdMapping, Spec
     from wherry.runtime.task import Stdio
 
     StrPath = str | os.PathLike[str]
@@ -190,6 +190,8 @@ class _Making:
             try:
                 if cgroups:
                     self._make_groups()
+                else:
+                    self._cgroup.apply(self._spec.resources)  # refuses limits, as there is nothing to keep them
                 self._guard_devices(cgroups)
                 self._compile()
                 if detached:
@@ -216,13 +218,16 @@ class _Making:
 
         self._found = hierarchies()
         try:
-            self._cgroup = Cgroup.create(self._spec.cgroups_path or f"/wherry/{self._id}", found=self._found)
+            path = self._spec.cgroups_path or default_path(self._id, self._found)
+            self._cgroup = Cgroup.create(path, found=self._found)
         except OSError as error:
             raise map_os_error(error, "cannot make control groups", where=error.filename) from error
         try:
             self._cgroup.apply(self._spec.resources)
         except OSError as error:
             raise map_os_error(error, "cannot set a limit", where=error.filename) from error
+        if self._flags & CLONE_NEWUSER:
+            self._cgroup.delegate(_host_id(self._spec.uid_mappings), _host_id(self._spec.gid_mappings))
 
     def _guard_devices(self, cgroups: bool) -> None:
         """Decides whether the container must not get at a device node of its own making in another way.
@@ -354,6 +359,14 @@ def unlink(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def _host_id(mappings: tuple[IdMapping, ...]) -> int:
+    """Returns who root of a user namespace is outside; -1 when it is nobody, which chown leaves alone."""
+    for item in mappings:
+        if item.container_id <= 0 < item.container_id + item.size:
+            return item.host_id - item.container_id
+    return -1
 
 
 def _joined(cgroup: Cgroup, found: tuple[Hierarchy, ...]) -> tuple[Hierarchy, ...]:

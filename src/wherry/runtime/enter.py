@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from wherry.linux import mountsteps, x, xcompat
+from wherry.linux.beneath import make_file
 from wherry.linux.mount import (
     MNT_DETACH,
     MS_MOVE,
@@ -28,10 +30,11 @@ from wherry.runtime.mountoptions import PROPAGATION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from wherry.linux.mountplan import Step
 
+_CONSOLE = "/dev/console"
 _NO_SOURCES: Mapping[int, int] = {}
 
 
@@ -66,6 +69,7 @@ def enter(
     propagation: str = "",
     pivot: bool = True,
     sources: Mapping[int, int] = _NO_SOURCES,
+    leave_host: Callable[[], None] | None = None,
 ) -> None:
     """Makes `rootfs`, with the plan done below it, the root of this process's mount namespace.
 
@@ -81,6 +85,7 @@ def enter(
         pivot: False where pivot_root(2) cannot be, as the host's root is the initial ramfs: the root is moved over it,
             and reached by chroot(2). The host's mounts are taken away before.
         sources: from `open_sources`; they are closed.
+        leave_host: called when everything is mounted, and the host's root is still this process's; for hooks.
 
     Raises:
         OSError: the kernel refuses something; the file name says what it was about.
@@ -101,6 +106,9 @@ def enter(
     work.root_fd = root
     execute(steps, work)
     work.close()
+    if leave_host is not None:
+        os.umask(old_umask)
+        leave_host()
     if namespace >= 0:
         setns(namespace, CLONE_NEWNS)
         os.close(namespace)
@@ -177,3 +185,27 @@ def _propagate(word: str) -> None:
     flag = PROPAGATION.get(word, MS_PRIVATE)
     if flag & (MS_SHARED | MS_SLAVE | MS_UNBINDABLE):
         mount(None, "/", None, flag)
+
+
+def mount_console(slave_fd: int) -> None:
+    """Puts a terminal over /dev/console, by its descriptor, in the root that was entered.
+
+    No path of the terminal is looked up (CVE-2025-52565: between runc's look at /dev/pts/N and its mount, the image's
+    own file could be put there), nothing is opened at /dev/console, and a link there is not followed out of /dev.
+
+    Raises:
+        OSError: what is at /dev/console cannot be covered, such as a directory or a link.
+    """
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    place = copy = -1
+    try:
+        place = make_file(root, _CONSOLE, mode=0o600, follow_symlinks=False)
+        if stat.S_ISLNK(os.fstat(place).st_mode):
+            raise OSError(errno.ELOOP, "a symbolic link is in its place", _CONSOLE)
+        mountsteps.refuse_procfs(place, _CONSOLE)
+        copy = x.open_tree("", dir_fd=slave_fd)
+        x.attach(copy, place)
+    finally:
+        for fd in (root, place, copy):
+            if fd >= 0:
+                os.close(fd)

@@ -12,13 +12,13 @@ from __future__ import annotations
 from wherry.core.errors import InvalidInput
 from wherry.core.value import Value
 from wherry.linux import x
-from wherry.linux.idmap import Range
 from wherry.linux.mount import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, MS_UNBINDABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from wherry.linux.idmap import Range
     from wherry.runtime.spec import IdMapping
 
 MAX_RANGES = 340

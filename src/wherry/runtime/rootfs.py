@@ -15,7 +15,7 @@ from wherry.linux.mount import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE
 from wherry.linux.mountplan import Made, MakeDirectory, MakeLink, MakeNode
 from wherry.linux.mountsteps import BindMount, NewMount, Remount
 from wherry.runtime.cgroupmounts import cgroup_steps
-from wherry.runtime.enter import enter, open_sources
+from wherry.runtime.enter import enter, mount_console, open_sources
 from wherry.runtime.mountoptions import PROPAGATION, IdMap, Options, id_map, parse_options
 from wherry.runtime.spec import Namespace
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wherry.runtime.cgroup import Hierarchy
     from wherry.runtime.spec import Mount, Spec
 
-__all__ = ("enter", "mount_step", "open_sources", "plan")
+__all__ = ("enter", "mount_console", "mount_step", "open_sources", "plan")
 
 _OF_THE_KERNEL = frozenset(
     (
@@ -79,15 +79,15 @@ def plan(spec: Spec, hierarchies: Sequence[Hierarchy], *, cgroup_paths: Mapping[
             taken = {step.target for step in made}
             bound = {other for other, later in mounts if _is_bind(later)}
             made += [MakeDirectory(target=other) for other in dict.fromkeys(below) if other not in taken | bound]
-            step = mount_step(item, spec)
-            steps.append(_with_contents(step, made))
-            made = []
+            inside = [step for step in made if step.target.startswith("/dev/")]
+            steps.append(_with_contents(mount_step(item, spec), inside))
+            made = [step for step in made if step not in inside]
         elif item.type in ("cgroup", "cgroup2"):
             steps += cgroup_steps(path, item, spec, hierarchies, cgroup_paths)
         else:
             steps.append(mount_step(item, spec))
             if path == "/dev":
-                made = []
+                made = [step for step in made if not step.target.startswith("/dev/")]
     steps += made
     if spec.process.cwd != "/":
         steps.append(MakeDirectory(target=spec.process.cwd))
@@ -160,6 +160,8 @@ def mount_step(item: Mount, spec: Spec) -> Step:
         raise InvalidInput("idmap, copy-symlink and nofollow are for bind mounts", where=where)
     if options.copy_up and item.type != "tmpfs":
         raise InvalidInput("tmpcopyup is for a tmpfs", where=where)
+    if options.copy_up:
+        import wherry.linux.copyup  # noqa: F401 now, as `enter` runs where nothing can be imported any more
     attributes = options.attr_set | options.all_set
     told = options.superblock
     if attributes & x.MOUNT_ATTR_RDONLY and item.type not in _KEEPS_READ_ONLY_APART:
@@ -223,6 +225,8 @@ def _bind(target: str, item: Mount, options: Options, spec: Spec, maps: IdMap | 
         raise InvalidInput("tmpcopyup is for a tmpfs", where=where)
     if not item.source.startswith("/"):
         raise InvalidInput("a bind mount needs an absolute source", where=where)
+    if maps is not None:
+        import wherry.linux.idmap  # noqa: F401 now, as `enter` runs where nothing can be imported any more
     mapped = maps or IdMap(uids=(), gids=())
     return BindMount(
         source=item.source,

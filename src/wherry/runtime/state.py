@@ -16,7 +16,7 @@ import os
 from wherry.core import jsonio
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.core.value import EMPTY, Value
-from wherry.runtime.cgroup import Cgroup, Group
+from wherry.runtime.cgroup import Cgroup
 from wherry.runtime.spec import OCI_VERSION, Hooks
 
 TYPE_CHECKING = False
@@ -77,9 +77,7 @@ def save(directory: StrPath, state: State) -> None:
         "annotations": dict(state.annotations),
         "boot_id": state.boot_id,
         "bundle": state.bundle,
-        "cgroups": [
-            {"controllers": list(g.controllers), "path": g.path, "version": g.version} for g in state.cgroup.groups
-        ],
+        "cgroups": state.cgroup.serialize(),
         "created_s": state.created_s,
         "devices_unguarded": state.devices_unguarded,
         "filter": state.filter.hex(),
@@ -134,9 +132,7 @@ def load_state(directory: StrPath, *, proc: str = "/proc") -> State:
             pid=pid,
             start_ticks=ticks,
             boot_id=boot,
-            cgroup=Cgroup(
-                tuple(Group(int(g["version"]), tuple(g["controllers"]), str(g["path"])) for g in value["cgroups"])
-            ),
+            cgroup=Cgroup.parse(value["cgroups"]),
             namespaces=int(value["namespaces"]),
             filter=bytes.fromhex(value["filter"]),
             devices_unguarded=bool(value["devices_unguarded"]),

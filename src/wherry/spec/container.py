@@ -33,7 +33,10 @@ class MountType:
 
 
 class Mount(Value):
-    """One mount in a container. ``source`` is a host path, a volume's name, or "" for tmpfs."""
+    """One mount in a container. ``source`` is a host path, a volume's name, or "" for tmpfs.
+
+    Read-only means all below it as well, unless ``recursive`` says otherwise.
+    """
 
     type: Literal["bind", "volume", "tmpfs"]
     target: str
@@ -41,6 +44,14 @@ class Mount(Value):
     read_only: bool = False
     tmpfs_size_bytes: int | None = None
     tmpfs_mode: int | None = None
+    tmpfs_options: tuple[str, ...] = ()
+    """More of mount(8)'s words, such as ``exec`` or ``uid=5``."""
+    propagation: Literal["", "private", "rprivate", "shared", "rshared", "slave", "rslave"] = ""
+    """"" means ``rprivate``."""
+    recursive: Literal["enabled", "disabled", "writable", "readonly"] = "enabled"
+    """Docker's ``bind-recursive``: whether mounts below a bound directory come along, and read-only as it is."""
+    no_copy: bool = False
+    """Whether a new volume begins empty, and not with what the image has there."""
 
 
 class Healthcheck(Value):
@@ -54,6 +65,8 @@ class Healthcheck(Value):
     timeout_ms: int = 30_000
     retries: int = 3
     start_period_ms: int = 0
+    start_interval_ms: int = 5_000
+    """Between two looks in the start period."""
 
 
 class RestartName:
@@ -73,12 +86,37 @@ class RestartPolicy(Value):
     max_retries: int = 0
 
 
+class DeviceRate(Value):
+    """A limit of one block device, by its path on the host: bytes or operations in a second, or a weight."""
+
+    path: str
+    rate: int
+
+
 class Resources(Value):
     """Limits of a container; None means none. ``milli_cpus`` 1500 is one and a half CPUs."""
 
     memory_bytes: int | None = None
     milli_cpus: int | None = None
     pids: int | None = None
+    memory_reservation_bytes: int | None = None
+    memory_swap_bytes: int | None = None
+    """Memory and swap together; -1 is without limit. None means twice the memory limit."""
+    memory_swappiness: int | None = None
+    oom_kill_disable: bool = False
+    cpu_shares: int | None = None
+    cpu_period_us: int | None = None
+    cpu_quota_us: int | None = None
+    cpu_rt_period_us: int | None = None
+    cpu_rt_runtime_us: int | None = None
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    blkio_weight: int | None = None
+    blkio_device_weights: tuple[DeviceRate, ...] = ()
+    device_read_bps: tuple[DeviceRate, ...] = ()
+    device_write_bps: tuple[DeviceRate, ...] = ()
+    device_read_iops: tuple[DeviceRate, ...] = ()
+    device_write_iops: tuple[DeviceRate, ...] = ()
 
 
 class AppImage(Value):

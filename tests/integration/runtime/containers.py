@@ -9,15 +9,29 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wherry.core.value import replace
+from wherry.linux import bpf
 from wherry.runtime import container, default
 from wherry.runtime.cgroup import hierarchies
+from wherry.runtime.cgroup_devices import DeviceList
 from wherry.runtime.container import Created, Stdio
 from wherry.runtime.resources import Resources
 from wherry.runtime.spec import Capabilities, Process, Spec
 
 CONTROLLERS_V1 = frozenset(name for found in hierarchies() if found.version == 1 for name in found.controllers)
 """Nothing on a host with version 2 alone."""
-DEFAULT_CAPABILITIES = 0xA80425FB if "devices" in CONTROLLERS_V1 else 0xA00425FB
+
+
+def _has_device_programs() -> bool:
+    """Whether this kernel lets us load a program that decides about devices."""
+    try:
+        os.close(bpf.load_device_program(DeviceList(()).program()))
+    except OSError:
+        return False
+    return True
+
+
+DEVICES_CONTROLLED = "devices" in CONTROLLERS_V1 or _has_device_programs()
+DEFAULT_CAPABILITIES = 0xA80425FB if DEVICES_CONTROLLED else 0xA00425FB
 """Docker's default; without CAP_MKNOD where there is no list of devices."""
 
 

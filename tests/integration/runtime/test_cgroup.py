@@ -14,6 +14,7 @@ import pytest
 from tests.integration.runtime.containers import Result, Runner, exit_status, make_spec
 
 from wherry.core.errors import Conflict, InvalidInput
+from wherry.core.value import replace
 from wherry.runtime import container, default
 from wherry.runtime.cgroup import Cgroup, hierarchies
 from wherry.runtime.resources import Resources
@@ -123,7 +124,7 @@ def test_kill_reaches_everyone_and_remove_leaves_nothing(name: str) -> None:
     try:
         cgroup.attach(children[0])
         cgroup.attach(children[1])
-        Cgroup(tuple(group._replace(path=f"{group.path}/below") for group in cgroup.groups)).attach(children[2])
+        Cgroup(tuple(replace(group, path=f"{group.path}/below") for group in cgroup.groups)).attach(children[2])
         assert cgroup.pids() == frozenset(children)
         with pytest.raises(Conflict, match="has processes"):
             Cgroup.create(name)
@@ -161,7 +162,7 @@ def test_less_memory_with_swap_than_without(name: str) -> None:
 
 
 def test_a_value_that_the_kernel_refuses_names_the_file(runner: Runner, busybox_tree: Path) -> None:
-    with pytest.raises(Exception, match=r"cannot set a limit.*cpu") as found:
-        runner.create(make_spec("true", resources=limits(cpu_quota_us=1)), busybox_tree)
+    with pytest.raises(Exception, match=r"cannot set a limit.*pids.max") as found:
+        runner.create(make_spec("true", resources=limits(pids_limit=1 << 40)), busybox_tree)
     assert "Invalid argument" in str(found.value)
     assert not (runner.states[-1] / "runtime.json").exists()

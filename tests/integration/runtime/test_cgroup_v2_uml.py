@@ -15,13 +15,16 @@ import pytest
 
 _HERE = Path(__file__).parent
 _ROOT = _HERE.parents[2]
-_FILES = ("cgroup", "commands", "container", "exec", "life", "privileges", "roots")
+_FILES = ("cgroup", "cgroup_devices", "cgroup_events", "commands", "container", "exec", "life", "privileges", "roots")
 _SHORT = "cgroup or alone or file_systems or dockers_default or device or links or exec or terminal or failed_setup"
 
 
 def run_in_uml(tmp_path: Path, select: str, timeout_s: int) -> str:
     files = [_HERE / f"test_{name}.py" for name in _FILES]
+    files.append(_HERE / "v2_limits.py")
     tests = " ".join(str(file.relative_to(_ROOT)) for file in files)
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
     done = subprocess.run(
         [
             "linux.uml",
@@ -31,6 +34,7 @@ def run_in_uml(tmp_path: Path, select: str, timeout_s: int) -> str:
             "rootflags=/",
             "rw",
             "quiet",
+            f"ubd0={disk}",
             "con0=null,fd:1",
             "con=null",
             f"uml_dir={tmp_path}",
@@ -65,7 +69,7 @@ def passed(out: str) -> int:
 def test_limits_and_containers_on_version_2(tmp_path: Path) -> None:
     out = run_in_uml(tmp_path, _SHORT, 200)
     assert {"cpu", "memory", "pids"} <= controllers(out)
-    assert passed(out) >= 30
+    assert passed(out) >= 50
 
 
 @pytest.mark.deep

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.integration.runtime.containers import (
     CONTROLLERS_V1,
+    DEVICES_CONTROLLED,
     Result,
     Runner,
     make_spec,
@@ -120,7 +121,7 @@ def test_devices(sh: Shell) -> None:
         "stat -c '%a %g %t:%T' /dev/ram-of-the-host; cat /dev/ram-of-the-host; echo x > /dev/null", devices=(ram,)
     )
     assert seen.out.splitlines()[0] == "660 7 1:0"
-    if "devices" in CONTROLLERS_V1:  # a device that is given to a container needs a rule too
+    if DEVICES_CONTROLLED:  # a device that is given to a container needs a rule too
         assert "Operation not permitted" in seen.out
 
 
@@ -128,7 +129,7 @@ def test_devices_of_its_own_making(sh: Shell) -> None:
     seen = sh(
         "cd /tmp; mknod block b 1 0 && cat block; mknod null c 1 3 && echo x > null && echo made; rm -f block null"
     )
-    if "devices" in CONTROLLERS_V1:
+    if DEVICES_CONTROLLED:
         assert "can't open 'block': Operation not permitted" in seen.out
         assert "made" in seen.out
     else:
@@ -138,7 +139,7 @@ def test_devices_of_its_own_making(sh: Shell) -> None:
 def test_device_nodes_of_an_image_without_a_devices_list(sh: Shell, rootfs: Path) -> None:
     os.mknod(rootfs / "zero", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
     seen = sh("head -c 1 /zero | wc -c; grep ' / ' /proc/self/mounts", tree=rootfs)
-    if "devices" in CONTROLLERS_V1:
+    if DEVICES_CONTROLLED:
         assert seen.out.splitlines()[0] == "1"
     else:
         assert "Permission denied" in seen.out

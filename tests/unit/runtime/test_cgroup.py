@@ -7,15 +7,10 @@ from pathlib import Path
 import pytest
 
 from wherry.core.errors import Conflict, InvalidInput, Unsupported
-from wherry.runtime.cgroup import (
-    Cgroup,
-    Group,
-    Hierarchy,
-    Stats,
-    device_line,
-    parse_hierarchies,
-    weight_of_shares,
-)
+from wherry.runtime.cgroup import Cgroup, Group, Hierarchy, Stats
+from wherry.runtime.cgroup_devices import device_line
+from wherry.runtime.cgroup_hierarchies import parse_hierarchies
+from wherry.runtime.cgroup_v2 import weight_of_shares
 from wherry.runtime.default import DEVICE_RULES
 from wherry.runtime.resources import DeviceRule, Resources
 
@@ -75,7 +70,7 @@ def test_values_of_version_1(tmp_path: Path) -> None:
     assert written(memory, "memory.memsw.limit_in_bytes") == str(3 << 20)
     assert written(cpu, "cpu.shares") == "1024"
     assert written(cpu, "cpu.cfs_quota_us") == "50000"
-    assert written(cpu, "cpu.cfs_period_us") == "100000"
+    assert written(cpu, "cpu.cfs_period_us") == "", "what is not asked for stays"
     assert written(pids, "pids.max") == "10"
     assert written(devices, "devices.deny") == "a *:* rwm"
     assert cgroup.controls_devices
@@ -122,7 +117,7 @@ def test_without_swap_accounting_swap_is_left_alone(tmp_path: Path) -> None:
     ("resources", "what"),
     [
         (Resources(memory_limit_bytes=1), "a memory limit is asked for, but this host has no memory controller"),
-        (Resources(cpu_quota_us=1), "no cpu controller"),
+        (Resources(cpu_quota_us=1000), "no cpu controller"),
         (Resources(pids_limit=1), "no pids controller"),
     ],
 )
@@ -149,7 +144,7 @@ def test_stats(tmp_path: Path) -> None:
         memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
     )
     cpuacct = group(tmp_path, 1, "cpuacct", cpuacct__usage="77\n")
-    assert Cgroup((memory, cpuacct)).stats() == Stats(10, 20, 3, 77, None)
+    assert Cgroup((memory, cpuacct)).stats() == Stats(memory_bytes=10, memory_peak_bytes=20, oom_kills=3, cpu_ns=77)
     new = group(
         tmp_path,
         2,
@@ -161,8 +156,8 @@ def test_stats(tmp_path: Path) -> None:
         cpu__stat="usage_usec 5\nuser_usec 3\n",
         pids__current="4\n",
     )
-    assert Cgroup((new,)).stats() == Stats(1, 2, 1, 5000, 4)
-    assert Cgroup((group(tmp_path, 2, "hugetlb"),)).stats() == Stats(None, None, None, None, None)
+    assert Cgroup((new,)).stats() == Stats(memory_bytes=1, memory_peak_bytes=2, oom_kills=1, cpu_ns=5000, pids=4)
+    assert Cgroup((group(tmp_path, 2, "hugetlb"),)).stats() == Stats()
 
 
 def test_pids_of_groups_below_too(tmp_path: Path) -> None:
@@ -185,7 +180,7 @@ def test_create_hands_controllers_down(tmp_path: Path) -> None:
             Hierarchy(1, ("net_cls",), str(tmp_path / "not-joined")),
         ),
     )
-    assert (tmp_path / "cgroup.subtree_control").read_text().startswith("+pids")  # the last of three writes
+    assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
     assert [group.path for group in cgroup.groups] == [f"{tmp_path}/wherry/one", f"{other}/wherry/one"]
     assert cgroup.procs_files == (f"{tmp_path}/wherry/one/cgroup.procs", f"{other}/wherry/one/tasks")
     assert cgroup.procs_files_after_clone == (f"{other}/wherry/one/tasks",)

@@ -8,13 +8,13 @@ import pytest
 
 from wherry.cli import container_list as show
 from wherry.cli import container_options as parse
-from wherry.core.errors import InvalidInput, UsageError
+from wherry.core.errors import InvalidInput, NotFound, UsageError
 from wherry.engine.info import ContainerInfo, describe
+from wherry.engine.isolation import DeviceMapping, Ulimit
 from wherry.engine.spec import BareSettings, ContainerSpec, LogLimits, resolve
 from wherry.engine.state import LastRun, RunState
-from wherry.spec.container import Healthcheck, Mount, MountType, PortMapping, RestartName, RestartPolicy
-
-CWD = Path("/work/dir")
+from wherry.runtime.resources import DeviceRule
+from wherry.spec.container import DeviceRate, Healthcheck, PortMapping, RestartName, RestartPolicy
 
 
 @pytest.mark.parametrize(
@@ -36,55 +36,6 @@ def test_ports(text: str, port: PortMapping) -> None:
 def test_bad_ports(text: str) -> None:
     with pytest.raises(UsageError):
         parse.parse_port(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "mount"),
-    [
-        ("/data", Mount(type=MountType.VOLUME, target="/data")),
-        ("vol:/data", Mount(type=MountType.VOLUME, source="vol", target="/data")),
-        ("/a:/b:ro", Mount(type=MountType.BIND, source="/a", target="/b", read_only=True)),
-        ("./a/../c:/b", Mount(type=MountType.BIND, source="/work/dir/c", target="/b")),
-        ("sub/dir:/b:rw", Mount(type=MountType.BIND, source="/work/dir/sub/dir", target="/b")),
-    ],
-)
-def test_volumes(text: str, mount: Mount) -> None:
-    assert parse.parse_volume(text, cwd=CWD) == mount
-
-
-@pytest.mark.parametrize("text", ["a:b:c:d", ":/b", "a:", "a:/b:z"])
-def test_bad_volumes(text: str) -> None:
-    with pytest.raises(UsageError):
-        parse.parse_volume(text, cwd=CWD)
-
-
-def test_mounts() -> None:
-    assert parse.parse_mount("type=bind,src=x,dst=/y,readonly", cwd=CWD) == Mount(
-        type=MountType.BIND, source="/work/dir/x", target="/y", read_only=True
-    )
-    assert parse.parse_mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=700", cwd=CWD) == Mount(
-        type=MountType.TMPFS, target="/t", tmpfs_size_bytes=1 << 20, tmpfs_mode=0o700
-    )
-    assert parse.parse_mount("source=v,target=/t,readonly=false", cwd=CWD) == Mount(
-        type=MountType.VOLUME, source="v", target="/t"
-    )
-    for text in (
-        "type=bind,target=/x",
-        "type=nfs,target=/x",
-        "target=/x,colour=red",
-        "type=volume",
-        "target=/x,tmpfs-size=1m",
-    ):
-        with pytest.raises(UsageError):
-            parse.parse_mount(text, cwd=CWD)
-
-
-def test_tmpfs() -> None:
-    assert parse.parse_tmpfs("/t") == Mount(type=MountType.TMPFS, target="/t")
-    assert parse.parse_tmpfs("/t:size=1k,mode=1777,ro").tmpfs_mode == 0o1777
-    for text in ("/t:colour=red", "/t:mode=9"):
-        with pytest.raises(UsageError):
-            parse.parse_tmpfs(text)
 
 
 def test_env(tmp_path: Path) -> None:
@@ -115,11 +66,75 @@ def test_restart() -> None:
             parse.parse_restart(text)
 
 
-def test_security() -> None:
-    assert parse.parse_security([]) == (True, True)
-    assert parse.parse_security(["no-new-privileges=false", "seccomp=unconfined"]) == (False, False)
-    with pytest.raises(UsageError):
-        parse.parse_security(["apparmor=x"])
+def test_security(tmp_path: Path) -> None:
+    assert parse.parse_security([]) == parse.Security()
+    found = parse.parse_security(["no-new-privileges=false", "seccomp=unconfined", "apparmor:mine", "label=disable"])
+    assert (found.no_new_privileges, found.seccomp, found.apparmor) == (False, False, "mine")
+    assert parse.parse_security(["no-new-privileges:true"]).no_new_privileges
+    assert parse.parse_security(["systempaths=unconfined"]).unmasked == ("ALL",)
+    assert parse.parse_security(["unmask=/proc/acpi:/sys/firmware", "mask=/etc/x"]) == parse.Security(
+        masked=("/etc/x",), unmasked=("/proc/acpi", "/sys/firmware")
+    )
+    profile = tmp_path / "profile.json"
+    profile.write_text("{}")
+    assert parse.parse_security([f"seccomp={profile}"]).seccomp_profile == "{}"
+    assert parse.parse_security(["seccomp=builtin"]) == parse.Security()
+    with pytest.raises(NotFound, match="profile of system calls"):
+        parse.parse_security(["seccomp=/nowhere"])
+    for text in ("label=type:x", "no-new-privileges=maybe", "colour=red", "seccomp"):
+        with pytest.raises(UsageError):
+            parse.parse_security([text])
+
+
+def test_devices() -> None:
+    assert parse.parse_device("/dev/fuse") == DeviceMapping(source="/dev/fuse", target="/dev/fuse")
+    assert parse.parse_device("/dev/a:/dev/b:r") == DeviceMapping(source="/dev/a", target="/dev/b", access="r")
+    assert parse.parse_device("/dev/a:rw") == DeviceMapping(source="/dev/a", target="/dev/a", access="rw")
+    assert parse.parse_device_rule("c 189:* rwm") == DeviceRule(allow=True, type="c", major=189)
+    for text in ("fuse", "/dev/a:b", "/dev/a:/dev/b:x", "vendor.com/gpu=0"):
+        with pytest.raises(UsageError):
+            parse.parse_device(text)
+    for text in ("c 1:3", "x 1:3 rwm", "c 1 rwm", "c 1:x rwm", "c 1:3 q"):
+        with pytest.raises(UsageError):
+            parse.parse_device_rule(text)
+
+
+def test_rates_and_limits() -> None:
+    assert parse.parse_rates(["/dev/sda:1mb"], "--device-read-bps", sizes=True) == (
+        DeviceRate(path="/dev/sda", rate=1 << 20),
+    )
+    assert parse.parse_ulimit("nofile=10:20") == Ulimit(name="nofile", soft=10, hard=20)
+    assert parse.parse_ulimit("core=-1") == Ulimit(name="core", soft=-1, hard=-1)
+    assert parse.parse_processors("0,2-3") == (0, 2, 3)
+    assert parse.parse_processors("0x5") == (0, 2)
+    assert parse.parse_pairs(["a=b=c"], "--sysctl") == {"a": "b=c"}
+    for wrong in (
+        lambda: parse.parse_rates(["sda:1"], "--device-read-iops", sizes=False),
+        lambda: parse.parse_ulimit("nofile"),
+        lambda: parse.parse_ulimit("nofile=x"),
+        lambda: parse.parse_processors(""),
+        lambda: parse.parse_processors("3-1"),
+        lambda: parse.parse_processors("9999999"),
+        lambda: parse.parse_pairs(["x"], "--sysctl"),
+        lambda: parse.parse_attach(["stdlog"]),
+        lambda: parse.parse_numbers(["video"], "--group-add"),
+        lambda: parse.whole("1_0", "--x"),
+    ):
+        with pytest.raises(UsageError):
+            wrong()
+
+
+def test_label_files(tmp_path: Path) -> None:
+    file = tmp_path / "labels"
+    file.write_text("# no\n\na=b\n c\n")
+    assert parse.parse_label_files([str(file)]) == ["a=b", "c"]
+
+
+def test_log_drivers() -> None:
+    assert parse.parse_log_options([], "none").driver == "none"
+    for driver in ("journald", "nonsense"):
+        with pytest.raises(UsageError, match="log-driver"):
+            parse.parse_log_options([], driver)
 
 
 def test_health() -> None:
