@@ -22,6 +22,7 @@ import os
 from wherry.core.errors import Timeout, Unsupported
 from wherry.core.value import Value
 from wherry.runtime import cgroup_place as place
+from wherry.runtime import cgroup_v1
 from wherry.runtime.cgroup_check import check_resources
 from wherry.runtime.cgroup_files import keyed, number, numbers, read, there, write
 from wherry.runtime.cgroup_hierarchies import Hierarchy, hierarchies
@@ -211,8 +212,6 @@ class Cgroup:
             Conflict: less memory is asked for than is in use.
             OSError: the kernel refuses a value; names the file.
         """
-        from wherry.runtime import cgroup_v1, cgroup_v2
-
         check_resources(resources)
         wanted = [
             (name, words)
@@ -231,10 +230,14 @@ class Cgroup:
             if group.version == 1:
                 getattr(cgroup_v1, name)(group.path, resources)
             else:
+                from wherry.runtime import cgroup_v2
+
                 getattr(cgroup_v2, _V2_OF_V1.get(name, name))(group.path, resources)
         if resources.devices:
             self._apply_devices(resources)
         if resources.unified and self._v2 is not None:
+            from wherry.runtime import cgroup_v2
+
             cgroup_v2.unified(self._v2.path, resources)
 
     update = apply

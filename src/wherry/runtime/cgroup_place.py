@@ -21,6 +21,7 @@ from wherry.runtime.cgroup_v1 import inherit_cpuset
 PARENT = "wherry"
 _SUPERVISOR = "supervisor"
 _V2_ENABLED = ("cpu", "io", "memory", "pids")
+_V2 = frozenset(_V2_ENABLED)
 _CREATE_RETRIES = 16
 _MAX_DEPTH = 32
 _MAX_PATH_BYTES = 3000
@@ -78,30 +79,14 @@ def make_group(hierarchy: Hierarchy, parts: list[str], *, relative: bool = False
         Unsupported: it would be in a threaded part of version 2.
     """
     start = own_group(hierarchy) if relative else hierarchy.mount
-    path, new, made = start, False, 0
-    for _ in range(_CREATE_RETRIES):
-        path, new, made = start, False, 0
-        try:
-            for part in parts:
-                if hierarchy.version == 2:
-                    enable(path, _V2_ENABLED)
-                path = f"{path}/{part}"
-                made += new  # the one before, which is above this
-                new = _make(path)
-                if new and "cpuset" in hierarchy.controllers and hierarchy.version == 1:
-                    inherit_cpuset(path)
-            break
-        except FileNotFoundError:
-            continue  # another container's end took the empty parent away in between
-    else:
-        raise Conflict("the groups above are removed again and again", where=path)
+    path, new, made = _make_all(hierarchy, start, parts)
     try:
         if not new and read(path, "cgroup.procs").split():
             raise Conflict("a control group of this name has processes", where=path)
         controllers = hierarchy.controllers
         if hierarchy.version == 2:
-            controllers = tuple(read(path, "cgroup.controllers").split())
-            kind = read(path, "cgroup.type").strip()
+            controllers = tuple(read(path, "cgroup.controllers").split()) if controllers else ()
+            kind = read(path, "cgroup.type").strip() if relative or parts[0] != PARENT else ""
             if kind not in ("", "domain", "domain threaded"):
                 raise Unsupported(
                     f"this would be a control group of type '{kind}'",
@@ -113,6 +98,39 @@ def make_group(hierarchy: Hierarchy, parts: list[str], *, relative: bool = False
             remove_group(Group(hierarchy.version, (), path, made))
         raise
     return Group(hierarchy.version, controllers, path, made)
+
+
+def _make_all(hierarchy: Hierarchy, start: str, parts: list[str]) -> tuple[str, bool, int]:
+    """Makes the directories of a path below a group.
+
+    Returns:
+        (the last one, whether it is new, how many above it are).
+    """
+    enabled = _V2_ENABLED if hierarchy.version == 2 and not _V2.isdisjoint(hierarchy.controllers) else ()
+    cpuset = hierarchy.version == 1 and "cpuset" in hierarchy.controllers
+    path = f"{start}/{'/'.join(parts)}"
+    if not enabled and not cpuset:
+        try:  # most often there are other containers, and the group above is there
+            os.mkdir(path)
+            return path, True, 0
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EEXIST):
+                raise
+    for _ in range(_CREATE_RETRIES):
+        path, new, made = start, False, 0
+        try:
+            for part in parts:
+                if enabled:
+                    enable(path, enabled)
+                path = f"{path}/{part}"
+                made += new  # the one before, which is above this
+                new = _make(path)
+                if new and cpuset:
+                    inherit_cpuset(path)
+            return path, new, made
+        except FileNotFoundError:
+            continue  # another container's end took the empty parent away in between
+    raise Conflict("the groups above are removed again and again", where=path)
 
 
 def _make(path: str) -> bool:

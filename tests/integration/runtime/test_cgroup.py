@@ -166,3 +166,22 @@ def test_a_value_that_the_kernel_refuses_names_the_file(runner: Runner, busybox_
         runner.create(make_spec("true", resources=limits(pids_limit=1 << 40)), busybox_tree)
     assert "Invalid argument" in str(found.value)
     assert not (runner.states[-1] / "runtime.json").exists()
+
+
+def test_makers_and_removers_of_the_same_parent_do_not_meet() -> None:
+    """Each takes the empty parent away at its end, under the feet of the others."""
+    children = []
+    for number in range(4):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for turn in range(40):
+                    Cgroup.create(f"/wherry/test-{os.getppid()}-{number}-{turn}").remove()
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(pid)
+    assert [exit_status(pid) for pid in children] == [0] * 4
+    parents = [f"{found.mount}/wherry" for found in hierarchies()]
+    left = [name for parent in parents if os.path.isdir(parent) for name in os.listdir(parent)]
+    assert not [name for name in left if name.startswith(f"test-{os.getpid()}-")]
