@@ -26,7 +26,7 @@ _MAX_V2_WEIGHT = 10_000
 
 
 def weight_of_shares(shares: int) -> int:
-    """Returns cpu.weight (1 to 10000) for cpu.shares (2 to 262144), by the straight line of runc up to 1.3."""
+    """Returns cpu.weight (1 to 10000) for cpu.shares (2 to 262144), by the straight line of runc 1.2."""
     span = MAX_SHARES - MIN_SHARES
     return 1 + (min(max(shares, MIN_SHARES), MAX_SHARES) - MIN_SHARES) * (_MAX_V2_WEIGHT - 1) // span
 
