@@ -1,6 +1,7 @@
 """The entry point: finds the command, imports only what it needs, and maps every error to an exit code.
 
-Called by the name ``ostree`` (a symbolic link is enough) it is ``wherry store``, for scripts that were written for it.
+Called by the name ``ostree`` (a symbolic link is enough) it is ``wherry store``, for scripts that were written for it;
+by the name ``wherry-runc``, ``wherry runtime``, for engines that want a runtime.
 
 Budget: ``wherry --version`` imports nothing beyond the interpreter; ``wherry --help`` imports click alone. The launcher
 (``bin/wherry``) starts an interpreter that does not look for packages; `find_packages` does, before anything needs one.
@@ -12,10 +13,15 @@ import sys
 
 PROGRAM = "wherry"
 STORE_ALIAS = "ostree"
+RUNTIME_ALIAS = "wherry-runc"
 
 
 def main() -> None:
     """Runs the command line of this process and exits with its status."""
+    if sys.argv[1:2] == ["runtime"] or sys.argv[0].rpartition("/")[2] == RUNTIME_ALIAS:
+        from wherry.cli.runtime import main_runtime
+
+        main_runtime(alias=sys.argv[1:2] != ["runtime"])
     alias = sys.argv[0].rpartition("/")[2] == STORE_ALIAS
     if "rev-parse" in sys.argv and (alias or sys.argv[1] == "store"):
         from wherry.cli.quick import run_quickly

@@ -72,6 +72,7 @@ class At:
         self.listen_fd = -1
         self.own_mount = -1
         self.label_fd = -1
+        self.kept: tuple[int, ...] = ()
 
 
 def identify(task: Task) -> Task:
@@ -129,7 +130,7 @@ def become(task: Task, at: At) -> NoReturn:
     capabilities.drop_bounding(sets.bounding)
     if task.filter is not None and not process.no_new_privileges:
         at.step = "loading the system call filter"
-        task.filter.load()
+        _load_filter(task.filter, at)
     at.step = "changing the user"
     prctl(PR_SET_KEEPCAPS, 1)
     _set_groups(process)
@@ -151,11 +152,18 @@ def become(task: Task, at: At) -> NoReturn:
         set_no_new_privs()
         if task.filter is not None:
             at.step = "loading the system call filter"
-            task.filter.load()
+            _load_filter(task.filter, at)
     at.step = EXECUTING
     pthread_sigmask(SIG_SETMASK, ())
     os.execve(path, process.args, task.environment)  # noqa: S606 it is what a container is for
     raise AssertionError("execve returned")
+
+
+def _load_filter(program: Program, at: At) -> None:
+    listener = program.load()
+    if program.notifies:
+        channel.send_fd(at.channel_fd, channel.LISTENER, listener)
+        os.close(listener)
 
 
 def _set_attributes(process: Process, at: At) -> None:

@@ -4,6 +4,7 @@ child → parent   MAP                       I am in a new user namespace, write
                  CHILD + descriptor, pid   the pidfd of the process that goes on in my place
                  HOOKS                     the container is mounted, run the hooks, say GO
                  CONSOLE + descriptor      the terminal's master side
+                 LISTENER + descriptor     where calls that the filter hands over are answered
                  WARNING text              something that was asked for and is not so
                  READY                     everything is set up, say GO
                  FAILED errno NUL step NUL text
@@ -28,6 +29,7 @@ from _socket import (
     SCM_RIGHTS,
     SOCK_CLOEXEC,
     SOCK_SEQPACKET,
+    SOCK_STREAM,
     SOL_SOCKET,
     socketpair,
 )
@@ -43,6 +45,7 @@ CONSOLE = b"C"
 MAP = b"M"
 HOOKS = b"H"
 CHILD = b"P"
+LISTENER = b"L"
 WARNING = b"W"
 FAILED = b"F"
 START_SOCKET = "start.sock"
@@ -95,6 +98,23 @@ def connect(directory: str) -> Socket:
     finally:
         os.close(fd)
     return end
+
+
+def send_to(path: str, message: bytes, given: int) -> None:
+    """Sends a message with a descriptor to who listens at a path.
+
+    Raises:
+        OSError: nobody does.
+    """
+    end = Socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    directory, _, name = path.rpartition("/")
+    fd = os.open(directory or ("/" if path.startswith("/") else "."), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        end.connect(f"{fd_path(fd)}/{name}")
+        end.sendmsg([message], [(SOL_SOCKET, SCM_RIGHTS, pack("i", given))])
+    finally:
+        end.close()
+        os.close(fd)
 
 
 def accept(listening: int) -> int:

@@ -56,6 +56,8 @@ _ACTIONS = {
     "SCMP_ACT_NOTIFY": NOTIFY,
 }
 _ERRNO, _TRACE = "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE"
+ACTIONS = (*_ACTIONS, _ERRNO, _TRACE)
+"""The words for what happens to a call."""
 _KEYS = frozenset(
     ("defaultAction", "defaultErrnoRet", "architectures", "flags", "listenerPath", "listenerMetadata", "syscalls")
 )

@@ -29,7 +29,7 @@ from wherry.runtime import state as states
 from wherry.runtime.cgroup import Cgroup, Group
 from wherry.runtime.check import check_process
 from wherry.runtime.create import Created, create, run_quietly, unlink
-from wherry.runtime.spawn import reap, setup_error, spawn
+from wherry.runtime.spawn import Child, hand_over, reap, spawn
 from wherry.runtime.state import State, Status, load_state
 from wherry.runtime.task import Stdio, make_task, need_stdio, without_mknod
 
@@ -107,21 +107,13 @@ def _go(end: Socket, state_dir: str, state: State, warn: Callable[[str], None] |
             end.send(channel.GO)
         except (BrokenPipeError, ConnectionResetError):
             raise WherryError("the container's first process is gone", where=state_dir) from None
-        while True:
-            kind, text, _ = channel.receive(end)
-            if kind == channel.WARNING:
-                if warn is not None:
-                    warn(text.decode(errors="replace"))
-            elif kind:
-                raise setup_error(channel.failure_of(text))
-            else:
-                break
+        Child(state.pid, -1, end).follow(b"", on_listener=lambda fd: hand_over(state, state.pid, fd), warn=warn)
     finally:
         end.close()
-    state = replace(state, status=Status.RUNNING)
-    states.save(state_dir, state)
+    running = replace(state, status=Status.RUNNING)
+    states.save(state_dir, running)
     if state.hooks.poststart:
-        run_quietly("poststart", state, Status.RUNNING, warn)
+        run_quietly("poststart", running, Status.RUNNING, warn)
 
 
 def exec_process(
@@ -158,7 +150,7 @@ def exec_process(
     if state.filter:
         from wherry.linux.seccomp import Program as Loaded
 
-        program = Loaded(state.filter)
+        program = Loaded(state.filter, state.filter_flags, notifies=state.listener is not None)
     group = _below(state.cgroup, cgroup)
     ours, theirs = channel.pair()
     try:
@@ -186,7 +178,7 @@ def exec_process(
         theirs.close()
         os.close(target)
     try:
-        child.follow(b"", warn=warn)
+        child.follow(b"", on_listener=lambda fd: hand_over(state, child.pid, fd), warn=warn)
     except BaseException:
         child.end_it()
         raise

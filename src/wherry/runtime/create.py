@@ -25,6 +25,7 @@ from wherry.runtime import channel, stage
 from wherry.runtime import state as states
 from wherry.runtime.cgroup import Cgroup, Hierarchy, default_path, hierarchies
 from wherry.runtime.check import check_spec
+from wherry.runtime.enter import open_sources
 from wherry.runtime.hooks import HookError, run_hooks
 from wherry.runtime.rootfs import plan
 from wherry.runtime.spawn import Child, spawn
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wherry.linux.seccomp import Program
+    from wherry.linux.seccomp_profile import Profile
     from wherry.runtime.become import Task
     from wherry.runtime.spec import IdMapping, Spec
     from wherry.runtime.task import Stdio
@@ -90,6 +92,7 @@ def create(
     preserved: tuple[int, ...] = (),
     cgroups: bool = True,
     new_keyring: bool = True,
+    pivot: bool = True,
     warn: Callable[[str], None] | None = None,
 ) -> Created:
     """Makes a container whose first process waits for `start`.
@@ -107,6 +110,7 @@ def create(
         preserved: descriptors that become 3 and up in the container.
         cgroups: make control groups; without, no limit is kept.
         new_keyring: give it a session keyring of its own.
+        pivot: False where pivot_root(2) cannot be, as the host runs from its initial ramfs.
         warn: told what was asked for and could not be given.
 
     Raises:
@@ -129,6 +133,7 @@ def create(
             preserved=preserved,
             cgroups=cgroups,
             keyring=container_id if new_keyring else "",
+            pivot=pivot,
             warn=warn,
         )
     finally:
@@ -181,10 +186,12 @@ class _Making:
         preserved: tuple[int, ...],
         cgroups: bool,
         keyring: str,
+        pivot: bool,
         warn: Callable[[str], None] | None,
     ) -> Created:
         ours, theirs = channel.pair()
         listening: Socket | None = None
+        sources: dict[int, int] = {}
         child: Child | None = None
         try:
             try:
@@ -196,10 +203,15 @@ class _Making:
                 self._compile()
                 if detached:
                     listening = channel.listen(self._dir)
-                init = self._init_task(self._task(stdio, theirs, listening, preserved, keyring), mount_root=mount_root)
+                init = self._init_task(self._task(stdio, theirs, listening, preserved, keyring))
+                if init.user_path is not None and os.geteuid() == 0:
+                    sources = open_sources(init.plan)
+                init = replace(init, mount_root=mount_root, pivot=pivot, sources=sources)
                 child = self._spawn(ours, init)
             finally:
                 theirs.close()
+                for fd in sources.values():
+                    os.close(fd)
             child.follow(channel.READY, on_map=self._write_maps, on_hooks=self._run_hooks, warn=warn)
             self._save(child.pid, Status.CREATED)
         except BaseException:
@@ -250,7 +262,7 @@ class _Making:
         task = make_task(process, stdio, theirs.fileno(), keyring, self._program)
         return replace(task, listen_fd=-1 if listening is None else listening.fileno(), preserved=preserved)
 
-    def _init_task(self, task: Task, *, mount_root: Callable[[], None] | None) -> stage.InitTask:
+    def _init_task(self, task: Task) -> stage.InitTask:
         spec, spaces = self._spec, self._spec.namespaces
         new = sum(_FLAG_OF_NAMESPACE[name] for name, path in spaces.items() if not path)
         apart = (Namespace.USER, Namespace.PID)
@@ -262,7 +274,6 @@ class _Making:
             rootfs=self._rootfs,
             plan=plan(spec, _joined(self._cgroup, self._found)),
             root_attributes=x.MOUNT_ATTR_NODEV if self._unguarded else 0,
-            mount_root=mount_root,
             flags=new & ~_NOT_CLONED,
             new_cgroup_namespace=bool(new & CLONE_NEWCGROUP),
             join=tuple((path, _FLAG_OF_NAMESPACE[name]) for name, path in spaces.items() if path and name not in apart),
@@ -309,6 +320,8 @@ class _Making:
             cgroup=self._cgroup,
             namespaces=self._flags,
             filter=b"" if self._program is None else self._program.code,
+            filter_flags=0 if self._program is None else self._program.flags,
+            listener=_listener(self._spec.seccomp, self._program),
             devices_unguarded=self._unguarded,
             created_s=int(time.time()),
             status=status,
@@ -351,6 +364,12 @@ def run_quietly(point: str, state: State, status: str, warn: Callable[[str], Non
         except HookError as error:
             if warn is not None:
                 warn(str(error))
+
+
+def _listener(profile: Profile | None, program: Program | None) -> tuple[str, str] | None:
+    if profile is None or program is None or not program.notifies:
+        return None
+    return profile.listener_path, profile.listener_metadata
 
 
 def unlink(path: str) -> None:

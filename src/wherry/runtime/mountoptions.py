@@ -243,3 +243,10 @@ def _parse_range(text: str, own: Sequence[IdMapping], where: str) -> Range:
                 return inside, outside - item.container_id + item.host_id, count
         raise InvalidInput("not within one range of the container's own map", where=f"{where}: {text}")
     return inside, outside, count
+
+
+def known_options() -> tuple[str, ...]:
+    """Returns every option that is not handed on to a file system, for ``features``."""
+    recursive = [f"r{word}" for word in (*_SET, *_CLEAR, *_ATIME)]
+    others = ("bind", "rbind", "idmap", "ridmap", *PROPAGATION, *_FLAGS, *_SUPERBLOCK, *_IGNORED)
+    return tuple(sorted({*_SET, *_CLEAR, *_ATIME, *recursive, *others}))

@@ -26,10 +26,37 @@ if TYPE_CHECKING:
     from wherry.runtime.cgroup import Cgroup
     from wherry.runtime.channel import Failure
     from wherry.runtime.spec import TimeOffset
+    from wherry.runtime.state import State
 
 _NOT_INVOKED = (errno.EACCES, errno.ENOEXEC, errno.EISDIR, errno.ELIBBAD, errno.ENOTDIR)
 _NO_CLONE_INTO = (errno.ENOSYS, errno.EINVAL, errno.E2BIG, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP)
 """clone3(2) or its flag is missing, hidden by a filter, or may not be used here: the child then joins by itself."""
+
+
+def hand_over(state: State, pid: int, fd: int) -> None:
+    """Gives the listener of a filter to the process that answers for it.
+
+    Source: Runtime Specification 1.2.0, config-linux.md, "The Container Process State".
+
+    Raises:
+        WherryError: it does not listen.
+    """
+    from wherry.core import jsonio
+    from wherry.runtime.spec import OCI_VERSION
+    from wherry.runtime.state import oci_state
+
+    path, metadata = state.listener or ("", "")
+    told = {
+        "ociVersion": OCI_VERSION,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": metadata,
+        "state": oci_state(state),
+    }
+    try:
+        channel.send_to(path, jsonio.compact(told), fd)
+    except OSError as error:
+        raise WherryError(f"cannot hand the listener of the filter over: {error.strerror}", where=path) from None
 
 
 class Child:
@@ -54,6 +81,7 @@ class Child:
         *,
         on_map: Callable[[int], None] | None = None,
         on_hooks: Callable[[int], None] | None = None,
+        on_listener: Callable[[int], None] | None = None,
         warn: Callable[[str], None] | None = None,
     ) -> None:
         """Does what the process asks for, until it says a certain thing; ``b""`` is that it was executed.
@@ -77,6 +105,12 @@ class Child:
             elif kind == channel.HOOKS and on_hooks is not None:
                 on_hooks(self.pid)
                 self.end.send(channel.GO)
+            elif kind == channel.LISTENER and fd is not None:
+                try:
+                    if on_listener is not None:
+                        on_listener(fd)
+                finally:
+                    os.close(fd)
             elif kind == channel.WARNING:
                 if warn is not None:
                     warn(text.decode(errors="replace"))

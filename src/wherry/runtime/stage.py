@@ -16,7 +16,7 @@ import gc
 import os
 import sys
 
-from wherry.core.value import EMPTY, Value
+from wherry.core.value import Value
 from wherry.linux import attributes, x
 from wherry.linux.beneath import make_file, open_in_root
 from wherry.linux.namespaces import (
@@ -39,8 +39,9 @@ from wherry.linux.process import (
     sethostname,
 )
 from wherry.linux.terminal import make_controlling, open_pair, set_window_size
-from wherry.runtime import channel, rootfs
+from wherry.runtime import channel
 from wherry.runtime.become import At, Task, become, identify, look_early
+from wherry.runtime.enter import enter
 from wherry.runtime.hooks import run_hooks
 
 TYPE_CHECKING = False
@@ -58,6 +59,9 @@ _PID_MARK = b"4294967296"
 """Stands in the text of a state for the process's own number, which only it knows; no process has it."""
 
 
+_NOTHING: Mapping[int, int] = {}
+
+
 class InitTask(Value):
     """What the first process of a container needs further."""
 
@@ -67,6 +71,9 @@ class InitTask(Value):
     plan: tuple[Step, ...]
     root_attributes: int = 0
     mount_root: Callable[[], None] | None = None
+    pivot: bool = True
+    sources: Mapping[int, int] = _NOTHING
+    """Steps of the plan and descriptors of what they mount, where the caller has rights that the container has not."""
     flags: int = 0
     """``CLONE_NEW*`` of the clone."""
     new_cgroup_namespace: bool = False
@@ -92,7 +99,6 @@ class ExecTask(Value):
     pidfd: int
     """Of the container's first process."""
     namespaces: int
-    files: Mapping[str, str] = EMPTY
 
 
 PID_MARK = int(_PID_MARK)
@@ -102,7 +108,7 @@ def run_init(init: InitTask) -> NoReturn:
     """Sets up a container around this process, waits for the word, and becomes its command."""
     at = At()
     try:
-        _detach(init.task, at, keep=())
+        _detach(init.task, at, keep=tuple(init.sources.values()))
         _join_groups(init.task, at)
         for path, flag in init.join:
             _join(path, flag, at)
@@ -115,7 +121,7 @@ def run_init_between(init: InitTask) -> NoReturn:
     """Enters the user namespace and what belongs to it, and clones the container's first process."""
     at = At()
     try:
-        _detach(init.task, at, keep=())
+        _detach(init.task, at, keep=tuple(init.sources.values()))
         _join_groups(init.task, at)
         # What is not the new user namespace's to enter is entered before; what is, afterwards.
         later = [item for item in _joined(init) if not _can_join(*item, at)]
@@ -202,7 +208,6 @@ def _init(init: InitTask, at: At) -> NoReturn:
     if init.mount_root is not None:
         at.step = "mounting the root file system"
         init.mount_root()
-    sys.meta_path.clear()
     at.step = "setting up the root file system"
     _enter_root(init, at)
     task = identify(task)
@@ -236,18 +241,27 @@ def _exec(run: ExecTask, at: At) -> NoReturn:
 
 
 def _enter_root(init: InitTask, at: At) -> None:
-    """Makes the container's root this process's; the one place that calls `rootfs.enter`."""
+    """Makes the container's root this process's; the one place that calls `enter`."""
 
-    def hooks() -> None:
-        at.step = "running hooks"
+    def leave_host() -> None:
         if init.runtime_hooks:
+            at.step = "running hooks"
             _ask(at, channel.HOOKS)
-        run_hooks("createContainer", init.create_container, _own_state(init, b"creating"))
+        if init.create_container:
+            at.step = "running hooks"
+            run_hooks("createContainer", init.create_container, _own_state(init, b"creating"))
+        sys.meta_path.clear()
         at.step = "setting up the root file system"
 
-    if init.runtime_hooks or init.create_container:
-        hooks()
-    rootfs.enter(init.rootfs, init.plan, attributes=init.root_attributes)
+    enter(
+        init.rootfs,
+        init.plan,
+        attributes=init.root_attributes,
+        propagation=init.spec.rootfs_propagation,
+        pivot=init.pivot,
+        sources=dict(zip(init.sources, at.kept, strict=True)),
+        leave_host=leave_host,
+    )
 
 
 def _own_state(init: InitTask, status: bytes) -> bytes:
@@ -275,14 +289,11 @@ def _await_start(at: At) -> None:
     os.close(accepted)
 
 
-def _detach(task: Task, at: At, *, keep: tuple[int, ...]) -> tuple[int, ...]:
+def _detach(task: Task, at: At, *, keep: tuple[int, ...]) -> None:
     """Leaves what is the caller's and not the child's: descriptors and signal handlers.
 
     The first three descriptors are laid, then those that are handed down, then the channel, the place to listen at,
-    and those of `keep`.
-
-    Returns:
-        where the descriptors of `keep` are now.
+    and those of `keep`, which are `At.kept` from then on.
     """
     at.channel_fd = task.channel_fd
     gc.disable()
@@ -304,7 +315,7 @@ def _detach(task: Task, at: At, *, keep: tuple[int, ...]) -> tuple[int, ...]:
         at.listen_fd = at.channel_fd + 1
     end = first + len(spare)
     close_from(end)
-    return tuple(range(end - len(keep), end))
+    at.kept = tuple(range(end - len(keep), end))
 
 
 def _lead(task: Task, at: At) -> None:
@@ -400,7 +411,8 @@ def _clone_sibling(flags: int, at: At) -> None:
 def _enter(run: ExecTask, at: At) -> None:
     """Enters the control groups and namespaces of a container."""
     set_dumpable(False)  # see `_init`
-    (pidfd,) = _detach(run.task, at, keep=(run.pidfd,))
+    _detach(run.task, at, keep=(run.pidfd,))
+    (pidfd,) = at.kept
     _join_groups(run.task, at)
     _open_label(run.task, at)
     at.step = "entering the container's namespaces"

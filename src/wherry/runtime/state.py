@@ -1,7 +1,7 @@
 """What is known on disk about a container that was created: ``STATE_DIR/runtime.json``.
 
-    {"annotations", "boot_id", "bundle", "cgroups", "created_s", "devices_unguarded", "filter", "hooks", "id",
-     "namespaces", "owner_uid", "pid", "rootfs", "start_ticks", "status", "version"}
+    {"annotations", "boot_id", "bundle", "cgroups", "created_s", "devices_unguarded", "filter", "filter_flags", "hooks",
+     "id", "listener", "namespaces", "owner_uid", "pid", "rootfs", "start_ticks", "status", "version"}
 
 The file is replaced by rename, but not synced: after a power cut the process that it speaks of is gone too, and the
 boot id says so. ``status`` is what was last written, ``creating``, ``created`` or ``running``; `State.status` is what
@@ -58,6 +58,9 @@ class State(Value):
     """``CLONE_NEW*`` of those that are not the creator's."""
     filter: bytes
     """The compiled system call filter, or nothing."""
+    filter_flags: int = 0
+    listener: tuple[str, str] | None = None
+    """Of a filter that hands calls over: the socket of who answers them, and what that one is told."""
     devices_unguarded: bool
     """Nothing but the lack of CAP_MKNOD keeps it from the host's devices."""
     created_s: int
@@ -81,8 +84,10 @@ def save(directory: StrPath, state: State) -> None:
         "created_s": state.created_s,
         "devices_unguarded": state.devices_unguarded,
         "filter": state.filter.hex(),
+        "filter_flags": state.filter_flags,
         "hooks": _hooks_value(state.hooks),
         "id": state.container_id,
+        "listener": None if state.listener is None else list(state.listener),
         "namespaces": state.namespaces,
         "owner_uid": state.owner_uid,
         "pid": state.pid,
@@ -135,6 +140,8 @@ def load_state(directory: StrPath, *, proc: str = "/proc") -> State:
             cgroup=Cgroup.parse(value["cgroups"]),
             namespaces=int(value["namespaces"]),
             filter=bytes.fromhex(value["filter"]),
+            filter_flags=int(value["filter_flags"]),
+            listener=None if value["listener"] is None else (str(value["listener"][0]), str(value["listener"][1])),
             devices_unguarded=bool(value["devices_unguarded"]),
             created_s=int(value["created_s"]),
             status=_WRITTEN[value["status"]] if lives else Status.STOPPED,
