@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
-import time
 
 from wherry.cli.runtime_look import is_paused
 from wherry.core.errors import Conflict, Unsupported, UsageError, WherryError
 from wherry.core.value import replace
+from wherry.linux.process import pidfd_open
 from wherry.runtime.config_resources import MAX_RESOURCES_BYTES, parse_resources
 from wherry.runtime.resources import Resources
 from wherry.runtime.state import Status, load_state
@@ -97,19 +99,29 @@ def events_command(context: Context, found: Arguments) -> int:
     """Prints what a container uses."""
     state = _alive(context, found)
     if found.flag("stats"):
-        _print_event("stats", state, _usage(state))
+        _print_usage(state)
         return 0
-    interval = _seconds(found.text("interval"))
-    seen = state.cgroup.stats().oom_kills or 0
-    while True:
-        time.sleep(interval)
-        if load_state(context.directory(found.rest[0])).status == Status.STOPPED:
-            return 0
-        killed = state.cgroup.stats().oom_kills or 0
-        if killed > seen:
-            _print_event("oom", state, None)
-            seen = killed
-        _print_event("stats", state, _usage(state))
+    interval_ms = int(_seconds(found.text("interval")) * 1000)
+    pidfd = pidfd_open(state.pid)
+    waiting = select.poll()
+    waiting.register(pidfd, select.POLLIN)
+    try:
+        with state.cgroup.watch_oom() as watch:
+            waiting.register(watch.fileno(), select.POLLIN)
+            seen = watch.read().times
+            while True:
+                ready = [fd for fd, _ in waiting.poll(interval_ms)]
+                if watch.fileno() in ready:
+                    times = watch.read().times
+                    if times > seen:
+                        seen = times
+                        _print({"type": "oom", "id": state.container_id})
+                if pidfd in ready:
+                    return 0
+                if not ready:
+                    _print_usage(state)
+    finally:
+        os.close(pidfd)
 
 
 def _seconds(word: str) -> float:
@@ -126,21 +138,13 @@ def _seconds(word: str) -> float:
     return seconds
 
 
-def _usage(state: State) -> dict[str, Any]:
-    """Returns what a container uses in runc's words (its events/types.go)."""
-    found = state.cgroup.stats()
-    memory = {"usage": found.memory_bytes or 0, "max": found.memory_peak_bytes or 0, "failcnt": 0}
-    return {
-        "cpu": {"usage": {"total": found.cpu_ns or 0}},
-        "memory": {"usage": memory},
-        "pids": {"current": found.pids or 0},
-    }
+def _print_usage(state: State) -> None:
+    from wherry.runtime.cgroup_stats import runc_stats
+
+    _print(runc_stats(state.container_id, state.cgroup.usage()))
 
 
-def _print_event(kind: str, state: State, data: dict[str, Any] | None) -> None:
+def _print(event: dict[str, Any]) -> None:
     from wherry.core import jsonio
 
-    event: dict[str, Any] = {"type": kind, "id": state.container_id}
-    if data is not None:
-        event["data"] = data
     print(jsonio.compact(event).decode(), flush=True)

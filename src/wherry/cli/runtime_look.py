@@ -67,21 +67,7 @@ def _told(state: State) -> dict[str, Any]:
 
 def is_paused(state: State) -> bool:
     """Tells whether the processes of a container are stopped by its control groups."""
-    for group in state.cgroup.groups:
-        if group.version == 1 and "freezer" in group.controllers:
-            return _read(f"{group.path}/freezer.state").strip() in ("FROZEN", "FREEZING")
-    for group in state.cgroup.groups:
-        if group.version == 2:
-            return _read(f"{group.path}/cgroup.freeze").strip() == "1"
-    return False
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
+    return bool(state.cgroup.groups) and state.cgroup.is_frozen()
 
 
 def _time(seconds: int) -> str:

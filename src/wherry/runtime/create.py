@@ -25,6 +25,7 @@ from wherry.runtime import channel, stage
 from wherry.runtime import state as states
 from wherry.runtime.cgroup import Cgroup, Hierarchy, default_path, hierarchies
 from wherry.runtime.check import check_spec
+from wherry.runtime.default import ALL_DEVICES, ALWAYS_ALLOWED_DEVICES
 from wherry.runtime.enter import open_sources
 from wherry.runtime.hooks import HookError, run_hooks
 from wherry.runtime.rootfs import plan
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from wherry.linux.seccomp import Program
     from wherry.linux.seccomp_profile import Profile
     from wherry.runtime.become import Task
+    from wherry.runtime.resources import Resources
     from wherry.runtime.spec import IdMapping, Spec
     from wherry.runtime.task import Stdio
 
@@ -235,7 +237,7 @@ class _Making:
         except OSError as error:
             raise map_os_error(error, "cannot make control groups", where=error.filename) from error
         try:
-            self._cgroup.apply(self._spec.resources)
+            self._cgroup.apply(_with_default_devices(self._spec.resources))
         except OSError as error:
             raise map_os_error(error, "cannot set a limit", where=error.filename) from error
         if self._flags & CLONE_NEWUSER:
@@ -378,6 +380,15 @@ def unlink(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
+
+
+def _with_default_devices(limits: Resources) -> Resources:
+    """Returns limits with the devices at the end of the list that every container has."""
+    rules = limits.devices
+    more = tuple(rule for rule in ALWAYS_ALLOWED_DEVICES if rule not in rules)
+    if not rules or not more or rules[-1] == ALL_DEVICES[0]:
+        return limits
+    return replace(limits, devices=(*rules, *more))
 
 
 def _host_id(mappings: tuple[IdMapping, ...]) -> int:

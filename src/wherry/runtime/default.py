@@ -79,6 +79,9 @@ DEVICE_RULES = (
 )
 """Nodes may be made, but only null, zero, full, random, urandom, tty, console and ptmx and pts be opened."""
 
+ALWAYS_ALLOWED_DEVICES = DEVICE_RULES[1:]
+"""Those that the specification supplies to every container, whatever its list says ("Default Devices")."""
+
 ALL_DEVICES = (DeviceRule(allow=True),)
 
 DEFAULT_SHM_BYTES = 64 * 1024 * 1024

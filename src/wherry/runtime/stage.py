@@ -17,8 +17,8 @@ import os
 import sys
 
 from wherry.core.value import Value
-from wherry.linux import attributes, x
-from wherry.linux.beneath import make_file, open_in_root
+from wherry.linux import attributes
+from wherry.linux.beneath import open_in_root
 from wherry.linux.namespaces import (
     CLONE_NEWCGROUP,
     CLONE_NEWNS,
@@ -41,7 +41,7 @@ from wherry.linux.process import (
 from wherry.linux.terminal import make_controlling, open_pair, set_window_size
 from wherry.runtime import channel
 from wherry.runtime.become import At, Task, become, identify, look_early
-from wherry.runtime.enter import enter
+from wherry.runtime.enter import enter, mount_console
 from wherry.runtime.hooks import run_hooks
 
 TYPE_CHECKING = False
@@ -449,11 +449,7 @@ def _make_terminal(task: Task, at: At, *, console: bool) -> None:
     set_window_size(slave, rows=task.process.console_rows, columns=task.process.console_columns)
     os.fchown(slave, task.process.uid, -1)
     if console:
-        place = make_file(root, "dev/console", mode=0o600)
-        copy = x.open_tree("", dir_fd=slave)
-        x.attach(copy, place)
-        os.close(copy)
-        os.close(place)
+        mount_console(slave)
     os.close(root)
     channel.send_fd(at.channel_fd, channel.CONSOLE, master)
     os.close(master)
