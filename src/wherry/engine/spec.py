@@ -298,7 +298,8 @@ def resolve(
     argv = tuple(entrypoint) + tuple(command)
     if not argv:
         raise InvalidInput("no command to run, and the image names none", where=image, hint="name one after the image")
-    hostname = spec.hostname or (container_id[:12] if request.own_namespace(spec) else "")
+    named = request.own_namespace(spec) and spec.isolation.uts != "host"
+    hostname = spec.hostname or (container_id[:12] if named else "")
     spec = replace(spec, ports=request.all_ports(spec, settings.exposed_ports))
     mounts = list(spec.mounts)
     taken = {normal_path(mount.target) for mount in mounts}

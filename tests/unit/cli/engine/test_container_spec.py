@@ -127,7 +127,7 @@ def test_namespaces() -> None:
     found = spec(pid="host", ipc="host", uts="host", cgroupns="host", network="host")
     assert found.namespaces.keys() == {"mount"}
     assert mount_at(found, "/dev/shm").type == "bind"
-    assert found.sysctl == {}
+    assert (found.sysctl, found.hostname) == ({}, "")
     assert all(item.destination != "/dev/shm" for item in spec(ipc="none").mounts)
 
 

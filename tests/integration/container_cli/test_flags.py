@@ -1,0 +1,216 @@
+"""Docker's flags of ``run``, each seen from inside a container."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from tests.integration.engine.support import IMAGE, Cli, until
+
+QUICK = ("run", "--rm", "--network", "none")
+
+
+def inside(cli: Cli, *flags: str, script: str, **options: object) -> str:
+    return cli.run(*QUICK, *flags, IMAGE, "sh", "-c", script, **options).stdout.strip()
+
+
+def cgroup_file(controller: str, name: str) -> str:
+    """Returns the words of a shell that show a file of the container's own control group (version 1)."""
+    return f"cat /sys/fs/cgroup/{controller}/{name}"
+
+
+@pytest.mark.parametrize(
+    ("flags", "script", "says"),
+    [
+        (("--group-add", "44"), "id -G", "0 44"),
+        (("--umask", "077"), "umask", "0077"),
+        (("--domainname", "nis.example"), "cat /proc/sys/kernel/domainname", "nis.example"),
+        (("--ulimit", "nofile=100:200"), "ulimit -n; ulimit -Hn", "100\n200"),
+        (("--ulimit", "core=0"), "ulimit -c", "0"),
+        (("--sysctl", "net.ipv4.ip_forward=1"), "cat /proc/sys/net/ipv4/ip_forward", "1"),
+        (("--sysctl", "kernel.msgmax=4096"), "cat /proc/sys/kernel/msgmax", "4096"),
+        (("--shm-size", "1m"), "df -k /dev/shm | tail -1 | awk '{print $2}'", "1024"),
+        (("--oom-score-adj", "500"), "cat /proc/self/oom_score_adj", "500"),
+        (("--no-hosts",), "test -e /etc/hosts || echo none", "none"),
+        (("--uts", "host"), "hostname", os.uname().nodename),
+        (("--cpu-affinity", "0"), "grep Cpus_allowed_list /proc/self/status | cut -f2", "0"),
+        (("--security-opt", "mask=/etc/motd"), "wc -c < /etc/motd", "0"),
+        (("--security-opt", "no-new-privileges=false"), "grep NoNewPrivs /proc/self/status | cut -f2", "0"),
+        (("--security-opt", "seccomp=unconfined"), "grep ^Seccomp: /proc/self/status | cut -f2", "0"),
+        (("--device", "/dev/null:/dev/nothing"), "echo x > /dev/nothing && stat -c %t:%T /dev/nothing", "1:3"),
+        (("--tz", "UTC"), "head -c 4 /etc/localtime", "TZif"),
+        (("--init",), "cat /proc/1/cmdline | tr '\\0' ' ' | cut -d' ' -f1", "/sbin/docker-init"),
+        (("--debugfs",), "ls /sys/kernel/debug | wc -l | awk '{print ($1 > 0)}'", "1"),
+        (("--tmpfs", "/t:exec,size=1m,uid=5"), "stat -c %u /t", "5"),
+        (("--ipc", "none"), "grep -c ' /dev/shm ' /proc/self/mountinfo", "0"),
+        (("--annotation", "a=b"), "echo ok", "ok"),
+        (("--cap-add", "SYS_TIME"), "grep CapEff /proc/self/status | cut -c8- | tr -d '\\t'", "00000000aa0425fb"),
+    ],
+)
+def test_seen_inside(cli: Cli, flags: tuple[str, ...], script: str, says: str) -> None:
+    status = 1 if says == "0" and "grep -c" in script else 0
+    assert cli.run(*QUICK, *flags, IMAGE, "sh", "-c", script, status=status).stdout.strip() == says
+
+
+@pytest.mark.parametrize(
+    ("flags", "controller", "name", "says"),
+    [
+        (("-m", "64m"), "memory", "memory.limit_in_bytes", str(64 << 20)),
+        (("-m", "64m", "--memory-swap", "64m"), "memory", "memory.memsw.limit_in_bytes", str(64 << 20)),
+        (("--memory-reservation", "32m"), "memory", "memory.soft_limit_in_bytes", str(32 << 20)),
+        (("--memory-swappiness", "7"), "memory", "memory.swappiness", "7"),
+        (("--cpu-shares", "512"), "cpu", "cpu.shares", "512"),
+        (("--cpu-quota", "25000", "--cpu-period", "50000"), "cpu", "cpu.cfs_quota_us", "25000"),
+        (("--cpus", "0.5"), "cpu", "cpu.cfs_quota_us", "50000"),
+        (("--cpuset-cpus", "0"), "cpuset", "cpuset.cpus", "0"),
+        (("--cpuset-mems", "0"), "cpuset", "cpuset.mems", "0"),
+        (("--pids-limit", "20"), "pids", "pids.max", "20"),
+        (("--pids-limit", "-1"), "pids", "pids.max", "max"),
+        (("--device-cgroup-rule", "c 189:* rw"), "devices", "devices.list | grep 189", "c 189:* rw"),
+    ],
+)
+@pytest.mark.skipif(not os.path.isdir("/sys/fs/cgroup/memory"), reason="control groups of version 1 are read here")
+def test_limits_are_in_the_control_group(
+    cli: Cli, flags: tuple[str, ...], controller: str, name: str, says: str
+) -> None:
+    assert inside(cli, *flags, script=cgroup_file(controller, name)) == says
+
+
+def test_out_of_memory_and_parent_group(cli: Cli) -> None:
+    script = "x=aaaaaaaaaaaaaaaa; while true; do x=$x$x; done"
+    assert cli.run(*QUICK, "-m", "16m", IMAGE, "sh", "-c", script, status=None).status in (137, 2)
+    found = inside(cli, "--cgroup-parent", "/flags-test", "--cgroupns", "host", script="cat /proc/self/cgroup")
+    assert "/flags-test/" in found
+    for folder in Path("/sys/fs/cgroup").glob("*/flags-test"):
+        folder.rmdir()
+
+
+def test_joined_namespaces(cli: Cli) -> None:
+    cli.run(
+        "run", "-d", "--network", "none", "--name", "first", IMAGE, "sh", "-c", "trap 'exit 0' TERM; sleep 600 & wait"
+    )
+    seen = inside(cli, "--pid", "container:first", script="cat /proc/1/cmdline | tr '\\0' ' '")
+    assert "trap" in seen
+    pid = cli.inspect("first")["pid"]
+    assert inside(cli, "--ipc", "container:first", script="readlink /proc/self/ns/ipc") == os.readlink(
+        f"/proc/{pid}/ns/ipc"
+    )
+    assert inside(cli, "--pid", "host", script="readlink /proc/self/ns/pid") == os.readlink("/proc/self/ns/pid")
+    cli.run("stop", "-t", "1", "first")
+    assert "not running" in cli.run(*QUICK, "--pid", "container:first", IMAGE, "true", status=125).stderr
+
+
+def test_unmasked(cli: Cli) -> None:
+    script = "wc -c < /proc/sysrq-trigger >/dev/null 2>&1; grep -c ' /proc/' /proc/self/mountinfo"
+    assert int(inside(cli, script=script)) > 3
+    opened = cli.run(*QUICK, "--security-opt", "systempaths=unconfined", IMAGE, "sh", "-c", script, status=1)
+    assert opened.stdout.strip() == "0"
+
+
+def test_profile_of_system_calls(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}
+    file.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    result = cli.run(*QUICK, "--security-opt", f"seccomp={file}", IMAGE, "mkdir", "/x", status=1)
+    assert "No space left" in result.stderr
+    file.write_text("{")
+    assert (
+        "--security-opt seccomp"
+        in cli.run(*QUICK, "--security-opt", f"seccomp={file}", IMAGE, "true", status=125).stderr
+    )
+
+
+def test_devices(cli: Cli) -> None:
+    assert (
+        inside(cli, "--usedev", script="test -c /dev/kmsg -o -c /dev/loop-control -o -b /dev/vda && echo host")
+        == "host"
+    )
+    denied = inside(cli, "--device", "/dev/null:/dev/n:r", script="echo x > /dev/n 2>/dev/null || echo denied")
+    assert denied in ("", "denied")  # /dev/null itself is allowed to everybody, by its number
+    assert inside(cli, "--device", "/dev/shm/../null:/dev/m", script="ls /dev/m") == "/dev/m"
+
+
+def test_volumes_from(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("bound\n")
+    cli.run("container", "create", "--name", "source", "-v", "data:/vol", "-v", f"{tmp_path}:/bound", IMAGE, "true")
+    script = "cat /bound/file; touch /vol/x 2>/dev/null || echo refused"
+    assert inside(cli, "--volumes-from", "source:ro", script=script) == "bound\nrefused"
+    assert inside(cli, "--volumes-from", "source", script=script) == "bound"
+    assert "no container 'nobody'" in cli.run(*QUICK, "--volumes-from", "nobody", IMAGE, "true", status=125).stderr
+
+
+def test_files_about_the_container(cli: Cli, tmp_path: Path) -> None:
+    cid, pid, labels = tmp_path / "cid", tmp_path / "pid", tmp_path / "labels"
+    labels.write_text("a=file\nb=file\n")
+    flags = ("--cidfile", str(cid), "--pidfile", str(pid), "--label-file", str(labels), "-l", "a=own")
+    cli.run("run", "-d", "--network", "none", "--name", "c", *flags, IMAGE, "sleep", "600")
+    found = cli.inspect("c")
+    assert cid.read_text() == found["id"]
+    assert int(pid.read_text()) == found["pid"]
+    assert (found["labels"]["a"], found["labels"]["b"]) == ("own", "file")
+    assert "already" in cli.run(*QUICK, "--cidfile", str(cid), IMAGE, "true", status=125).stderr
+
+
+def test_service_manager(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        script = "test -S $NOTIFY_SOCKET && echo there"
+        env = {**cli.env, "NOTIFY_SOCKET": str(path)}
+        assert inside(cli, "--sdnotify", "container", script=script, env=env) == "there"
+        assert inside(cli, "--sdnotify", "ignore", script="echo ${NOTIFY_SOCKET:-none}", env=env) == "none"
+
+
+def test_display(cli: Cli, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret\n")
+    sockets = Path("/tmp/.X11-unix")
+    made = not sockets.exists()
+    sockets.mkdir(exist_ok=True)
+    try:
+        env = {**cli.env, "DISPLAY": ":7", "XAUTHORITY": str(key)}
+        script = "echo $DISPLAY; cat $XAUTHORITY; touch /tmp/.X11-unix/x 2>/dev/null || echo refused"
+        assert inside(cli, "--x11", script=script, env=env) == ":7\nsecret\nrefused"
+    finally:
+        if made:
+            sockets.rmdir()
+
+
+def test_pipes_and_no_terminal(cli: Cli) -> None:
+    result = cli.run("run", "--rm", "--network", "none", "-i", IMAGE, "cat", stdin=b"through\n", start_new_session=True)
+    assert result.stdout == "through\n"
+    result = cli.run("run", "--rm", "--network", "none", "-t", IMAGE, "tty", start_new_session=True)
+    assert result.stdout.startswith("/dev/")
+
+
+def test_keep_and_enter_again(cli: Cli) -> None:
+    cli.run("run", "--name", "kept", "--network", "none", IMAGE, "sh", "-c", "echo 1 >> /count; cat /count")
+    assert cli.run("container", "start", "-a", "kept").stdout == "1\n1\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "says"),
+    [
+        (("--gpus", "all"), 2, "--device"),
+        (("--kernel-memory", "1m"), 2, "since 5.16"),
+        (("--link", "a"), 2, "network"),
+        (("--ftrace", "x"), 2, "trace-cmd"),
+        (("--pull", "always"), 125, "store"),
+        (("--log-driver", "journald"), 2, "json-file or none"),
+        (("--memory-swap", "1m"), 125, "needs --memory"),
+        (("--restart", "always"), 125, "--rm or --restart"),
+        (("--device", "/dev/nonsense"), 125, "no such device"),
+        (("--sysctl", "kernel.panic=1"), 125, "whole host"),
+        (("--memroy", "1m"), 2, "--memory"),
+        (("--userns", "auto"), 2, "host"),
+    ],
+)
+def test_refused_before_anything_is_made(cli: Cli, flags: tuple[str, ...], status: int, says: str) -> None:
+    result = cli.run(*QUICK, *flags, IMAGE, "true", status=None)
+    assert result.status in (status, 2)
+    assert says in result.stderr
+    assert cli.run("ps", "-aq").stdout == ""
+    until(lambda: not list((cli.root / "names").iterdir()) if (cli.root / "names").is_dir() else True)
