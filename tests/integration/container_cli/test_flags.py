@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.engine.support import IMAGE, Cli, until
@@ -13,7 +14,7 @@ from tests.integration.engine.support import IMAGE, Cli, until
 QUICK = ("run", "--rm", "--network", "none")
 
 
-def inside(cli: Cli, *flags: str, script: str, **options: object) -> str:
+def inside(cli: Cli, *flags: str, script: str, **options: Any) -> str:
     return cli.run(*QUICK, *flags, IMAGE, "sh", "-c", script, **options).stdout.strip()
 
 
