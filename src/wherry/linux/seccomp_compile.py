@@ -9,6 +9,9 @@ The program, for each architecture that the profile lets a process of this machi
     ...
     ret KILL_THREAD            any other architecture, as libseccomp has it
 
+A rule without conditions for a call that i386 also makes by socketcall or ipc holds there too; conditions cannot, as
+the arguments are in memory there.
+
 A call newer than the profile gets ENOSYS instead of an action that forbids, so that a program falls back; newer means
 that its number is above all that the profile names (runc's rule). x32 calls on x86_64 get ENOSYS in any case.
 Refused by name: more instructions than the kernel takes, and a rule that forbids a call nobody knows where the default
@@ -21,6 +24,7 @@ from __future__ import annotations
 from struct import pack
 
 from wherry.core.errors import InvalidInput
+from wherry.core.value import replace
 from wherry.linux import libc
 from wherry.linux.seccomp import Program
 from wherry.linux.seccomp_profile import (
@@ -29,6 +33,7 @@ from wherry.linux.seccomp_profile import (
     FLAGS,
     KILL_THREAD,
     LOG,
+    Condition,
     Op,
     error,
     is_trace,
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import TypeVar
 
-    from wherry.linux.seccomp_profile import Condition, Profile, Rule
+    from wherry.linux.seccomp_profile import Profile, Rule
 
     T = TypeVar("T")
     Instruction = tuple[int, int, int, int]
@@ -63,6 +68,8 @@ _ARCHITECTURES = {
     "riscv64": ("riscv64",),
 }
 """Machine -> as what its processes may call the kernel; itself comes first."""
+_WIDE = ("x86_64", "aarch64", "riscv64")
+"""Of 64 bits. Of what others compare the kernel gives the lower half, and the upper is not looked at."""
 _X32_BIT = 0x40000000
 _ENOSYS = error(38)
 
@@ -78,6 +85,22 @@ _MAX_INSTRUCTIONS = 4096
 _MAX_SHORT_JUMP = 255
 _MAX_ARGUMENTS = 6
 _LOW = 0xFFFFFFFF
+
+_MULTIPLEXED = {
+    "socketcall": (
+        *("", "socket", "bind", "connect", "listen", "accept", "getsockname", "getpeername", "socketpair", "send"),
+        *("recv", "sendto", "recvfrom", "shutdown", "setsockopt", "getsockopt", "sendmsg", "recvmsg", "accept4"),
+        *("recvmmsg", "sendmmsg"),
+    ),
+    "ipc": (
+        *("", "semop", "semget", "semctl", "semtimedop", "", "", "", "", "", "", "msgsnd", "msgrcv", "msgget"),
+        *("msgctl", "", "", "", "", "", "", "shmat", "shmdt", "shmget", "shmctl"),
+    ),
+}
+"""Calls of i386 that stand for others, which are told by the first argument: where each is in its list
+(include/uapi/linux/{net,ipc}.h). Of ipc's argument the upper half is a version."""
+_MULTIPLEXED_MASK = 0xFFFF
+_MULTIPLEXERS = {name: (way, code) for way, names in _MULTIPLEXED.items() for code, name in enumerate(names) if name}
 
 _HOLDS, _FAILS = -1, -2
 """Where a comparison of a condition leads, until the distance is known."""
@@ -106,7 +129,11 @@ def compile_profile(profile: Profile, machine: str = "") -> Program:
     code.append((_RET, 0, 0, KILL_THREAD))
     if len(code) > _MAX_INSTRUCTIONS:
         raise InvalidInput(f"a system call filter of {len(code)} instructions; the kernel takes {_MAX_INSTRUCTIONS}")
-    return Program(b"".join([pack("=HBBI", *step) for step in code]), flags, notifies=notifies(profile))
+    return Program(
+        b"".join([pack("=HBBI", *step) for step in code]),
+        flags,
+        notifies=notifies(profile) or bool(profile.listener_path),
+    )
 
 
 def _known(table: Mapping[str, T], name: str, what: str) -> T:
@@ -121,22 +148,29 @@ def _block(profile: Profile, architecture: str) -> list[Instruction]:
     lets_through = default in (ALLOW, LOG) or is_trace(default)
     fates: dict[int, Fate] = {}
     newest = -1
+
+    def add(number: int, rule: Rule) -> None:
+        before = fates.get(number, ())
+        # A rule that asks for the default changes nothing (libseccomp takes none); one without conditions decides
+        # alone, whatever came before it.
+        if rule.action != default and isinstance(before, tuple):
+            fates[number] = (*before, rule) if rule.conditions else rule.action
+
     for rule in profile.rules:
         for name in rule.names:
             number = table.get(name)
-            if number is None:
-                if lets_through and rule.action not in (ALLOW, default) and not known(name):
-                    raise InvalidInput(f"a system call filter forbids a call that is not known: {name}")
-                continue
-            newest = max(newest, number)
-            before = fates.get(number, ())
-            # A rule that asks for the default changes nothing (libseccomp takes none); one without conditions decides
-            # alone, whatever came before it.
-            if rule.action != default and isinstance(before, tuple):
-                fates[number] = (*before, rule) if rule.conditions else rule.action
+            if number is not None:
+                newest = max(newest, number)
+                add(number, rule)
+            elif lets_through and rule.action not in (ALLOW, default) and not known(name):
+                raise InvalidInput(f"a system call filter forbids a call that is not known: {name}")
+            if architecture == "i386" and name in _MULTIPLEXERS and not rule.conditions:
+                way, code = _MULTIPLEXERS[name]
+                which = Condition(argument=0, op=Op.MASKED_EQ, value=code, mask=_MULTIPLEXED_MASK)
+                add(table[way], replace(rule, names=(way,), conditions=(which,)))
     newer = default if lets_through or newest < 0 else _ENOSYS
     segments = _segments(fates, default, newest=newest, newer=newer, x32=architecture == "x86_64")
-    return [(_LD, 0, 0, _OFFSET_NUMBER), *_search(segments, default)]
+    return [(_LD, 0, 0, _OFFSET_NUMBER), *_search(segments, default, wide=architecture in _WIDE)]
 
 
 def _segments(fates: dict[int, Fate], default: int, *, newest: int, newer: int, x32: bool) -> list[tuple[int, Fate]]:
@@ -158,26 +192,26 @@ def _segments(fates: dict[int, Fate], default: int, *, newest: int, newer: int, 
     return result
 
 
-def _search(segments: Sequence[tuple[int, Fate]], default: int) -> list[Instruction]:
+def _search(segments: Sequence[tuple[int, Fate]], default: int, *, wide: bool) -> list[Instruction]:
     """Returns the search for the segment that the loaded number is in, with each fate inlined where it ends."""
     if len(segments) == 1:
         fate = segments[0][1]
-        return [(_RET, 0, 0, fate)] if isinstance(fate, int) else _decide(fate, default)
+        return [(_RET, 0, 0, fate)] if isinstance(fate, int) else _decide(fate, default, wide=wide)
     middle = len(segments) // 2
-    low, high = _search(segments[:middle], default), _search(segments[middle:], default)
+    low, high = _search(segments[:middle], default, wide=wide), _search(segments[middle:], default, wide=wide)
     split = segments[middle][0]
     if len(low) <= _MAX_SHORT_JUMP:
         return [(_JGE, len(low), 0, split), *low, *high]
     return [(_JGE, 0, 1, split), (_JA, 0, 0, len(low)), *low, *high]
 
 
-def _decide(rules: tuple[Rule, ...], default: int) -> list[Instruction]:
+def _decide(rules: tuple[Rule, ...], default: int, *, wide: bool) -> list[Instruction]:
     """Returns the code that tries rules in their order."""
     code: list[Instruction] = []
     for rule in rules:
         body: list[Instruction] = []
         for condition in rule.conditions:
-            body += _resolve(_compare(condition), fails=None)
+            body += _resolve(_compare(condition) if wide else _compare_low(condition), fails=None)
         body.append((_RET, 0, 0, rule.action))
         code += _resolve(body, fails=len(body))
     return [*code, (_RET, 0, 0, default)]
@@ -198,10 +232,32 @@ def _resolve(body: list[Instruction], *, fails: int | None) -> list[Instruction]
     return result
 
 
-def _compare(condition: Condition) -> list[Instruction]:
-    """Returns one comparison, high half first; it falls through or jumps by the marks."""
+def _compare_low(condition: Condition) -> list[Instruction]:
+    """Returns one comparison of 32 bits; it falls through or jumps by the marks."""
+    _check(condition)
+    value = condition.value & _LOW
+    load = (_LD, 0, 0, _OFFSET_ARGS + 8 * condition.argument)
+    if condition.op == Op.MASKED_EQ:
+        return [load, (_AND, 0, 0, condition.mask & _LOW), (_JEQ, _HOLDS, _FAILS, value)]
+    code, holds = {
+        Op.EQ: (_JEQ, True),
+        Op.NE: (_JEQ, False),
+        Op.GT: (_JGT, True),
+        Op.LE: (_JGT, False),
+        Op.GE: (_JGE, True),
+        Op.LT: (_JGE, False),
+    }[condition.op]
+    return [load, (code, *((_HOLDS, _FAILS) if holds else (_FAILS, _HOLDS)), value)]
+
+
+def _check(condition: Condition) -> None:
     if not 0 <= condition.argument < _MAX_ARGUMENTS:
         raise InvalidInput(f"a system call has arguments 0 to {_MAX_ARGUMENTS - 1}, not {condition.argument}")
+
+
+def _compare(condition: Condition) -> list[Instruction]:
+    """Returns one comparison, high half first; it falls through or jumps by the marks."""
+    _check(condition)
     offset = _OFFSET_ARGS + 8 * condition.argument
     high, low = condition.value >> 32 & _LOW, condition.value & _LOW
     load_low, load_high = (_LD, 0, 0, offset), (_LD, 0, 0, offset + 4)

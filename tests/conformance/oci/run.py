@@ -32,17 +32,38 @@ ROOT = Path(__file__).parents[3]
 BUILD = ROOT / "build/oci"
 
 
+_FOR_RUNC = """#!/bin/bash
+# crun's tests use options of crun's: what they mean is runc's default, or there is nothing like it.
+arguments=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --cgroup-manager) shift ;;
+    --config) shift; [ "$1" = config.json ] || { echo "no --config $1" >&2; exit 1; } ;;
+    *) arguments+=("$1") ;;
+  esac
+  shift
+done
+exec {runc} "${{arguments[@]}}"
+"""
+
+
 def runtime_of(name: str, work: Path) -> Runtime:
     """Returns the runtime to test, as a program that takes a runtime's arguments."""
     if name == "wherry":
-        program = work / "wherry-runc"
-        program.write_text(f'#!/bin/sh\nexec {Path(sys.executable).with_name("wherry")} runtime "$@"\n')
-        program.chmod(0o755)
-        return Runtime(name=name, program=program)
+        wherry = Path(sys.executable).with_name("wherry")
+        return Runtime(name=name, program=_script(work / "wherry-runc", f'#!/bin/sh\nexec {wherry} runtime "$@"\n'))
     found = shutil.which(name)
     if found is None:
         raise SystemExit(f"{name}: there is no such program")
+    if name == "runc":
+        return Runtime(name=name, program=_script(work / "runc", _FOR_RUNC.format(runc=found)))
     return Runtime(name=Path(name).name, program=Path(found))
+
+
+def _script(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
 
 
 def enter_namespaces(runtime: Runtime, arguments: list[str]) -> list[str]:

@@ -122,7 +122,7 @@ class RuntimeTools(Suite):
     def run(self, file: str, runtime: Runtime, work: Path, wrap: Wrap) -> Outcome:
         place = work / file.replace("/", "-")
         place.mkdir()
-        (place / "runtimetest").symlink_to(self.built / "runtimetest")
+        shutil.copy2(self.built / "runtimetest", place / "runtimetest")  # a link would be copied into the container
         for tree in self.top.glob("rootfs-*.tar.gz"):
             (place / tree.name).symlink_to(tree)
         environment = {
@@ -158,28 +158,48 @@ def _run(
             command, cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
             start_new_session=True,
         )  # fmt: skip
-        try:
-            status = process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            _thaw(process.pid)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            status = None
+        status = _wait(process, timeout_s)
     texts = (out.read_text(errors="replace"), errors.read_text(errors="replace"))
     outcome = read(suite, file, *texts, status)
     shutil.rmtree(place, ignore_errors=True)
     return outcome
 
 
+def _wait(process: subprocess.Popen[bytes], timeout_s: int) -> int | None:
+    """Waits for the end, or ends it when its time is over."""
+    for _ in range(timeout_s):
+        try:
+            return process.wait(1)
+        except subprocess.TimeoutExpired:
+            if not _first_lives(process.pid):
+                _thaw(process.pid)
+    _thaw(process.pid)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return None
+
+
+def _children(leader: int) -> list[str]:
+    return Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+
+
+def _first_lives(leader: int) -> bool:
+    """Tells whether the first process of the namespace still has memory: else it waits for others to die."""
+    return all(Path(f"/proc/{child}/cmdline").read_bytes() for child in _children(leader))
+
+
 def _thaw(leader: int) -> None:
     """Thaws what a file of tests left frozen by version 1: the kernel would wait for it to die, for ever."""
-    for child in Path(f"/proc/{leader}/task/{leader}/children").read_text().split():
-        place = os.readlink(f"/proc/{child}/ns/pid")
-        for procs in _FREEZER.glob("*/**/cgroup.procs"):
-            for pid in procs.read_text().split():
-                try:
-                    frozen = os.readlink(f"/proc/{pid}/ns/pid") == place
-                except OSError:
-                    continue
-                if frozen:
-                    (procs.parent / "freezer.state").write_text("THAWED")
+    for procs in _FREEZER.glob("*/**/cgroup.procs"):
+        if any(_descends(int(pid), leader) for pid in procs.read_text().split()):
+            (procs.parent / "freezer.state").write_text("THAWED")
+
+
+def _descends(pid: int, leader: int) -> bool:
+    """Tells whether a process descends from another; what is left alone belongs to the namespace's first process."""
+    while pid > 1 and pid != leader:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False  # it is gone
+    return pid == leader

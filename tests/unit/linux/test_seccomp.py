@@ -10,6 +10,7 @@ import pytest
 from tests.fixtures.bpf import run
 
 from wherry.core.errors import InvalidInput
+from wherry.core.value import replace
 from wherry.linux.seccomp import compile_profile
 from wherry.linux.seccomp_compile import AUDIT_ARCH
 from wherry.linux.seccomp_profile import (
@@ -49,8 +50,9 @@ def profile_of(default: int, *rules: Rule, architectures: tuple[str, ...] = ARCH
     return Profile(default_action=default, rules=rules, architectures=architectures)
 
 
-def holds(condition: Condition, args: Sequence[int]) -> bool:
-    value = args[condition.argument]
+def holds(condition: Condition, args: Sequence[int], bits: int = 2**64 - 1) -> bool:
+    condition = replace(condition, value=condition.value & bits, mask=condition.mask & bits)
+    value = args[condition.argument] & bits
     match condition.op:
         case Op.EQ:
             return value == condition.value
@@ -68,6 +70,47 @@ def holds(condition: Condition, args: Sequence[int]) -> bool:
     return value & condition.mask == condition.value
 
 
+MULTIPLEXED = {
+    **{
+        name: ("socketcall", code)
+        for code, name in enumerate(
+            [
+                "socket",
+                "bind",
+                "connect",
+                "listen",
+                "accept",
+                "getsockname",
+                "getpeername",
+                "socketpair",
+                "send",
+                "recv",
+                "sendto",
+                "recvfrom",
+                "shutdown",
+                "setsockopt",
+                "getsockopt",
+                "sendmsg",
+                "recvmsg",
+                "accept4",
+                "recvmmsg",
+                "sendmmsg",
+            ],
+            start=1,
+        )
+    },
+    **{
+        name: ("ipc", first + code)
+        for first, names in (
+            (1, ("semop", "semget", "semctl", "semtimedop")),
+            (11, ("msgsnd", "msgrcv", "msgget", "msgctl")),
+            (21, ("shmat", "shmdt", "shmget", "shmctl")),
+        )
+        for code, name in enumerate(names)
+    },
+}
+
+
 class Reading:
     """The rules of a profile for one architecture, read a second time."""
 
@@ -75,6 +118,7 @@ class Reading:
         table = numbers(architecture)
         default = profile.default_action
         self.default = default
+        self.bits = 0xFFFFFFFF if architecture in ("i386", "armv7l") else 2**64 - 1
         self.newest = max((table[name] for rule in profile.rules for name in rule.names if name in table), default=-1)
         self.forbids = self.newest >= 0 and default not in (ALLOW, LOG) and not is_trace(default)
         self.rules: dict[int, list[Rule]] = {}
@@ -82,13 +126,17 @@ class Reading:
             for name in rule.names:
                 if name in table and rule.action != default:
                     self.rules.setdefault(table[name], []).append(rule)
+                if architecture == "i386" and name in MULTIPLEXED and not rule.conditions and rule.action != default:
+                    way, code = MULTIPLEXED[name]
+                    one = Rule(names=(way,), action=rule.action, conditions=(when(0, Op.MASKED_EQ, code, 0xFFFF),))
+                    self.rules.setdefault(table[way], []).append(one)
 
     def __call__(self, number: int, args: Sequence[int]) -> int:
         if number > self.newest and self.forbids:
             return ENOSYS
         rules = self.rules.get(number, [])
         for rule in (*(rule for rule in rules if not rule.conditions), *rules):
-            if all(holds(condition, args) for condition in rule.conditions):
+            if all(holds(condition, args, self.bits) for condition in rule.conditions):
                 return rule.action
         return self.default
 
@@ -175,6 +223,14 @@ def test_architectures_that_are_not_named_are_killed_but_for_the_native_one() ->
     assert run(native, AUDIT_ARCH["i386"], 3) == KILL_THREAD
     assert run(both, AUDIT_ARCH["i386"], 3) == error(9)
     assert run(both, AUDIT_ARCH["i386"], 0) == ALLOW
+
+
+def test_a_call_of_i386_cannot_be_made_by_another_way() -> None:
+    rules = (rule("socket shmget semop", EPERM), rule("bind", error(9), when(1, Op.EQ, 1)))
+    code = compile_profile(profile_of(ALLOW, *rules), "x86_64").code
+    arch, table = AUDIT_ARCH["i386"], numbers("i386")
+    assert [run(code, arch, table["socketcall"], (way,)) for way in (1, 2, 3)] == [EPERM, ALLOW, ALLOW]
+    assert [run(code, arch, table["ipc"], (way,)) for way in (1, 2, 23, 0x1_0017)] == [EPERM, ALLOW, EPERM, EPERM]
 
 
 def test_architectures_of_other_machines_change_nothing() -> None:
