@@ -34,6 +34,9 @@ class ValueType(type):
 
     _fields: tuple[str, ...]
     _defaults: dict[str, Any]
+    _setters: tuple[tuple[str, Callable[[Any, Any], None]], ...]
+    """Of the slots, past `__setattr__`."""
+    _names: frozenset[str]
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> ValueType:  # noqa: D102
         own = [field for field in namespace.get("__annotations__", ()) if not field.startswith("_")]
@@ -50,6 +53,8 @@ class ValueType(type):
         made = super().__new__(cls, name, bases, namespace)
         made._fields = tuple(dict.fromkeys((*fields, *own)))
         made._defaults = defaults
+        made._setters = tuple((field, getattr(made, field).__set__) for field in made._fields)
+        made._names = frozenset(made._fields)
         return made
 
 
@@ -58,14 +63,13 @@ class Value(metaclass=ValueType):
 
     def __init__(self, **given: Any) -> None:
         cls = type(self)
-        put = object.__setattr__
-        values = {**cls._defaults, **given}
-        if len(values) != len(cls._fields) or values.keys() - set(cls._fields):
+        values = cls._defaults | given
+        if values.keys() != cls._names:
             unknown = [name for name in given if name not in cls._fields]
             missing = [name for name in cls._fields if name not in values]
             raise TypeError(f"{cls.__name__}: missing {missing}, unknown {unknown}")
-        for name, value in values.items():
-            put(self, name, value)
+        for name, put in cls._setters:
+            put(self, values[name])
 
     if not TYPE_CHECKING:  # a type checker knows what there is to set, and forbids it
 

@@ -81,7 +81,7 @@ def plan(spec: Spec, hierarchies: Sequence[Hierarchy], *, cgroup_paths: Mapping[
             made += [MakeDirectory(target=other) for other in dict.fromkeys(below) if other not in taken | bound]
             inside = [step for step in made if step.target.startswith("/dev/")]
             steps.append(_with_contents(mount_step(item, spec), inside))
-            made = [step for step in made if step not in inside]
+            made = [step for step in made if not step.target.startswith("/dev/")]
         elif item.type in ("cgroup", "cgroup2"):
             steps += cgroup_steps(path, item, spec, hierarchies, cgroup_paths)
         else:
