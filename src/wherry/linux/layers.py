@@ -53,7 +53,8 @@ def overlay(
 ) -> int:
     """Mounts layers over each other.
 
-    The caller is in a private mount namespace. The descriptors stay the caller's, and may be closed afterwards.
+    The caller is in a private mount namespace, and has opened the directories there, as overlayfs takes no mount of
+    another one. The descriptors stay the caller's, and may be closed afterwards.
 
     Args:
         lower: directories or mounts, the topmost first; a mount may be one that is nowhere yet (`erofs`).

@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wherry.linux.namespaces import CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, clone
+from wherry.linux.namespaces import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    clone,
+)
 from wherry.runtime import default, rootfs
 from wherry.runtime.cgroup import hierarchies
 from wherry.runtime.spec import Mount, Namespace, Process, Spec
@@ -50,6 +58,7 @@ def entered(
     flags: int = ALL,
     before: Callable[[], str | int] | None = None,
     cgroup_paths: Mapping[str, str] | None = None,
+    maps: tuple[str, str] | None = None,
     **options: Any,
 ) -> Entered:
     """Enters `tree` with the plan of `spec` and runs a shell script there.
@@ -61,13 +70,19 @@ def entered(
         flags: the new namespaces.
         before: called in the child; returns the root to enter instead of `tree`.
         cgroup_paths: as of `plan`.
+        maps: of a new user namespace; the child is its root.
         options: of `enter`.
     """
     steps = rootfs.plan(spec, hierarchies(), cgroup_paths=cgroup_paths or {})
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid, pidfd = clone(flags)
+    mapped, map_it = os.pipe2(os.O_CLOEXEC)
+    pid, pidfd = clone(flags | (CLONE_NEWUSER if maps else 0))
     if pid == 0:
         try:
+            os.close(map_it)
+            if maps and os.read(mapped, 1):
+                os.setresgid(0, 0, 0)
+                os.setresuid(0, 0, 0)
             root: str | int = str(tree) if before is None else before()
             options.setdefault("propagation", spec.rootfs_propagation)
             sys.meta_path.clear()  # as a container's first process: nothing of the container may be imported
@@ -80,6 +95,11 @@ def entered(
         finally:
             os._exit(REFUSED)
     os.close(writer)
+    for name, text in zip(("uid_map", "gid_map"), maps or (), strict=False):
+        Path(f"/proc/{pid}/{name}").write_text(text)
+    os.write(map_it, b"1")
+    os.close(map_it)
+    os.close(mapped)
     out = b""
     with os.fdopen(reader, "rb", buffering=0) as file:
         while select.select([file], [], [], PATIENCE_S)[0]:
@@ -96,4 +116,4 @@ def entered(
 
 def mount_line(mountinfo: str, place: str) -> list[str]:
     """Returns the fields of the last line of mountinfo about a place: the mount's options are the sixth."""
-    return [line.split() for line in mountinfo.splitlines() if line.split()[4] == place][-1]
+    return [line.split() for line in mountinfo.splitlines() if line.split()[4:5] == [place]][-1]
