@@ -274,7 +274,7 @@ class _Making:
             task=task,
             spec=spec,
             rootfs=self._rootfs,
-            plan=plan(spec, _joined(self._cgroup, self._found)),
+            plan=plan(spec, _joined(self._cgroup, self._found), cgroup_paths=_own_groups(self._cgroup, self._found)),
             root_attributes=x.MOUNT_ATTR_NODEV if self._unguarded else 0,
             flags=new & ~_NOT_CLONED,
             new_cgroup_namespace=bool(new & CLONE_NEWCGROUP),
@@ -403,3 +403,9 @@ def _joined(cgroup: Cgroup, found: tuple[Hierarchy, ...]) -> tuple[Hierarchy, ..
     """Returns the hierarchies that a container is in."""
     paths = [group.path for group in cgroup.groups]
     return tuple(item for item in found if any(path.startswith(f"{item.mount}/") for path in paths))
+
+
+def _own_groups(cgroup: Cgroup, found: tuple[Hierarchy, ...]) -> dict[str, str]:
+    """Returns a container's own group in each hierarchy, by where that is mounted."""
+    paths = [group.path for group in cgroup.groups]
+    return {item.mount: path for item in found for path in paths if path.startswith(f"{item.mount}/")}

@@ -17,7 +17,7 @@ import os
 import sys
 
 from wherry.core.value import Value
-from wherry.linux import attributes
+from wherry.linux import attributes, procfs
 from wherry.linux.beneath import open_in_root
 from wherry.linux.namespaces import (
     CLONE_NEWCGROUP,
@@ -198,9 +198,9 @@ def _init(init: InitTask, at: At) -> NoReturn:
         sethostname(spec.hostname)
     if spec.domainname:
         setdomainname(spec.domainname)
-    for key, value in spec.sysctl.items():
+    if spec.sysctl:
         at.step = "setting sysctl"
-        _write_sysctl(key, value)
+        _write_sysctls(spec.sysctl)
     if spec.personality is not None:
         at.step = "setting the personality"
         attributes.set_personality(spec.personality.domain)
@@ -429,16 +429,12 @@ def _open_label(task: Task, at: At) -> None:
         at.label_fd = attributes.open_exec_label(apparmor=bool(task.process.apparmor_profile))
 
 
-def _write_sysctl(key: str, value: str) -> None:
-    path = "/proc/sys/" + key.replace(".", "/")
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, value.encode())
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
+def _write_sysctls(settings: Mapping[str, str]) -> None:
+    """Writes settings through a procfs that nobody can have put anything over (CVE-2025-52881)."""
+    proc = procfs.open_procfs()
+    for key, value in settings.items():
+        procfs.write(proc, "sys/" + (key if "/" in key else key.replace(".", "/")), value.encode())
+    os.close(proc)
 
 
 def _make_terminal(task: Task, at: At, *, console: bool) -> None:

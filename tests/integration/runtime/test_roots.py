@@ -153,3 +153,17 @@ def test_the_hosts_interpreter_cannot_be_executed(runner: Runner, rootfs: Path) 
         with pytest.raises(CannotInvoke):
             container.start(created)
         exit_status(created.pid)
+
+
+def test_the_hosts_cgroup_namespace_shows_own_groups_alone(sh: Shell, rootfs: Path) -> None:
+    spaces = {name: path for name, path in default.NAMESPACES.items() if name != "cgroup"}
+    group = "memory" if os.path.isdir("/sys/fs/cgroup/memory") else "."
+    seen = sh(f"cat /sys/fs/cgroup/{group}/cgroup.procs; ls /sys/fs/cgroup/{group}", tree=rootfs, namespaces=spaces)
+    assert seen.out.splitlines()[0] == "1"  # of this pid namespace: the shell itself, or its first child
+    assert "wherry" not in seen.out.split()
+
+
+def test_settings_of_a_namespace(sh: Shell, rootfs: Path) -> None:
+    sysctl = {"net.ipv4.ip_default_ttl": "77", "kernel/msgmax": "4096", "net/ipv4/conf/lo/forwarding": "1"}
+    script = "cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax /proc/sys/net/ipv4/conf/lo/forwarding"
+    assert sh(script, tree=rootfs, sysctl=sysctl).out == "77\n4096\n1\n"
