@@ -23,7 +23,8 @@ from wherry.linux.namespaces import (
 )
 from wherry.runtime import channel, stage
 from wherry.runtime import state as states
-from wherry.runtime.cgroup import Cgroup, Hierarchy, default_path, hierarchies
+from wherry.runtime.cgroup import Cgroup, Hierarchy, default_path
+from wherry.runtime.cgroup_hierarchies import known_hierarchies
 from wherry.runtime.check import check_spec
 from wherry.runtime.default import ALL_DEVICES, ALWAYS_ALLOWED_DEVICES
 from wherry.runtime.enter import open_sources
@@ -230,7 +231,7 @@ class _Making:
     def _make_groups(self) -> None:
         from wherry.core.durable import map_os_error
 
-        self._found = hierarchies()
+        self._found = known_hierarchies()
         try:
             path = self._spec.cgroups_path or default_path(self._id, self._found)
             self._cgroup = Cgroup.create(path, found=self._found)
