@@ -13,7 +13,7 @@ import time
 
 from wherry.core import trace
 from wherry.core.errors import NoSpace, Timeout
-from wherry.engine import state
+from wherry.engine import pausing, state
 from wherry.engine.info import EXIT_KILLED
 from wherry.engine.state import Paths
 
@@ -37,6 +37,7 @@ def ask_for_end(paths: Paths, container_id: str, signal_number: int, patience_s:
         except FileNotFoundError:
             return  # it removed itself just now
         if _wake(paths, container_id):
+            pausing.thaw(paths, container_id)  # a frozen process takes no signal
             return
         time.sleep(_POLL_S)  # it is being started: it has not said yet who it is
     recover(paths, container_id)

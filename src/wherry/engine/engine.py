@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from wherry.core import trace
 from wherry.core.digest import Checksum
 from wherry.core.errors import Conflict, NotFound, WherryError
-from wherry.engine import control, state
+from wherry.engine import control, pausing, state
 from wherry.engine.info import ContainerInfo, describe
 from wherry.engine.spec import BareSettings, ContainerConfig, ContainerSpec, ImageSettings, check, resolve
 from wherry.engine.state import Paths
@@ -295,9 +295,8 @@ class Engine:
     def _running(self, container: str) -> ContainerInfo:
         info = self.inspect(container)
         if info.status != "running":
-            raise Conflict(
-                f"container {info.name} is not running", hint=f"start it: `wherry container start {info.name}`"
-            )
+            what, word = ("paused", "unpause") if info.status == "paused" else ("not running", "container start")
+            raise Conflict(f"container {info.name} is {what}", hint=f"`wherry {word} {info.name}` lets it run")
         return info
 
     # --- ending
@@ -414,12 +413,12 @@ class Engine:
             NotFound: there is none.
         """
         container_id = state.find(self.paths, container)
-        if not state.monitor_lives(self.paths, container_id):
+        lives = state.monitor_lives(self.paths, container_id)
+        if not lives:
             self.recover(container_id)
-            config = state.read_config(self.paths, container_id)
-            return describe(config, None, state.read_last(self.paths, container_id))
-        config = state.read_config(self.paths, container_id)
-        return describe(config, state.read_run(self.paths, container_id), state.read_last(self.paths, container_id))
+        config, last = state.read_config(self.paths, container_id), state.read_last(self.paths, container_id)
+        run = state.read_run(self.paths, container_id) if lives else None
+        return describe(config, run, last, paused=pausing.is_paused(self.paths, container_id))
 
     def list(self, all: bool = True, labels: Mapping[str, str] | None = None) -> tuple[ContainerInfo, ...]:  # noqa: A002 docker's word
         """Returns containers, the newest first.
@@ -434,7 +433,7 @@ class Engine:
                 info = self.inspect(container_id)
             except NotFound:
                 continue  # removed while we looked
-            if not all and info.status not in ("running", "restarting"):
+            if not all and info.status not in ("running", "paused", "restarting"):
                 continue
             if all_match(info.labels, labels or {}):
                 found.append(info)

@@ -9,7 +9,7 @@ from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import LastRun, ProbeResult, RunState
 from wherry.spec.container import PortMapping
 
-CREATED, RUNNING, RESTARTING, EXITED = "created", "running", "restarting", "exited"
+CREATED, RUNNING, PAUSED, RESTARTING, EXITED = "created", "running", "paused", "restarting", "exited"
 EXIT_KILLED = 137
 
 
@@ -22,7 +22,7 @@ class ContainerInfo:
     image: str
     commit: str
     status: str
-    """``created``, ``running``, ``restarting`` or ``exited``."""
+    """``created``, ``running``, ``paused``, ``restarting`` or ``exited``."""
     created_s: float
     command: tuple[str, ...]
     health: str = ""
@@ -44,13 +44,16 @@ class ContainerInfo:
     config: ContainerConfig
 
 
-def describe(config: ContainerConfig, run: RunState | None, last: LastRun | None) -> ContainerInfo:
+def describe(
+    config: ContainerConfig, run: RunState | None, last: LastRun | None, *, paused: bool = False
+) -> ContainerInfo:
     """Joins what is known.
 
     Args:
         config: the container's.
         run: its monitor's word; None when no monitor lives.
         last: its last run.
+        paused: whether its processes are frozen.
     """
     started_s = finished_s = exit_code = None
     status, error, oom, restarts = CREATED, "", False, 0
@@ -65,6 +68,7 @@ def describe(config: ContainerConfig, run: RunState | None, last: LastRun | None
         error, oom, restarts = run.error, False, run.restarts
         if status == RUNNING:
             exit_code = None
+            status = PAUSED if paused else RUNNING
     return ContainerInfo(
         id=config.id,
         name=config.name,

@@ -218,7 +218,7 @@ def check(spec: ContainerSpec) -> None:
         seen.add(key3)
     _check_mounts(spec.mounts)
     memory = spec.resources.memory_bytes
-    if memory is not None and memory < MIN_MEMORY_BYTES:
+    if memory not in (None, -1) and memory < MIN_MEMORY_BYTES:
         raise InvalidInput(f"a memory limit of {memory} bytes is too small", hint="give at least 6m")
     if spec.resources.milli_cpus is not None and spec.resources.milli_cpus < 10:
         raise InvalidInput("a CPU limit is at least 0.01")

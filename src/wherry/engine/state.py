@@ -19,6 +19,7 @@
       c/<id>/monitor.lock           held by the container's monitor for as long as it lives
       c/<id>/run.json               RunState; written by the monitor alone
       c/<id>/stop                   there when somebody asked for the end: no restart
+      c/<id>/paused                 there while its processes are frozen; see pausing.py
       c/<id>/etc/ runtime/          generated /etc files; the runtime's own state
 
 A container runs if and only if its ``monitor.lock`` is held. A ``run.json`` without a holder is what a killed
@@ -359,7 +360,7 @@ def write_stop(paths: Paths, container_id: str, *, signal_number: int, timeout_s
 def finish_run(paths: Paths, container_id: str) -> None:
     """Removes what a run left below the run root, but for the monitor's lock, which its holder still needs."""
     folder = paths.run_dir(container_id)
-    for name in ("run.json", STOP_FILE):
+    for name in ("run.json", STOP_FILE, "paused"):
         (folder / name).unlink(missing_ok=True)
     for name in ("runtime", "etc"):
         remove_tree(folder / name)

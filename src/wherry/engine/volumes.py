@@ -2,28 +2,42 @@
 
 ::
 
-    <root>/volumes/<name>/data        what containers see
-    <root>/volumes/<name>/.new        half filled from an image: garbage whenever <run>/volumes.lock is free
+    <root>/volumes/<name>/data         what containers see
+    <root>/volumes/<name>/volume.json  Volume: labels, options, when it was made; durable, and written before ``data``
+    <root>/volumes/<name>/.new         half filled from an image: garbage whenever <run>/volumes.lock is free
 
 A volume is made when a container first asks for it, and filled with what the image has at the mount point, as
 docker does; ``data`` appears by rename, so that it is never seen half filled. It stays until it is removed by name;
-an anonymous volume goes with its container.
+an anonymous volume goes with its container. A volume that was made with options is a directory of the host
+(``type=none,o=bind,device=DIR``), or is mounted at its ``data`` in the mount namespace of whoever starts a container
+(``type=tmpfs``: each container's own; ``type=nfs``): such a one is never filled. What is *not* promised: metadata of
+volumes that were made before there was any; they count as made when their folder was.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from wherry.core.durable import fsync_dir, make_dirs, map_os_error
+from wherry.core import jsonio
+from wherry.core.durable import fsync_dir, make_dirs, map_os_error, write_file
 from wherry.core.errors import Conflict, InvalidInput, NotFound
 from wherry.core.lock import file_lock
+from wherry.core.value import EMPTY
+from wherry.engine import volume_mounts
+from wherry.engine.events import emit
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths, all_ids, drop_container, read_config, remove_tree
+from wherry.engine.volume_mounts import Volume
 from wherry.linux.beneath import open_in_root
+from wherry.spec.codec import decode, encode
 from wherry.spec.container import MountType
 
+METADATA = "volume.json"
+MAX_METADATA_BYTES = 1 << 20
 _COPY_BYTES = 1 << 20
 MAX_DEPTH = 256
 
@@ -42,6 +56,10 @@ def prepare_volume(paths: Paths, name: str, *, root_fd: int, target: str) -> Pat
     """
     folder = paths.volumes / name
     data = folder / "data"
+    if (folder / METADATA).exists():
+        device = volume_mounts.source_of(read_volume(paths, name), data)
+        if device is not None:
+            return device
     if data.is_dir():
         return data
     with file_lock(paths.run / "volumes.lock", what="the volumes"):
@@ -62,29 +80,110 @@ def prepare_volume(paths: Paths, name: str, *, root_fd: int, target: str) -> Pat
     return data
 
 
-def list_volumes(paths: Paths) -> tuple[str, ...]:
-    """Returns the names of all volumes."""
-    return tuple(sorted(path.name for path in paths.volumes.iterdir() if (path / "data").is_dir()))
+def create_volume(
+    paths: Paths, name: str = "", *, labels: Mapping[str, str] = EMPTY, options: Mapping[str, str] = EMPTY
+) -> Volume:
+    """Makes a volume, durably; one that is there with the same options is returned as it is.
+
+    Args:
+        paths: of the engine root.
+        name: unique; made up when empty, and the volume anonymous then.
+        labels: for filters.
+        options: docker's of the driver ``local``: ``type``, ``o``, ``device``.
+
+    Raises:
+        Conflict: there is one of that name with other options.
+        InvalidInput: the name or an option is malformed.
+    """
+    anonymous = not name
+    name = name or os.urandom(32).hex()
+    check_name(name)
+    volume = Volume(name=name, created_s=time.time(), labels=labels, options=options, anonymous=anonymous)
+    volume_mounts.check(volume)
+    with file_lock(paths.run / "volumes.lock", what="the volumes"):
+        folder = paths.volumes / name
+        if is_volume(folder):
+            there = read_volume(paths, name)
+            if dict(there.options) != dict(options):
+                raise Conflict(f"a volume {name!r} with other options is there", hint="remove it, or use another name")
+            return there
+        make_dirs(folder, mode=0o711)
+        write_file(folder / METADATA, jsonio.pretty(encode(volume)).encode(), mode=0o600)
+        if not options:
+            make_dirs(folder / "data")
+    emit(paths, "create", type="volume", actor_id=name, attributes={"driver": "local"})
+    return volume
 
 
-def remove_volume(paths: Paths, name: str) -> None:
-    """Removes a volume and what is in it.
+def check_name(name: str) -> None:
+    """Refuses what is no volume's name.
+
+    Raises:
+        InvalidInput: says what one looks like.
+    """
+    fine = name[:1].isalnum() and len(name) <= 128 and all(char.isalnum() or char in "_.-" for char in name)
+    if not fine or not name.isascii():
+        raise InvalidInput(f"not a volume name: {name!r}", hint="use letters, digits, _ . and -, at most 128")
+
+
+def is_volume(folder: Path) -> bool:
+    """Tells whether a folder is a volume's."""
+    return (folder / METADATA).exists() or (folder / "data").is_dir()
+
+
+def read_volume(paths: Paths, name: str) -> Volume:
+    """Returns what is known of a volume.
 
     Raises:
         NotFound: there is none of that name.
-        Conflict: a container uses it.
     """
     folder = paths.volumes / name
-    if "/" in name or name.startswith(".") or not folder.is_dir():
-        raise NotFound(f"no volume {name!r}")
+    if "/" in name or name.startswith(".") or not name or not is_volume(folder):
+        raise NotFound(f"no volume {name!r}", hint="`wherry volume ls` lists them")
+    try:
+        data = (folder / METADATA).read_bytes()
+    except FileNotFoundError:
+        anonymous = name.startswith("anon-")
+        return Volume(name=name, created_s=folder.stat().st_mtime, anonymous=anonymous)
+    where = folder / METADATA
+    return decode(Volume, jsonio.loads(data, where=where, max_bytes=MAX_METADATA_BYTES), where=where)
+
+
+def list_volumes(paths: Paths) -> tuple[str, ...]:
+    """Returns the names of all volumes."""
+    if not paths.volumes.is_dir():
+        return ()
+    return tuple(sorted(path.name for path in paths.volumes.iterdir() if is_volume(path)))
+
+
+def users_of(paths: Paths) -> dict[str, list[str]]:
+    """Returns the volumes that containers have, with the containers' names."""
+    users: dict[str, list[str]] = {}
     for container_id in all_ids(paths):
         try:
             config = read_config(paths, container_id)
         except NotFound:
             continue
-        if any(mount.type == MountType.VOLUME and mount.source == name for mount in config.mounts):
-            raise Conflict(f"volume {name!r} is used by container {config.name}", hint="remove the container first")
-    remove_tree(folder)
+        for mount in config.mounts:
+            if mount.type == MountType.VOLUME:
+                users.setdefault(mount.source, []).append(config.name)
+    return users
+
+
+def remove_volume(paths: Paths, name: str) -> None:
+    """Removes a volume and what is in it; not what a bind or a server's directory has.
+
+    Raises:
+        NotFound: there is none of that name.
+        Conflict: a container uses it.
+    """
+    read_volume(paths, name)
+    with file_lock(paths.run / "volumes.lock", what="the volumes"):
+        users = users_of(paths).get(name)
+        if users:
+            raise Conflict(f"volume {name!r} is used by container {users[0]}", hint="remove the container first")
+        remove_tree(paths.volumes / name)
+    emit(paths, "destroy", type="volume", actor_id=name, attributes={"driver": "local"})
 
 
 def remove_container(paths: Paths, config: ContainerConfig) -> None:

@@ -242,7 +242,7 @@ class _Import:
 
     def _written(self, flat: Flattener, config: ImageConfig, digest: Digest, names: tuple[str, ...]) -> _Content:
         tree, meta = flat.tree.write()
-        size = _tree_size(self.repo, tree, flat.sizes)
+        size = tree_size(self.repo, tree, flat.sizes)
         return _Content(tree=tree, meta=meta, size_bytes=size, config=config, digest=digest, names=names)
 
     # --- configs
@@ -306,19 +306,21 @@ def _architecture(repo: Repository, flat: Flattener) -> str:
     return ""
 
 
-def _tree_size(repo: Repository, tree: Checksum, sizes: dict[Checksum, int]) -> int:
-    """Returns the sum of the sizes of all files below a directory."""
+def tree_size(repo: Repository, tree: Checksum, sizes: dict[Checksum, int] | None = None) -> int:
+    """Returns the sum of the sizes of all files below a directory; `sizes` are those that are known already."""
+    sizes = {} if sizes is None else sizes
     entries = repo.load_dirtree(tree)
     total = 0
     for _, checksum in entries.files:
         size = sizes.get(checksum)
         if size is None:
-            size = sizes[checksum] = _file_size(repo, checksum)
+            size = sizes[checksum] = file_size(repo, checksum)
         total += size
-    return total + sum(_tree_size(repo, below, sizes) for _, below, _ in entries.dirs)
+    return total + sum(tree_size(repo, below, sizes) for _, below, _ in entries.dirs)
 
 
-def _file_size(repo: Repository, checksum: Checksum) -> int:
+def file_size(repo: Repository, checksum: Checksum) -> int:
+    """Returns the bytes of a regular file's content; 0 for a symbolic link."""
     _, content = repo.load_file(checksum)
     if content is None:
         return 0

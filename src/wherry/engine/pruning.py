@@ -1,0 +1,165 @@
+"""``prune``: what nobody needs any more, by docker's rules, and how many bytes went with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from wherry.core.digest import Checksum
+from wherry.core.errors import Conflict, NotFound, UsageError
+from wherry.core.units import parse_duration_ms
+from wherry.core.value import Value
+from wherry.engine import volumes
+from wherry.engine.disk import tree_bytes
+from wherry.engine.events import emit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wherry.engine.engine import Engine
+
+
+class Removed(Value):
+    """What went."""
+
+    names: tuple[str, ...] = ()
+    freed_bytes: int = 0
+
+
+class Filters(Value):
+    """Which things may go."""
+
+    until_s: float | None = None
+    """Those that were made before, in seconds since 1970."""
+    labels: tuple[str, ...] = ()
+    """``KEY`` or ``KEY=VALUE``, all of them."""
+    without_labels: tuple[str, ...] = ()
+    everything: bool = False
+    """Volumes: also those that have a name (``all=1``)."""
+
+    @classmethod
+    def parse(cls, items: Iterable[str]) -> Filters:
+        """Reads ``until=24h``, ``label=KEY=VALUE``, ``label!=KEY``, ``all=true``.
+
+        Raises:
+            UsageError: it is none of them.
+        """
+        until_s: float | None = None
+        labels: list[str] = []
+        without: list[str] = []
+        everything = False
+        for item in items:
+            key, equals, value = item.partition("=")
+            if key == "until" and equals:
+                until_s = _until(value)
+            elif key == "label" and value:
+                labels.append(value)
+            elif key == "label!" and value:
+                without.append(value)
+            elif key == "all" and value.lower() in ("1", "true", "0", "false"):
+                everything = value.lower() in ("1", "true")
+            else:
+                raise UsageError(f"--filter: {item!r} is not supported", hint="use until=, label= or label!=")
+        return cls(until_s=until_s, labels=tuple(labels), without_labels=tuple(without), everything=everything)
+
+    def fits(self, labels: Mapping[str, str], created_s: float) -> bool:
+        """Tells whether something may go."""
+        if self.until_s is not None and created_s >= self.until_s:
+            return False
+        return all(has_label(labels, item) for item in self.labels) and not any(
+            has_label(labels, item) for item in self.without_labels
+        )
+
+
+def has_label(labels: Mapping[str, str], wanted: str) -> bool:
+    """Tells whether labels have ``KEY`` or ``KEY=VALUE``."""
+    key, equals, value = wanted.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _until(text: str) -> float:
+    from wherry.core.errors import InvalidInput
+    from wherry.engine.logs import parse_time
+
+    try:
+        return time.time() - parse_duration_ms(text) / 1000
+    except InvalidInput:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return parse_time(text)
+    except ValueError:
+        raise UsageError(f"--filter: until: not a time: {text!r}", hint="write it as 24h or 2026-01-31") from None
+
+
+def prune_containers(engine: Engine, filters: Filters) -> Removed:
+    """Removes all containers that do not run."""
+    names: list[str] = []
+    freed = 0
+    for info in engine.list():
+        if info.status not in ("created", "exited") or not filters.fits(info.labels, info.created_s):
+            continue
+        size = tree_bytes(engine.paths.container(info.id))
+        try:
+            engine.remove(info.id)
+        except (NotFound, Conflict):
+            continue  # it was started, or removed, just now
+        names.append(info.id)
+        freed += size
+    emit(engine.paths, "prune", type="container", attributes={"reclaimed": freed})
+    return Removed(names=tuple(names), freed_bytes=freed)
+
+
+def prune_volumes(engine: Engine, filters: Filters, *, everything: bool = False) -> Removed:
+    """Removes the volumes that no container has: the anonymous ones, or all of them."""
+    engine.paths.make()
+    names: list[str] = []
+    freed = 0
+    for name in engine.list_volumes():
+        try:
+            volume = volumes.read_volume(engine.paths, name)
+            if not (everything or filters.everything or volume.anonymous):
+                continue
+            if not filters.fits(volume.labels, volume.created_s):
+                continue
+            size = tree_bytes(engine.paths.volumes / name)
+            volumes.remove_volume(engine.paths, name)
+        except (NotFound, Conflict):
+            continue
+        names.append(name)
+        freed += size
+    emit(engine.paths, "prune", type="volume", attributes={"reclaimed": freed})
+    return Removed(names=tuple(names), freed_bytes=freed)
+
+
+def prune_images(engine: Engine, filters: Filters, *, everything: bool = False) -> Removed:
+    """Removes what no image's name leads to, and with `everything` the images that no container is made from."""
+    from wherry.image.catalog import Images
+    from wherry.store.care.prune import prune
+
+    repo = engine.repo
+    if repo is None:
+        return Removed()
+    used = {info.commit for info in engine.list() if info.commit}
+    names: list[str] = []
+    doomed: set[Checksum] = set()
+    if everything:
+        catalogue = Images(repo)
+        for record in catalogue.list():
+            if record.commit in used or not filters.fits(record.config.labels, record.created_s):
+                continue
+            name = record.reference.familiar
+            catalogue.remove(str(record.reference))
+            names.append(name)
+            doomed.add(record.commit)
+    engine.paths.make()
+    before = tree_bytes(engine.paths.images)
+    engine.gc_images(keep=set(map(str, repo.refs("image").values())))
+    freed = before - tree_bytes(engine.paths.images)
+    stats = prune(repo, delete_commits=doomed - set(repo.refs().values()))
+    emit(engine.paths, "prune", type="image", attributes={"reclaimed": freed + stats.freed_bytes})
+    return Removed(names=tuple(names), freed_bytes=freed + stats.freed_bytes)

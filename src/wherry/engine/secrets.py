@@ -1,0 +1,165 @@
+"""Secrets: small files that containers get below ``/run/secrets``, and nobody else.
+
+::
+
+    <root>/secrets/                0700
+      <name>/                      0700, appears and goes by rename
+        secret.json                labels, when it was made
+        data                       0400
+
+The bytes come from a file or a descriptor, never from a command line, and are never printed or logged. What is *not*
+promised: that they are encrypted on the disk; a device that needs that has an encrypted disk.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from wherry.core import jsonio
+from wherry.core.durable import fsync_dir, make_dirs, map_os_error, write_file
+from wherry.core.errors import Conflict, InvalidInput, NotFound
+from wherry.core.lock import file_lock
+from wherry.core.value import EMPTY, Value
+from wherry.engine import state
+from wherry.engine.events import emit
+from wherry.spec.codec import decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path as AnyPath
+
+    from wherry.engine.state import Paths
+
+MAX_SECRET_BYTES = 512 * 1000
+"""Podman's and docker's own limit."""
+MAX_METADATA_BYTES = 1 << 20
+
+
+class Secret(Value):
+    """What is known of a secret; its bytes are not part of it."""
+
+    name: str
+    created_s: float = 0.0
+    updated_s: float = 0.0
+    labels: Mapping[str, str] = EMPTY
+    extra: Mapping[str, Any] = EMPTY
+
+
+def path(paths: Paths, name: str) -> AnyPath:
+    """Returns the file with a secret's bytes, to be mounted read-only.
+
+    Raises:
+        NotFound: there is no such secret.
+    """
+    found = _folder(paths, name) / "data"
+    if not found.is_file():
+        raise NotFound(f"no secret {name!r}", hint="make it with `wherry secret create`")
+    return found
+
+
+def _folder(paths: Paths, name: str) -> AnyPath:
+    check_name(name)
+    return paths.root / "secrets" / name
+
+
+def check_name(name: str) -> None:
+    """Refuses what is no secret's name.
+
+    Raises:
+        InvalidInput: says what one looks like.
+    """
+    fine = name.isascii() and name[:1].isalnum() and all(char.isalnum() or char in "_.-" for char in name)
+    if not fine or len(name) > 64:
+        raise InvalidInput(f"not a secret's name: {name[:80]!r}", hint="use letters, digits, _ . and -, at most 64")
+
+
+def create(paths: Paths, name: str, data: bytes, *, labels: Mapping[str, str] = EMPTY, replace: bool = False) -> Secret:
+    """Makes a secret, durably.
+
+    Args:
+        paths: of the engine root.
+        name: its name, and that of its file in a container.
+        data: its bytes.
+        labels: for filters.
+        replace: put it in the place of one that is there; containers that run keep what they have.
+
+    Raises:
+        Conflict: there is one of that name.
+        InvalidInput: the name is malformed, or there are too many bytes.
+    """
+    if len(data) > MAX_SECRET_BYTES or not data:
+        raise InvalidInput(f"a secret has 1 to {MAX_SECRET_BYTES} bytes, not {len(data)}")
+    folder = _folder(paths, name)
+    make_dirs(folder.parent, mode=0o700)
+    now_s = time.time()
+    with file_lock(paths.run / "secrets.lock", what="the secrets"):
+        created_s = now_s
+        if folder.is_dir():
+            if not replace:
+                raise Conflict(f"a secret {name!r} is there already", hint="remove it first, or use --replace")
+            created_s = read(paths, name).created_s
+        _remove_half_made(folder.parent)
+        new = folder.parent / f".new-{name}"
+        try:
+            new.mkdir(mode=0o700)
+            secret = Secret(name=name, created_s=created_s, updated_s=now_s, labels=labels)
+            write_file(new / "data", data, mode=0o400)
+            write_file(new / "secret.json", jsonio.pretty(encode(secret)).encode(), mode=0o600)
+            if folder.is_dir():
+                folder.rename(folder.parent / f".rm-{name}")
+            new.rename(folder)
+            fsync_dir(folder.parent)
+            _remove_half_made(folder.parent)
+        except OSError as error:
+            raise map_os_error(error, "cannot write the secret", where=folder) from error
+    emit(paths, "create", type="secret", actor_id=name, name=name)
+    return secret
+
+
+def read(paths: Paths, name: str) -> Secret:
+    """Returns what is known of a secret.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    where = _folder(paths, name) / "secret.json"
+    try:
+        data = where.read_bytes()
+    except FileNotFoundError:
+        raise NotFound(f"no secret {name!r}", hint="`wherry secret ls` lists them") from None
+    return decode(Secret, jsonio.loads(data, where=where, max_bytes=MAX_METADATA_BYTES), where=where)
+
+
+def list_secrets(paths: Paths) -> list[Secret]:
+    """Returns all secrets, sorted by name."""
+    try:
+        names = sorted(name for name in os.listdir(paths.root / "secrets") if not name.startswith("."))
+    except FileNotFoundError:
+        return []
+    return [read(paths, name) for name in names]
+
+
+def remove(paths: Paths, name: str) -> None:
+    """Removes a secret.
+
+    Raises:
+        NotFound: there is none of that name.
+    """
+    read(paths, name)
+    folder = _folder(paths, name)
+    with file_lock(paths.run / "secrets.lock", what="the secrets"):
+        try:
+            folder.rename(folder.parent / f".rm-{name}")
+        except FileNotFoundError:
+            raise NotFound(f"no secret {name!r}") from None
+        fsync_dir(folder.parent)
+        _remove_half_made(folder.parent)
+    emit(paths, "remove", type="secret", actor_id=name, name=name)
+
+
+def _remove_half_made(folder: AnyPath) -> None:
+    for name in os.listdir(folder):
+        if name.startswith((".new-", ".rm-")):
+            state.remove_tree(folder / name)
