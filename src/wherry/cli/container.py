@@ -5,78 +5,100 @@ What makes containers and runs processes in them is in ``container_run.py``.
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
+from wherry.cli import completing
+from wherry.cli.container_change import pause, prune, rename, unpause, update
+from wherry.cli.container_copy import commit, cp, diff, export
+from wherry.cli.container_events import events
 from wherry.cli.container_run import create, exec_, open_engine, run, start
+from wherry.cli.container_watch import port, stats, top
 from wherry.cli.context import settings
-from wherry.core.errors import WherryError
+from wherry.cli.each import each
+from wherry.cli.generate import generate
+
+if TYPE_CHECKING:
+    from wherry.engine.logs import LogEntry
 
 __all__ = ["container", "exec_", "inspect", "kill", "logs", "ps", "rm", "run", "stop"]
 
-
-def _each(names: tuple[str, ...], work: Callable[[str], object]) -> int:
-    """Does one thing to several containers; a failure does not keep it from the others.
-
-    Returns:
-        0, or the status of the last failure.
-    """
-    status = 0
-    debug = settings().debug
-    for name in names:
-        try:
-            result = work(name)
-        except WherryError as error:
-            if debug:
-                raise
-            print(f"wherry: {error}", file=sys.stderr)
-            status = error.exit_code
-        else:
-            print(name if result is None else result)
-    return status
+KINDS = ("container", "image", "volume")
 
 
 @click.command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Those that do not run, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Ids alone.")
 @click.option("--no-trunc", is_flag=True, help="Do not shorten anything.")
+@click.option("-n", "--last", type=click.IntRange(1), metavar="N", help="The N that were made last; implies --all.")
+@click.option("-l", "--latest", is_flag=True, help="The one that was made last; implies --all.")
+@click.option("-s", "--size", is_flag=True, help="Show how much each has written.")
 @click.option(
     "-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="label, name, status, health, id, ancestor."
 )
+@click.option("--format", "form", metavar="FORMAT", help="json, a Go template, or 'table TEMPLATE'.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def ps(everything: bool, quiet: bool, no_trunc: bool, filters: tuple[str, ...], as_json: bool) -> None:
+def ps(
+    everything: bool,
+    quiet: bool,
+    no_trunc: bool,
+    last: int | None,
+    latest: bool,
+    size: bool,
+    filters: tuple[str, ...],
+    form: str | None,
+    as_json: bool,
+) -> None:
     """List containers.
 
     \b
     Examples:
       wherry ps -a
       wherry ps -q --filter label=app=web --filter status=running
+      wherry ps --format 'table {{.Names}}\\t{{.Status}}'
     """
     from wherry.cli import container_list as show
     from wherry.cli.output import print_json, print_table
 
     wanted = show.parse_filters(filters)
-    everything = everything or "status" in wanted
-    found = [info for info in open_engine(settings()).list(all=everything) if show.matches(info, wanted)]
+    last = 1 if latest else last
+    everything = everything or "status" in wanted or last is not None
+    engine = open_engine(settings(), with_store=size)
+    found = [info for info in engine.list(all=everything) if show.matches(info, wanted)][:last]
+    sizes = {info.id: show.size_text(engine, info) for info in found} if size else {}
     if as_json:
-        print_json([show.summary(info) for info in found])
+        print_json([show.summary(info) | ({"size": sizes[info.id]} if size else {}) for info in found])
     elif quiet:
         for info in found:
             print(show.short_id(info, truncate=not no_trunc))
+    elif form:
+        from wherry.cli.docker_shape import listed
+        from wherry.cli.template import print_rows
+
+        rows = [listed(info, truncate=not no_trunc, size=sizes.get(info.id, "")) for info in found]
+        print_rows(form, rows, {"ID": "CONTAINER ID", "RunningFor": "CREATED", "CreatedAt": "CREATED AT"})
     else:
-        print_table(show.HEAD, [show.row(info, truncate=not no_trunc) for info in found], shrink=1)
+        head = (*show.HEAD, "SIZE") if size else show.HEAD
+        cells = [show.row(info, truncate=not no_trunc) for info in found]
+        if size:
+            cells = [(*row, sizes[info.id]) for row, info in zip(cells, found, strict=True)]
+        print_table(head, cells, shrink=1)
 
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Wait for more until the container ends.")
 @click.option("-n", "--tail", default="all", metavar="N", help="Only the last N lines.")
 @click.option("--since", metavar="TIME", help="Only what is newer: 10m, or 2026-01-31T12:00:00Z.")
+@click.option("--until", metavar="TIME", help="Only what is older.")
 @click.option("-t", "--timestamps", is_flag=True, help="Put the time before each line.")
-@click.argument("container")
-def logs(follow: bool, tail: str, since: str | None, timestamps: bool, container: str) -> None:
+@click.option("--details", is_flag=True, help="Put the container's labels before each line.")
+@click.argument("container", shell_complete=completing.containers)
+def logs(
+    follow: bool, tail: str, since: str | None, until: str | None, timestamps: bool, details: bool, container: str
+) -> None:
     """Show what a container printed: its output here, its errors on standard error.
 
     \b
@@ -91,20 +113,36 @@ def logs(follow: bool, tail: str, since: str | None, timestamps: bool, container
 
     if tail != "all" and not tail.isdigit():
         raise UsageError(f"--tail: not a number: {tail!r}", hint="write a number, or all")
-    entries = open_engine(settings()).logs(
+    now_s = time.time()
+    until_s = parse_since(until, now_s) if until else None
+    engine = open_engine(settings())
+    labels = engine.inspect(container).labels if details else {}
+    extra = f"{','.join(f'{key}={value}' for key, value in sorted(labels.items()))} ".encode() if details else b""
+    last = None if tail == "all" else int(tail)
+    entries = engine.logs(
         container,
-        follow=follow,
-        tail=None if tail == "all" else int(tail),
-        since=parse_since(since, time.time()) if since else None,
+        follow=follow and (until_s is None or until_s > now_s),
+        tail=last if until_s is None else None,
+        since=parse_since(since, now_s) if since else None,
     )
+    if until_s is not None:
+        entries = _until(entries, until_s, last)
     for entry in entries:
         prefix = f"{format_time(entry.time_s)} ".encode() if timestamps else b""
-        write_all(1 if entry.stream == "stdout" else 2, prefix + entry.data)
+        write_all(1 if entry.stream == "stdout" else 2, prefix + extra + entry.data)
+
+
+def _until(entries: Iterator[LogEntry], until_s: float, tail: int | None) -> Iterator[LogEntry]:
+    from collections import deque
+    from itertools import takewhile
+
+    older = takewhile(lambda entry: entry.time_s <= until_s, entries)
+    return older if tail is None else iter(deque(older, maxlen=tail))
 
 
 @click.command()
 @click.option("-t", "--time", "timeout", type=click.IntRange(0), metavar="S", help="Seconds until SIGKILL.")
-@click.argument("containers", nargs=-1, required=True)
+@click.argument("containers", nargs=-1, required=True, shell_complete=completing.containers)
 def stop(timeout: int | None, containers: tuple[str, ...]) -> int:
     """Stop containers: their stop signal, then SIGKILL.
 
@@ -114,12 +152,12 @@ def stop(timeout: int | None, containers: tuple[str, ...]) -> int:
       wherry stop -t 1 web db
     """
     engine = open_engine(settings())
-    return _each(containers, lambda name: engine.stop(name, timeout))
+    return each(containers, lambda name: engine.stop(name, timeout))
 
 
 @click.command()
 @click.option("-s", "--signal", "name", default="KILL", show_default=True, metavar="SIGNAL", help="Which signal.")
-@click.argument("containers", nargs=-1, required=True)
+@click.argument("containers", nargs=-1, required=True, shell_complete=completing.containers)
 def kill(name: str, containers: tuple[str, ...]) -> int:
     """Send a signal to containers.
 
@@ -132,12 +170,12 @@ def kill(name: str, containers: tuple[str, ...]) -> int:
 
     number = signal_number(name)
     engine = open_engine(settings())
-    return _each(containers, lambda container: engine.kill(container, number))
+    return each(containers, lambda container: engine.kill(container, number))
 
 
 @click.command()
 @click.option("-f", "--force", is_flag=True, help="Kill it first if it runs.")
-@click.argument("containers", nargs=-1, required=True)
+@click.argument("containers", nargs=-1, required=True, shell_complete=completing.containers)
 def rm(force: bool, containers: tuple[str, ...]) -> int:
     """Remove containers, with all that they wrote; named volumes stay.
 
@@ -147,29 +185,33 @@ def rm(force: bool, containers: tuple[str, ...]) -> int:
       wherry rm -f $(wherry ps -aq)
     """
     engine = open_engine(settings())
-    return _each(containers, lambda name: engine.remove(name, force=force))
+    return each(containers, lambda name: engine.remove(name, force=force))
 
 
 @click.command()
-@click.argument("containers", nargs=-1, required=True)
-def inspect(containers: tuple[str, ...]) -> None:
-    """Show all about containers, as JSON.
+@click.option("-f", "--format", "form", metavar="FORMAT", help="json, or a Go template: {{.State.Pid}}.")
+@click.option("-s", "--size", is_flag=True, help="Count what each has written: SizeRw.")
+@click.option("--type", "kind", type=click.Choice(KINDS), help="What NAME is; otherwise the first that there is.")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing.containers)
+def inspect(form: str | None, size: bool, kind: str | None, names: tuple[str, ...]) -> int:
+    """Show all about containers, images and volumes, as JSON.
+
+    Docker's keys begin with a capital (State.Running); those in lower case are Wherry's own.
 
     \b
     Examples:
       wherry inspect web
       wherry inspect web | jq '.[0].ip'
+      wherry inspect -f '{{.State.Pid}} {{.NetworkSettings.IPAddress}}' web
     """
-    from wherry.cli.container_list import full
-    from wherry.core.jsonio import pretty
+    from wherry.cli.inspecting import inspect_each
 
-    engine = open_engine(settings())
-    print(pretty([full(engine.inspect(name)) for name in containers]))
+    return inspect_each(names, form=form, size=size, kind=kind)
 
 
 @click.command()
 @click.option("-t", "--time", "timeout", type=click.IntRange(0), metavar="S", help="Seconds until SIGKILL.")
-@click.argument("containers", nargs=-1, required=True)
+@click.argument("containers", nargs=-1, required=True, shell_complete=completing.containers)
 def restart(timeout: int | None, containers: tuple[str, ...]) -> int:
     """Stop containers if they run, and start them.
 
@@ -178,20 +220,30 @@ def restart(timeout: int | None, containers: tuple[str, ...]) -> int:
       wherry container restart web
     """
     engine = open_engine(settings(), with_store=True)
-    return _each(containers, lambda name: engine.restart(name, timeout))
+    return each(containers, lambda name: engine.restart(name, timeout))
 
 
 @click.command()
-@click.argument("containers", nargs=-1, required=True)
-def wait(containers: tuple[str, ...]) -> int:
+@click.option(
+    "--condition",
+    type=click.Choice(["not-running", "next-exit", "removed"]),
+    default="not-running",
+    show_default=True,
+    help="What to wait for.",
+)
+@click.argument("containers", nargs=-1, required=True, shell_complete=completing.containers)
+def wait(condition: str, containers: tuple[str, ...]) -> int:
     """Wait until containers have ended, and print their exit statuses.
 
     \b
     Examples:
-      wherry container wait job
+      wherry wait job
+      wherry wait --condition removed job
     """
+    from wherry.engine.waiting import wait_for
+
     engine = open_engine(settings())
-    return _each(containers, lambda name: str(engine.wait(name)))
+    return each(containers, lambda name: str(wait_for(engine, name, condition)))
 
 
 @click.group()
@@ -206,7 +258,9 @@ def container() -> None:
     """
 
 
-for _command in (run, create, start, exec_, logs, stop, kill, restart, wait, rm, inspect):
+_COMMANDS = (run, create, start, exec_, logs, stop, kill, restart, wait, rm, inspect, pause, unpause, rename, update)
+_MORE = (cp, diff, commit, export, top, stats, port, events, prune, generate)
+for _command in (*_COMMANDS, *_MORE):
     container.add_command(_command)
 container.add_command(ps, "ls")
 container.add_command(ps, "ps")

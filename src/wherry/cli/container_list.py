@@ -6,18 +6,21 @@ import dataclasses
 import enum
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wherry.core.digest import short
 from wherry.core.errors import UsageError
-from wherry.core.units import format_duration
+from wherry.core.units import format_duration, format_size
 from wherry.core.value import Value, fields_of
 from wherry.engine.info import ContainerInfo
 from wherry.spec.container import PortMapping
 
+if TYPE_CHECKING:
+    from wherry.engine.engine import Engine
+
 HEAD = ("CONTAINER ID", "IMAGE", "COMMAND", "STATUS", "PORTS", "NAMES")
 MAX_COMMAND_CHARS = 20
-STATUSES = ("created", "running", "restarting", "exited")
+STATUSES = ("created", "running", "paused", "restarting", "exited")
 
 
 def row(info: ContainerInfo, *, truncate: bool = True) -> tuple[str, ...]:
@@ -30,7 +33,7 @@ def row(info: ContainerInfo, *, truncate: bool = True) -> tuple[str, ...]:
         short_image(info.image) if truncate else info.image,
         f'"{command}"',
         status_text(info),
-        ports_text(info.ports) if info.status == "running" else "",
+        ports_text(info.ports) if info.status in ("running", "paused") else "",
         info.name,
     )
 
@@ -45,8 +48,10 @@ def short_image(name: str) -> str:
 def status_text(info: ContainerInfo) -> str:
     """Returns ``Up 3 min (healthy)``, ``Exited (1) 2 h ago`` and so on."""
     now = time.time()
-    if info.status == "running":
+    if info.status in ("running", "paused"):
         health = {"": "", "starting": " (health: starting)"}.get(info.health, f" ({info.health})")
+        if info.status == "paused":
+            health = " (Paused)"
         return f"Up {format_duration(now - (info.started_s or now))}{health}"
     if info.status == "restarting":
         return f"Restarting ({info.exit_code})"
@@ -146,3 +151,11 @@ def full(value: Any) -> Any:
 def short_id(info: ContainerInfo, *, truncate: bool) -> str:
     """Returns what ``ps -q`` prints."""
     return short(info.id) if truncate else info.id
+
+
+def size_text(engine: Engine, info: ContainerInfo) -> str:
+    """Returns what ``ps --size`` shows: what it has written, and its whole root's size."""
+    from wherry.engine.disk import image_bytes, written_bytes
+
+    own = written_bytes(engine.paths, info.id)
+    return f"{format_size(own)} (virtual {format_size(own + image_bytes(engine.repo, info.commit))})"

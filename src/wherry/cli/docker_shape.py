@@ -1,0 +1,196 @@
+"""Containers in docker's JSON, for scripts that read ``.State.Running`` and ``.NetworkSettings.IPAddress``.
+
+Source: Docker Engine API 1.45, "Inspect a container". What Wherry has not, such as ``Driver`` options, is left out
+rather than made up; a key that is there means what docker's means.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from wherry.engine.logs import format_time
+
+if TYPE_CHECKING:
+    from wherry.engine.info import ContainerInfo
+    from wherry.engine.state import Paths
+    from wherry.spec.container import PortMapping
+
+ZERO_TIME = "0001-01-01T00:00:00Z"
+"""Go's zero time: what docker writes for "never"."""
+NS_PER_MS = 1_000_000
+
+
+def inspected(paths: Paths, info: ContainerInfo) -> dict[str, Any]:
+    """Returns a container as ``docker inspect`` prints it."""
+    config, spec = info.config, info.config.spec
+    return {
+        "Id": info.id,
+        "Created": format_time(info.created_s),
+        "Path": config.argv[0] if config.argv else "",
+        "Args": list(config.argv[1:]),
+        "State": _state(info),
+        "Image": f"sha256:{config.commit}" if config.commit else "",
+        "ResolvConfPath": f"{paths.run_dir(info.id)}/etc/resolv.conf",
+        "HostnamePath": f"{paths.run_dir(info.id)}/etc/hostname",
+        "HostsPath": f"{paths.run_dir(info.id)}/etc/hosts",
+        "LogPath": f"{paths.container(info.id)}/log/container.log",
+        "Name": f"/{info.name}",
+        "RestartCount": info.restarts,
+        "Driver": "overlay",
+        "Platform": "linux",
+        "HostConfig": _host_config(info),
+        "GraphDriver": {"Name": "overlay", "Data": {"UpperDir": f"{paths.container(info.id)}/upper"}},
+        "Mounts": [_mount(paths, item) for item in config.mounts],
+        "Config": {
+            "Hostname": config.hostname,
+            "User": config.user,
+            "AttachStdin": False,
+            "Tty": spec.tty,
+            "OpenStdin": spec.stdin_open,
+            "ExposedPorts": {f"{port.container_port}/{port.protocol}": {} for port in spec.ports},
+            "Env": list(config.env),
+            "Cmd": list(spec.args) if spec.args is not None else list(config.argv),
+            "Healthcheck": _healthcheck(info),
+            "Image": info.image,
+            "WorkingDir": config.working_dir,
+            "Entrypoint": list(spec.entrypoint) if spec.entrypoint else None,
+            "Labels": dict(info.labels),
+            "StopSignal": config.stop_signal,
+            "StopTimeout": spec.stop_timeout_s,
+        },
+        "NetworkSettings": _network(info),
+    }
+
+
+def _state(info: ContainerInfo) -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "Status": info.status,
+        "Running": info.status in ("running", "paused", "restarting"),
+        "Paused": info.status == "paused",
+        "Restarting": info.status == "restarting",
+        "OOMKilled": info.oom_killed,
+        "Dead": False,
+        "Pid": info.pid,
+        "ExitCode": info.exit_code or 0,
+        "Error": info.error,
+        "StartedAt": format_time(info.started_s) if info.started_s else ZERO_TIME,
+        "FinishedAt": format_time(info.finished_s) if info.finished_s else ZERO_TIME,
+    }
+    if info.health:
+        state["Health"] = {
+            "Status": info.health,
+            "FailingStreak": info.failing_streak,
+            "Log": [
+                {
+                    "Start": format_time(probe.started_s),
+                    "End": format_time(probe.finished_s),
+                    "ExitCode": probe.exit_code,
+                    "Output": probe.output,
+                }
+                for probe in info.probes
+            ],
+        }
+    return state
+
+
+def _host_config(info: ContainerInfo) -> dict[str, Any]:
+    spec = info.config.spec
+    limits = spec.resources
+    return {
+        "Binds": [
+            f"{item.source}:{item.target}{':ro' if item.read_only else ''}"
+            for item in info.config.mounts
+            if item.type in ("bind", "volume")
+        ],
+        "NetworkMode": str(spec.network),
+        "PortBindings": bindings(spec.ports),
+        "RestartPolicy": {"Name": str(spec.restart.name), "MaximumRetryCount": spec.restart.max_retries},
+        "AutoRemove": spec.rm,
+        "CapAdd": list(spec.cap_add) or None,
+        "CapDrop": list(spec.cap_drop) or None,
+        "Privileged": spec.privileged,
+        "ReadonlyRootfs": spec.read_only,
+        "Memory": limits.memory_bytes or 0,
+        "MemoryReservation": limits.memory_reservation_bytes or 0,
+        "MemorySwap": limits.memory_swap_bytes or 0,
+        "NanoCpus": (limits.milli_cpus or 0) * NS_PER_MS,
+        "CpuShares": limits.cpu_shares or 0,
+        "CpuPeriod": limits.cpu_period_us or 0,
+        "CpuQuota": limits.cpu_quota_us or 0,
+        "CpusetCpus": limits.cpuset_cpus,
+        "CpusetMems": limits.cpuset_mems,
+        "BlkioWeight": limits.blkio_weight or 0,
+        "PidsLimit": limits.pids or 0,
+        "LogConfig": {
+            "Type": "json-file",
+            "Config": {"max-size": str(spec.log.max_bytes), "max-file": str(spec.log.files)},
+        },
+    }
+
+
+def _mount(paths: Paths, item: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"Type": str(item.type)}
+    if item.type == "volume":
+        found["Name"] = item.source
+        found["Source"] = f"{paths.volumes}/{item.source}/data"
+        found["Driver"] = "local"
+    else:
+        found["Source"] = item.source
+    return {**found, "Destination": item.target, "Mode": "ro" if item.read_only else "", "RW": not item.read_only}
+
+
+def _healthcheck(info: ContainerInfo) -> dict[str, Any] | None:
+    check = info.config.healthcheck
+    if check is None:
+        return None
+    return {
+        "Test": list(check.test),
+        "Interval": check.interval_ms * NS_PER_MS,
+        "Timeout": check.timeout_ms * NS_PER_MS,
+        "StartPeriod": check.start_period_ms * NS_PER_MS,
+        "Retries": check.retries,
+    }
+
+
+def _network(info: ContainerInfo) -> dict[str, Any]:
+    mode = str(info.config.spec.network)
+    return {
+        "Ports": bindings(info.ports) if info.pid else {},
+        "IPAddress": info.ip,
+        "Networks": {mode: {"IPAddress": info.ip, "Aliases": list(info.config.spec.aliases)}},
+    }
+
+
+def bindings(ports: tuple[PortMapping, ...]) -> dict[str, list[dict[str, str]]]:
+    """Returns ports as docker's ``PortBindings``."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for port in ports:
+        key = f"{port.container_port}/{port.protocol}"
+        found.setdefault(key, []).append({"HostIp": port.host_ip, "HostPort": str(port.host_port)})
+    return found
+
+
+def listed(info: ContainerInfo, *, truncate: bool, size: str = "") -> dict[str, Any]:
+    """Returns the fields of ``docker ps --format``."""
+    import time
+
+    from wherry.cli import container_list as show
+    from wherry.core.units import format_duration
+
+    row = show.row(info, truncate=truncate)
+    return {
+        "Command": row[2],
+        "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(info.created_s)),
+        "ID": row[0],
+        "Image": row[1],
+        "Labels": ",".join(f"{key}={value}" for key, value in info.labels.items()),
+        "LocalVolumes": str(sum(1 for item in info.config.mounts if item.type == "volume")),
+        "Mounts": ",".join(item.source or item.target for item in info.config.mounts),
+        "Names": info.name,
+        "Networks": str(info.config.spec.network),
+        "Ports": row[4],
+        "RunningFor": f"{format_duration(max(0.0, time.time() - info.created_s))} ago",
+        "Size": size,
+        "State": info.status,
+        "Status": row[3],
+    }

@@ -1,0 +1,313 @@
+"""``wherry system``: what the engine holds on this machine, and giving it back; docker's words and flags."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wherry.cli.container_run import open_engine
+from wherry.cli.context import settings
+from wherry.cli.output import ago, print_json, print_table
+from wherry.core.errors import UsageError
+from wherry.core.units import format_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wherry.engine.engine import Engine
+    from wherry.engine.pruning import Removed
+
+
+@click.group()
+def system() -> None:
+    """The engine: its disk use, its state, and what can go.
+
+    \b
+    Examples:
+      wherry system df
+      wherry system prune
+      wherry system info
+    """
+
+
+def confirm(text: str, *, force: bool) -> None:
+    """Asks whether to go on, as docker does; without a terminal nothing is assumed.
+
+    Raises:
+        UsageError: nobody can be asked.
+    """
+    if force:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is there to be asked", hint="give --force")
+    print(f"WARNING! {text}", file=sys.stderr)
+    if not click.confirm("Are you sure you want to continue?", default=False, err=True):
+        raise click.exceptions.Exit(0)
+
+
+def print_removed(done: Mapping[str, Removed], *, as_json: bool) -> None:
+    """Prints what went, and how many bytes that freed."""
+    freed = sum(item.freed_bytes for item in done.values())
+    if as_json:
+        print_json({**{key: list(item.names) for key, item in done.items()}, "freed_bytes": freed})
+        return
+    for key, item in done.items():
+        if item.names:
+            print(f"Deleted {key.capitalize()}:")
+            print("\n".join(item.names))
+            print()
+    print(f"Total reclaimed space: {format_size(freed)}")
+
+
+@system.command()
+@click.option("-v", "--verbose", is_flag=True, help="Each image, container and volume.")
+@click.option("--format", "form", metavar="FORMAT", help="json, or a Go template: {{.Type}} {{.Size}}.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with bytes as numbers.")
+def df(verbose: bool, form: str | None, as_json: bool) -> None:
+    """Show what images, containers and volumes take on the disk.
+
+    \b
+    Examples:
+      wherry system df
+      wherry system df -v
+    """
+    engine = open_engine(settings(), with_store=True)
+    found = disk_usage(engine)
+    if as_json:
+        print_json(found)
+        return
+    rows = [_summary(found, key) for key in ("Images", "Containers", "Volumes", "BuildCache")]
+    if form:
+        from wherry.cli.template import print_rows
+
+        print_rows(form, rows, {"TotalCount": "TOTAL"})
+    elif verbose:
+        _print_verbose(found)
+    else:
+        head = ("TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE")
+        print_table(head, [tuple(str(value) for value in row.values()) for row in rows])
+
+
+def disk_usage(engine: Engine) -> dict[str, Any]:
+    """Returns what each image, container and volume takes, in bytes."""
+    from wherry.engine import volumes
+    from wherry.engine.disk import tree_bytes, unique_bytes, written_bytes
+    from wherry.image.catalog import Images
+
+    engine.paths.make()
+    containers = engine.list()
+    used = [info.commit for info in containers]
+    images, total = [], 0
+    if engine.repo is not None:
+        records = Images(engine.repo).list()
+        sizes, total = unique_bytes(engine.repo, [record.commit for record in records])
+        for record in records:
+            shared, own = sizes[record.commit]
+            images.append(
+                {
+                    "name": record.reference.familiar,
+                    "id": record.identifier,
+                    "commit": record.commit,
+                    "created_s": record.created_s,
+                    "size_bytes": shared + own,
+                    "shared_bytes": shared,
+                    "unique_bytes": own,
+                    "containers": used.count(record.commit),
+                }
+            )
+    users = volumes.users_of(engine.paths)
+    return {
+        "ImagesBytes": total,
+        "Images": images,
+        "Containers": [
+            {
+                "id": info.id,
+                "name": info.name,
+                "image": info.image,
+                "status": info.status,
+                "created_s": info.created_s,
+                "size_bytes": written_bytes(engine.paths, info.id),
+                "local_volumes": sum(1 for item in info.config.mounts if item.type == "volume"),
+            }
+            for info in containers
+        ],
+        "Volumes": [
+            {
+                "name": name,
+                "links": len(users.get(name, ())),
+                "size_bytes": tree_bytes(engine.paths.volumes / name / "data"),
+            }
+            for name in engine.list_volumes()
+        ],
+        "BuildCache": [],
+    }
+
+
+def _summary(found: Mapping[str, Any], key: str) -> dict[str, Any]:
+    items = found[key]
+    if key == "Images":
+        by_commit = {item["commit"]: item for item in items}
+        size = found["ImagesBytes"]
+        active = [item for item in items if item["containers"]]
+        free = sum(item["unique_bytes"] for item in by_commit.values() if not item["containers"])
+    elif key == "Containers":
+        active = [item for item in items if item["status"] not in ("created", "exited")]
+        size = sum(item["size_bytes"] for item in items)
+        free = size - sum(item["size_bytes"] for item in active)
+    else:
+        active = [item for item in items if item.get("links")]
+        size = sum(item["size_bytes"] for item in items)
+        free = size - sum(item["size_bytes"] for item in active)
+    percent = f" ({100 * free // size}%)" if size else ""
+    return {
+        "Type": {"Volumes": "Local Volumes", "BuildCache": "Build Cache"}.get(key, key),
+        "TotalCount": len(items),
+        "Active": len(active),
+        "Size": format_size(size),
+        "Reclaimable": f"{format_size(free)}{percent}",
+    }
+
+
+def _print_verbose(found: Mapping[str, Any]) -> None:
+    print("Images space usage:\n")
+    print_table(
+        ("IMAGE", "CREATED", "SIZE", "SHARED SIZE", "UNIQUE SIZE", "CONTAINERS"),
+        [
+            (
+                item["name"],
+                ago(item["created_s"] or None),
+                format_size(item["size_bytes"]),
+                format_size(item["shared_bytes"]),
+                format_size(item["unique_bytes"]),
+                str(item["containers"]),
+            )
+            for item in found["Images"]
+        ],
+        shrink=0,
+    )
+    print("\nContainers space usage:\n")
+    print_table(
+        ("CONTAINER ID", "IMAGE", "LOCAL VOLUMES", "SIZE", "STATUS", "NAMES"),
+        [
+            (
+                item["id"][:12],
+                item["image"].removeprefix("docker.io/").removeprefix("library/"),
+                str(item["local_volumes"]),
+                format_size(item["size_bytes"]),
+                item["status"],
+                item["name"],
+            )
+            for item in found["Containers"]
+        ],
+        shrink=1,
+    )
+    print("\nLocal Volumes space usage:\n")
+    print_table(
+        ("VOLUME NAME", "LINKS", "SIZE"),
+        [(item["name"], str(item["links"]), format_size(item["size_bytes"])) for item in found["Volumes"]],
+        shrink=0,
+    )
+    print("\nBuild cache usage: 0 B")
+
+
+@system.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="All images that no container is made from.")
+@click.option("--volumes", "with_volumes", is_flag=True, help="Anonymous volumes that no container has, too.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="until=TIME, label=KEY[=VALUE].")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def prune(everything: bool, with_volumes: bool, force: bool, filters: tuple[str, ...], as_json: bool) -> None:
+    """Remove what is not used: containers that do not run, and files that no image needs.
+
+    \b
+    Examples:
+      wherry system prune
+      wherry system prune -af --volumes --filter until=24h
+    """
+    from wherry.engine import pruning
+
+    wanted = pruning.Filters.parse(filters)
+    if with_volumes and wanted.until_s is not None:
+        raise UsageError("--filter until= goes with no --volumes")
+    goes = ["containers that do not run", "images without a name"]
+    if everything:
+        goes[1] = "images that no container is made from"
+    if with_volumes:
+        goes.append("anonymous volumes that no container has")
+    confirm(f"This removes all {', all '.join(goes)}.", force=force)
+    engine = open_engine(settings(), with_store=True)
+    done = {"containers": pruning.prune_containers(engine, wanted)}
+    if with_volumes:
+        done["volumes"] = pruning.prune_volumes(engine, wanted)
+    done["images"] = pruning.prune_images(engine, wanted, everything=everything)
+    print_removed(done, as_json=as_json)
+
+
+@system.command()
+@click.option("-f", "--format", "form", metavar="FORMAT", help="json, or a Go template: {{.ServerVersion}}.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(form: str | None, as_json: bool) -> None:
+    """Show the engine's state, and what this machine is.
+
+    \b
+    Examples:
+      wherry system info
+      wherry system info -f '{{.ContainersRunning}}'
+    """
+    found = system_info(open_engine(settings(), with_store=True))
+    if as_json or form == "json":
+        print_json(found)
+    elif form:
+        from wherry.cli.template import Template
+
+        print(Template(form).render(found))
+    else:
+        for key, value in found.items():
+            print(f"{key}: {value}")
+
+
+def system_info(engine: Engine) -> dict[str, Any]:
+    """Returns docker's fields of ``info``, as far as they mean something here."""
+    from wherry.image.catalog import Images
+    from wherry.version import __version__
+
+    engine.paths.make()
+    statuses = [item.status for item in engine.list()]
+    machine = os.uname()
+    return {
+        "Containers": len(statuses),
+        "ContainersRunning": statuses.count("running") + statuses.count("restarting"),
+        "ContainersPaused": statuses.count("paused"),
+        "ContainersStopped": statuses.count("exited") + statuses.count("created"),
+        "Images": len(Images(engine.repo).list()) if engine.repo is not None else 0,
+        "Driver": "overlay",
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": _cgroup_version(),
+        "KernelVersion": machine.release,
+        "OperatingSystem": _operating_system(),
+        "OSType": "linux",
+        "Architecture": machine.machine,
+        "NCPU": os.cpu_count() or 1,
+        "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "Name": machine.nodename,
+        "DockerRootDir": str(engine.paths.root),
+        "RunRootDir": str(engine.paths.run),
+        "ServerVersion": __version__,
+    }
+
+
+def _cgroup_version() -> str:
+    return "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1"
+
+
+def _operating_system() -> str:
+    import platform
+
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        return ""
