@@ -121,7 +121,7 @@ class NewMount(Step):
             if not self.bind_instead:
                 raise
         copy = x.open_tree(self.bind_instead, recursive=True)
-        xcompat.change(copy, attributes)
+        xcompat.change(copy, attributes, recursive=True)
         return copy
 
     def _fill(self, made: int) -> list[MakeNode]:

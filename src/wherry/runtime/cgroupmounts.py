@@ -6,6 +6,7 @@ roots. Without one its own groups are bound there, so that it sees no other cont
 
 from __future__ import annotations
 
+from wherry.core.errors import InvalidInput
 from wherry.linux import x
 from wherry.linux.mountplan import MakeDirectory, MakeLink
 from wherry.linux.mountsteps import BindMount, NewMount, Remount
@@ -34,8 +35,14 @@ def cgroup_steps(
         spec: the container.
         hierarchies: those that the container is in.
         cgroup_paths: mount point of a hierarchy -> the container's own group in it.
+
+    Raises:
+        InvalidInput: an option that means nothing here.
     """
-    attributes = parse_options(item.options).attr_set
+    options = parse_options(item.options)
+    if options.data:
+        raise InvalidInput(f"a mount of control groups has no option {options.data[0]!r}", where=f"mounts: {path}")
+    attributes = options.attr_set | options.all_set
     paths = {} if Namespace.CGROUP in spec.namespaces else cgroup_paths
     if [hierarchy.version for hierarchy in hierarchies] == [2] or item.type == "cgroup2":
         found = [hierarchy for hierarchy in hierarchies if hierarchy.version == 2]

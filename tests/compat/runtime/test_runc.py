@@ -189,3 +189,45 @@ def test_the_configurations_of_others_are_read(tmp_path: Path, tool: str) -> Non
     assert config.root_path == "rootfs"
     assert config.spec.process.args == ("sh",)
     assert len(config.spec.namespaces) >= 5
+
+
+OPTIONS = (
+    *("ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "noatime", "atime", "nodiratime", "diratime"),
+    *("relatime", "norelatime", "strictatime", "nostrictatime", "sync", "async", "dirsync"),
+    *("private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable"),
+    *("rro", "rrw", "rnosuid", "rsuid", "rnodev", "rdev", "rnoexec", "rexec", "rnodiratime", "rdiratime"),
+    *("rnoatime", "rrelatime", "rstrictatime"),
+)
+
+
+def shown(mountinfo: str) -> dict[str, tuple[str, ...]]:
+    """Place -> attributes, kinds of propagation, and file system options."""
+    found = {}
+    for line in mountinfo.splitlines():
+        fields = line.split()
+        end = fields.index("-")
+        propagation = sorted(field.partition(":")[0] for field in fields[6:end])
+        found[fields[4]] = (fields[5], *propagation, fields[-1])
+    return {place: words for place, words in found.items() if place.startswith(("/new", "/bind"))}
+
+
+def test_options_of_mounts_are_the_same(rootfs: Path, tmp_path: Path, runc_id: str) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "data", data], check=True)
+    (data / "below").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "below", data / "below"], check=True)
+    mounts = []
+    for word in OPTIONS:
+        mounts.append(Mount(destination=f"/bind/{word}", type="bind", source=str(data), options=("rbind", word)))
+        if not word.startswith("r") or word in ("ro", "rw", "relatime"):
+            mounts.append(Mount(destination=f"/new/{word}", type="tmpfs", source="tmpfs", options=("mode=700", word)))
+    spec = make_spec(tmp_path, "cat", "/proc/self/mountinfo")
+    spec = replace(spec, mounts=(*spec.mounts, *mounts), root_read_only=False)
+    try:
+        theirs = shown(by_runc(spec, rootfs, tmp_path, runc_id)[1])
+        ours = shown(by_wherry(spec, rootfs, tmp_path, runc_id)[1])
+    finally:
+        subprocess.run(["umount", "-R", data], check=True)
+    assert len(ours) > len(OPTIONS) * 2
+    assert {place: (words, theirs.get(place)) for place, words in ours.items() if words != theirs.get(place)} == {}

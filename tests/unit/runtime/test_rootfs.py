@@ -92,6 +92,11 @@ def test_the_rest_comes_after_the_mounts_in_order() -> None:
     ("mount", "what"),
     [
         (Mount(destination="", type="tmpfs"), "without '..'"),
+        (Mount(destination="/a", type="cgroup", options=("xattr",)), "no option 'xattr'"),
+        (Mount(destination="/a", type=""), "is a bind"),
+        (Mount(destination="/a", type="ramfs", options=("tmpcopyup",)), "for a tmpfs"),
+        (Mount(destination="/a", type="tmpfs", options=("idmap",)), "needs maps"),
+        (Mount(destination="/a", type="tmpfs", options=("copy-symlink",)), "for bind mounts"),
         (Mount(destination="/a/../b", type="tmpfs"), "without '..'"),
         (Mount(destination="/a", type="bind", source="relative"), "absolute source"),
         (Mount(destination="/a", type="bind", source="/b", options=("size=1",)), "no option 'size=1'"),
