@@ -108,8 +108,8 @@ def logs(
     """
     from wherry.cli.container_options import parse_since
     from wherry.core.errors import UsageError
-    from wherry.engine.attach import write_all
-    from wherry.engine.logs import format_time
+    from wherry.engine.logwriter import format_time
+    from wherry.engine.person import write_all
 
     if tail != "all" and not tail.isdigit():
         raise UsageError(f"--tail: not a number: {tail!r}", hint="write a number, or all")

@@ -154,7 +154,7 @@ def run(detach: bool, **given: Any) -> int:
 
 
 def _start_attached(engine: Engine, container_id: str, *, interactive: bool, tty: bool) -> int:
-    from wherry.engine.attach import Detached
+    from wherry.engine.person import Detached
 
     sys.stdout.flush()
     try:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,36 +64,9 @@ def secret(option: str, variable: str) -> str:
 
 
 def arm_trace_points(text: str) -> None:
-    """Arms trace points from ``WHERRY_TRACE``: ``POINT=kill``, ``POINT=sleep:SECONDS``, ``log:FILE``; comma-separated.
+    """Arms trace points from ``WHERRY_TRACE``: see ``trace.arm_by_text``.
 
     For tests of races and of power cuts only (``docs/internals/trace-points.md``).
     """
-    if not text:
-        return
-    for item in text.split(","):
-        if item.startswith("log:"):
-            fd = os.open(item[4:], os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            trace.observe(_logger(fd))
-            continue
-        point, _, action = item.partition("=")
-        if action == "kill":
-            trace.arm(point, _kill)
-        elif action.startswith("sleep:"):
-            trace.arm(point, _sleeper(float(action[6:])))
-        else:
-            raise UsageError(f"WHERRY_TRACE: not POINT=kill, POINT=sleep:S or log:FILE: {item!r}")
-
-
-def _kill() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _sleeper(seconds: float) -> Callable[[], None]:
-    return lambda: time.sleep(seconds)
-
-
-def _logger(fd: int) -> Callable[[str], None]:
-    def write(point: str) -> None:
-        os.write(fd, f"{point}\n".encode())
-
-    return write
+    if text:
+        trace.arm_by_text(text)

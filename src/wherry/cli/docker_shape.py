@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wherry.engine.logs import format_time
+from wherry.engine.logwriter import format_time
 
 if TYPE_CHECKING:
     from wherry.engine.info import ContainerInfo

@@ -67,7 +67,7 @@ def _read(file: str, *, variable: bool, limit: int) -> bytes:
 
 
 def _document(found: Any) -> dict[str, Any]:
-    from wherry.engine.logs import format_time
+    from wherry.engine.logwriter import format_time
 
     return {
         "ID": found.name,

@@ -64,7 +64,7 @@ def _options(items: tuple[str, ...]) -> dict[str, str]:
 
 def document(paths: Paths, found: Volume) -> dict[str, Any]:
     """Returns a volume as docker's ``volume inspect`` prints it."""
-    from wherry.engine.logs import format_time
+    from wherry.engine.logwriter import format_time
 
     mountpoint = found.options.get("device", "") if found.options.get("o", "").find("bind") >= 0 else ""
     return {

@@ -24,7 +24,7 @@ class EngineContainers:
         return self._engine.create(spec)
 
     def start(self, container_id: str) -> None:
-        """Starts it under a monitor of its own; one that runs is left alone."""
+        """Starts it; one that runs is left alone."""
         self._engine.start(container_id)
 
     def stop(self, container_id: str) -> None:

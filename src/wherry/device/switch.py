@@ -208,7 +208,7 @@ class Switch:
 
     def _had_its_run(self, app: App, key: AppKey, container: Container) -> bool:
         # A one-shot that was started in this boot and not stopped by the device has had its run, however it ended;
-        # in another boot it is an app like any other. Anything else that has ended lost its monitor: start it.
+        # in another boot it is an app like any other. Anything else that has ended lost its supervisor: start it.
         if container.status != "exited" or app.restart.name in _RUNS_BY_ITSELF:
             return False
         try:

@@ -20,7 +20,6 @@ from wherry.linux.seccomp_profile import Profile
 from wherry.runtime import default
 from wherry.runtime.default_seccomp import profile as default_profile
 from wherry.runtime.spec import Capabilities, Mount, Namespace, Process, Spec
-from wherry.runtime.users import Identity
 from wherry.spec.container import Mount as WantedMount
 from wherry.spec.container import MountType
 
@@ -68,7 +67,7 @@ def build_spec(config: ContainerConfig, prepared: Prepared, joined: Mapping[str,
 
     Args:
         config: the container's.
-        prepared: its root, user, mount sources and files.
+        prepared: its mount sources and files.
         joined: of the namespaces of other containers that it joins, the paths by their kinds (`joining.namespaces`).
     """
     spec = config.spec
@@ -77,7 +76,7 @@ def build_spec(config: ContainerConfig, prepared: Prepared, joined: Mapping[str,
     unmasked = spec.privileged or "ALL" in parts.unmasked
     argv = (INIT, "--", *config.argv) if spec.init else config.argv
     return Spec(
-        process=build_process(config, prepared.identity, argv, terminal=spec.tty),
+        process=build_process(config, argv, terminal=spec.tty),
         root_read_only=spec.read_only,
         hostname=config.hostname or prepared.network.hostname,
         domainname=spec.domainname,
@@ -167,9 +166,9 @@ def capabilities_of(config: ContainerConfig) -> Capabilities:
 
 def build_process(
     config: ContainerConfig,
-    identity: Identity,
     args: tuple[str, ...],
     *,
+    user: str | None = None,
     terminal: bool = False,
     env: tuple[str, ...] = (),
     working_dir: str | None = None,
@@ -179,14 +178,14 @@ def build_process(
 
     Args:
         config: the container's.
-        identity: whose process it is.
         args: the command.
+        user: ``USER[:GROUP]``, looked up in the container's root as it is then; None takes the container's.
         terminal: whether it gets one.
         env: more environment, over the container's.
         working_dir: None takes the container's.
         privileged: all capabilities, also in a container that is not privileged.
     """
-    merged = {"HOME": identity.home}
+    merged: dict[str, str] = {}
     for item in (*config.env, *env):
         key, _, value = item.partition("=")
         merged[key] = value
@@ -196,9 +195,8 @@ def build_process(
         args=args,
         env=tuple(f"{key}={value}" for key, value in merged.items()),
         cwd=working_dir or config.working_dir,
-        uid=identity.uid,
-        gid=identity.gid,
-        additional_gids=tuple(dict.fromkeys((*identity.groups, *map(int, spec.group_add)))),
+        user=(config.user if user is None else user) or "0",
+        additional_gids=tuple(map(int, spec.group_add)),
         umask=spec.umask,
         rlimits=limits.rlimits(spec),
         oom_score_adj=spec.oom_score_adj,

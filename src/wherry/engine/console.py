@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import select
-import signal
-from typing import TYPE_CHECKING
 
-from wherry.engine.attach import PACKET_BYTES, SignalForwarder, raw_terminal, window_of, write_all
-from wherry.engine.streams import END_OF_INPUT, set_window
+from wherry.engine.loop import IN, OUT, Loop
+from wherry.engine.person import Keyboard, RawTerminal, Screen, window_of
+from wherry.engine.signals import SIGWINCH, Signals
+from wherry.engine.streams import END_OF_INPUT, READ_BYTES, set_window
 from wherry.linux.process import pidfd_send_signal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.runtime.container import Executed
 
 
 def serve(
-    executed: Executed, signals: SignalForwarder, *, stdin_fd: int | None, stdout_fd: int, terminal_fd: int | None
+    executed: Executed, signals: Signals, *, stdin_fd: int | None, stdout_fd: int, terminal_fd: int | None
 ) -> int:
     """Stays with a process until it has ended; signals of this process go to it.
 
@@ -30,20 +30,10 @@ def serve(
     Returns:
         The exit status; 128 + N after signal N.
     """
-
-    def forward(number: int) -> None:
-        try:
-            pidfd_send_signal(executed.pidfd, number)
-        except ProcessLookupError:
-            pass
-
+    console = _Console(executed, signals, stdout_fd, terminal_fd)
     try:
-        signals.send_to(forward)
-        if executed.console_fd is None:
-            _wait(executed.pidfd, signals.wake_fd)
-        else:
-            with raw_terminal(terminal_fd if stdin_fd is not None else None):
-                _pump(executed.console_fd, executed.pidfd, signals.wake_fd, stdin_fd, stdout_fd, terminal_fd)
+        with RawTerminal(terminal_fd if stdin_fd is not None else None):
+            console.run(stdin_fd)
         code = os.waitstatus_to_exitcode(os.waitpid(executed.pid, 0)[1])
         return code if code >= 0 else 128 - code
     finally:
@@ -52,56 +42,107 @@ def serve(
             os.close(executed.console_fd)
 
 
-def _wait(pidfd: int, wake_fd: int) -> None:
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    poller.register(wake_fd, select.POLLIN)
-    while True:
-        for fd, _ in poller.poll():
-            if fd == pidfd:
-                return
-            os.read(wake_fd, 64)
+class _Console:
+    """One process that is stayed with."""
 
+    def __init__(self, executed: Executed, signals: Signals, stdout_fd: int, terminal_fd: int | None) -> None:
+        self._executed, self._signals, self._terminal_fd = executed, signals, terminal_fd
+        self._loop = Loop()
+        self._screen = Screen(self._loop, stdout_fd, stdout_fd, self._watch)
+        self._keyboard: Keyboard | None = None
+        self._pending = b""
+        self._ended = False
+        self._closed = executed.console_fd is None
 
-def _pump(
-    master_fd: int, pidfd: int, wake_fd: int, stdin_fd: int | None, stdout_fd: int, terminal_fd: int | None
-) -> None:
-    os.set_blocking(master_fd, False)
-    if terminal_fd is not None:
-        set_window(master_fd, *window_of(terminal_fd))
-    pending = b""
-    ended = False
-    while True:
-        poller = select.poll()
-        poller.register(master_fd, select.POLLIN | (select.POLLOUT if pending else 0))
-        poller.register(wake_fd, select.POLLIN)
-        if not ended:
-            poller.register(pidfd, select.POLLIN)
-        if stdin_fd is not None and not pending:
-            poller.register(stdin_fd, select.POLLIN)
-        events = dict(poller.poll(0 if ended else None))
-        if wake_fd in events and signal.SIGWINCH in os.read(wake_fd, 64) and terminal_fd is not None:
-            set_window(master_fd, *window_of(terminal_fd))
-        if stdin_fd is not None and stdin_fd in events:
-            pending = os.read(stdin_fd, PACKET_BYTES)
-            if not pending:
-                pending, stdin_fd = END_OF_INPUT, None
-        if pending:
+    def run(self, stdin_fd: int | None) -> None:
+        """Serves until the process has ended and all that it printed is shown."""
+        loop = self._loop
+        loop.watch(self._executed.pidfd, lambda _: self._on_end())
+        loop.watch(self._signals.wake_fd, lambda _: self._on_signals())
+        master_fd = self._executed.console_fd
+        if master_fd is not None:
+            os.set_blocking(master_fd, False)
+            if self._terminal_fd is not None:
+                set_window(master_fd, *window_of(self._terminal_fd))
+            self._watch()
+            if stdin_fd is not None:
+                self._keyboard = Keyboard(loop, stdin_fd, feed=self._feed, leave=_nothing, keys=None)
+                self._keyboard.listen()
+        self._on_signals()
+        while not self._ended:
+            loop.turn()
+        while self._screen.busy or self._read():
+            if self._screen.busy:
+                loop.turn()
+        loop.close()
+
+    def _on_end(self) -> None:
+        self._ended = True
+        self._loop.forget(self._executed.pidfd)
+
+    def _on_signals(self) -> None:
+        for number in self._signals.read():
+            if number != SIGWINCH:
+                try:
+                    pidfd_send_signal(self._executed.pidfd, number)
+                except ProcessLookupError:
+                    pass
+            elif self._terminal_fd is not None and self._executed.console_fd is not None:
+                set_window(self._executed.console_fd, *window_of(self._terminal_fd))
+
+    def _feed(self, data: bytes) -> None:
+        self._pending += data or END_OF_INPUT
+        if self._keyboard is not None:
+            self._keyboard.listen(False)
+        self._write()
+
+    def _write(self) -> None:
+        master_fd = self._executed.console_fd
+        if self._pending and master_fd is not None:
             try:
-                pending = pending[os.write(master_fd, pending) :]
+                self._pending = self._pending[os.write(master_fd, self._pending) :]
             except BlockingIOError:
                 pass
             except OSError:
-                pending = b""
-        if master_fd in events:
-            try:
-                data = os.read(master_fd, PACKET_BYTES)
-            except BlockingIOError:
-                data = None
-            except OSError:
-                return  # EIO: the last process with the terminal is gone
-            if data is not None:
-                write_all(stdout_fd, data)
-        elif ended:
-            return  # it left something running, which has the terminal still
-        ended = ended or pidfd in events
+                self._pending = b""
+        if not self._pending and self._keyboard is not None:
+            self._keyboard.listen()
+        self._watch()
+
+    def _watch(self) -> None:
+        master_fd = self._executed.console_fd
+        if master_fd is None:
+            return
+        mask = (0 if self._screen.busy else IN) | (OUT if self._pending else 0)
+        if mask and not self._closed:
+            self._loop.watch(master_fd, self._on_ready, mask)
+        else:
+            self._loop.forget(master_fd)
+
+    def _on_ready(self, events: int) -> None:
+        if events & OUT:
+            self._write()
+        if events & ~OUT and not self._screen.busy:
+            self._read()
+
+    def _read(self) -> bool:
+        """Shows what the process printed; returns whether there was something."""
+        if self._closed or self._executed.console_fd is None:
+            return False
+        try:
+            data = os.read(self._executed.console_fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""  # EIO: the last process with the terminal is gone
+        if not data:
+            self._closed = True
+            self._loop.forget(self._executed.console_fd)
+            return False
+        self._screen.send("stdout", data)
+        self._watch()
+        return True
+
+
+def _nothing() -> None:
+    """The detach keys of ``exec`` are not looked for."""

@@ -1,29 +1,33 @@
-"""How others deal with a monitor: asking it for the container's end, waiting for it, and cleaning up after a dead one.
+"""How others deal with whoever keeps a container: asking for its end, waiting for it, and cleaning up after a dead one.
 
-A monitor is named by the holder of ``monitor.lock``; its number in ``run.json`` is used only through a pidfd that was
-opened while that lock was seen to be held, so no signal can reach a stranger that has the number by now.
+A container is kept as long as its ``life.lock`` is held. By whom says ``run.json``: the supervisor, or a command that
+has it in the foreground; both listen to the same requests (``serving.py``).
 """
 
 from __future__ import annotations
 
 import os
-import select
-import signal
 import time
 
 from wherry.core import trace
-from wherry.core.errors import NoSpace, Timeout
-from wherry.engine import pausing, state
+from wherry.core.errors import Conflict, NoSpace, NotFound, Timeout
+from wherry.engine import calling, pausing, records, state
 from wherry.engine.info import EXIT_KILLED
+from wherry.engine.signals import SIGKILL
 from wherry.engine.state import Paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
 
 KILL_GRACE_S = 30.0
 """How long the end of a container is waited for after SIGKILL: processes in uninterruptible sleep take their time."""
 _POLL_S = 0.02
+"""While a command prepares a container, nobody listens for it yet."""
 
 
 def ask_for_end(paths: Paths, container_id: str, signal_number: int, patience_s: float | None) -> None:
-    """Leaves the wish for the container's end with its monitor; nothing happens when none lives.
+    """Leaves the wish for the container's end with its keeper; nothing happens when there is none.
 
     Args:
         paths: of the engine root.
@@ -31,57 +35,82 @@ def ask_for_end(paths: Paths, container_id: str, signal_number: int, patience_s:
         signal_number: sent to the container.
         patience_s: after which it gets SIGKILL; None: never.
     """
-    while state.monitor_lives(paths, container_id):
+    while state.is_kept(paths, container_id):
         try:
             state.write_stop(paths, container_id, signal_number=signal_number, timeout_s=patience_s)
         except FileNotFoundError:
             return  # it removed itself just now
-        if _wake(paths, container_id):
+        if tell(paths, container_id, "look"):
             pausing.thaw(paths, container_id)  # a frozen process takes no signal
             return
-        time.sleep(_POLL_S)  # it is being started: it has not said yet who it is
+        time.sleep(_POLL_S)
     recover(paths, container_id)
 
 
-def _wake(paths: Paths, container_id: str) -> bool:
-    pidfd = _open_monitor(paths, container_id)
-    if pidfd is None:
+def send_signal(paths: Paths, container_id: str, number: int, *, wait: bool) -> None:
+    """Sends a signal to a container's first process; see ``Engine.kill``.
+
+    Raises:
+        Conflict: it does not run.
+    """
+    from wherry.engine import bundle
+
+    config = state.read_config(paths, container_id)
+    if not state.is_kept(paths, container_id):
+        recover(paths, container_id)
+        raise Conflict(f"container {config.name} does not run")
+    if number in (SIGKILL, bundle.signal_number(config.stop_signal)):
+        ask_for_end(paths, container_id, number, None)
+        if wait and number == SIGKILL:
+            await_end(paths, container_id, KILL_GRACE_S)
+        return
+    from wherry.runtime.container import kill
+
+    kill(bundle.runtime_dir(paths, container_id), number)
+
+
+def tell(paths: Paths, container_id: str, what: str) -> bool:
+    """Makes a request to a container's keeper that is answered at once; returns whether it was.
+
+    Args:
+        paths: of the engine root.
+        container_id: whose.
+        what: ``look`` or ``changed``.
+    """
+    end = connect_keeper(paths, container_id)
+    if end is None:
         return False
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGUSR1)
-    except ProcessLookupError:
-        pass
+        return calling.ask(end, {"do": what, "id": container_id}) is not None
+    except NotFound:
+        return False
     finally:
-        os.close(pidfd)
-    return True
+        end.close()
 
 
-def _open_monitor(paths: Paths, container_id: str) -> int | None:
+def tell_changed(paths: Paths, container_id: str) -> None:
+    """Tells a container's keeper, if it has one, that its config was changed."""
+    tell(paths, container_id, "changed")
+
+
+def connect_keeper(paths: Paths, container_id: str) -> socket | None:
+    """Returns a connection with a container's keeper; None when it has none, or one that does not listen yet."""
     run = state.read_run(paths, container_id)
-    if run is None:
-        return None
-    try:
-        pidfd = os.pidfd_open(run.monitor_pid)
-    except ProcessLookupError:
-        return None
-    if state.monitor_lives(paths, container_id):
-        return pidfd
-    os.close(pidfd)
-    return None
+    return None if run is None else calling.connect(paths, container_id, foreground=run.foreground)
 
 
 def await_end(paths: Paths, container_id: str, timeout_s: float | None) -> int | None:
-    """Waits until no monitor lives.
+    """Waits until a container is not kept any more.
 
     Returns:
-        The exit status that it left; None when there was no monitor.
+        The exit status that was left; None when it was not kept.
 
     Raises:
-        Timeout: it still lives.
+        Timeout: it still runs.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     try:
-        lock_fd = os.open(paths.run_dir(container_id) / "monitor.lock", os.O_RDONLY | os.O_CLOEXEC)
+        lock_fd = os.open(paths.run_dir(container_id) / state.LIFE_LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     waited = False
@@ -91,7 +120,7 @@ def await_end(paths: Paths, container_id: str, timeout_s: float | None) -> int |
             left_s = None if deadline is None else deadline - time.monotonic()
             if left_s is not None and left_s <= 0:
                 raise Timeout(f"container {container_id[:12]} still runs after {timeout_s:g} s")
-            _sleep(paths, container_id, left_s)
+            _wait(paths, container_id, left_s)
         if not waited:
             return None
         text = os.pread(lock_fd, 32, 0).decode(errors="replace").strip()
@@ -103,19 +132,25 @@ def await_end(paths: Paths, container_id: str, timeout_s: float | None) -> int |
         os.close(lock_fd)
 
 
-def _sleep(paths: Paths, container_id: str, left_s: float | None) -> None:
-    pidfd = _open_monitor(paths, container_id)
-    if pidfd is None:
+def _wait(paths: Paths, container_id: str, left_s: float | None) -> None:
+    """Waits until the keeper tells the end, dies, or the time is up."""
+    end = connect_keeper(paths, container_id)
+    if end is None:
         time.sleep(_POLL_S)
         return
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    poller.poll(None if left_s is None else left_s * 1000)
-    os.close(pidfd)
+    try:
+        end.settimeout(left_s)
+        calling.ask(end, {"do": "wait", "id": container_id})
+    except NotFound:
+        time.sleep(_POLL_S)  # it is being handed over, or has just ended
+    except Timeout:
+        pass
+    finally:
+        end.close()
 
 
 def recover(paths: Paths, container_id: str) -> None:
-    """Cleans up after a container whose monitor was killed; does nothing to one that is well or being started."""
+    """Cleans up after a container whose keeper was killed; does nothing to one that is well or being started."""
     if not state.is_lost(paths, container_id):
         return
     with state.container_lock(paths, container_id, wait=False) as held:
@@ -135,16 +170,16 @@ def recover_locked(paths: Paths, container_id: str) -> None:
     trace.reach("engine.recovering")
     config = state.read_config(paths, container_id)
     delete(bundle.runtime_dir(paths, container_id))
-    for problem in clean_up(paths, config, None):
+    for problem in clean_up(paths, config):
         raise problem
-    last = state.read_last(paths, container_id) or state.LastRun()
+    last = state.read_last(paths, container_id) or records.LastRun()
     if not last.finished_s:
-        last = state.LastRun(
+        last = records.LastRun(
             started_s=last.started_s,
             finished_s=time.time(),
             exit_code=EXIT_KILLED,
             restarts=last.restarts,
-            error="its monitor was killed",
+            error="its supervisor was killed",
         )
         try:
             state.write_last(paths, container_id, last, durably=not config.spec.rm)

@@ -1,16 +1,15 @@
-"""The container engine of one root folder: no daemon, every call finds its containers on disk.
+"""The container engine of one root folder: every call finds its containers on disk.
 
-Who calls needs no state of its own and may be killed at any time: a container that was started is kept by its
-monitor (``monitor.py``), and one whose monitor was killed is cleaned up by the next call that meets it. Calls of
-several processes at once are put in order by locks (``state.py``). This module says who does what; how is said in
-the modules that it calls.
+Who calls needs no state of its own and may be killed at any time: a container that was started is kept by the
+supervisor (``supervisor.py``), one in the foreground by the command itself (``foreground.py``), and one whose keeper
+was killed is cleaned up by the next call that meets it. Calls of several processes at once are put in order by locks
+(``state.py``). This module says who does what; how is said in the modules that it calls.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from wherry.core.digest import Checksum
 from wherry.core.errors import Conflict, NotFound, WherryError
 from wherry.engine import control, pausing, state
 from wherry.engine.info import ContainerInfo, describe
-from wherry.engine.spec import BareSettings, ContainerConfig, ContainerSpec, ImageSettings, check, resolve
+from wherry.engine.spec import BareSettings, ContainerSpec, ImageSettings, check, resolve
 from wherry.engine.state import Paths
 
 if TYPE_CHECKING:
@@ -54,6 +53,8 @@ class Engine:
             NotFound: there is no such image.
             Conflict: the name is taken.
         """
+        from wherry.engine.names import free_name
+
         check(spec)
         self.paths.make()
         settings, image, commit = self._image(spec)
@@ -63,7 +64,7 @@ class Engine:
                 spec,
                 settings,
                 container_id=container_id,
-                name=spec.name or self._free_name(),
+                name=spec.name or free_name(self.paths),
                 created_s=time.time(),
                 image=image,
                 commit=commit,
@@ -92,21 +93,11 @@ class Engine:
         prepare_image(self.paths, self.repo, Checksum(record.commit))
         return record.config, str(record.reference), record.commit
 
-    def _free_name(self) -> str:
-        from wherry.engine.names import random_name
-
-        for _ in range(_NAME_TRIES):
-            name = random_name()
-            if state.name_holder(self.paths, name) is None:
-                return name
-        return f"{random_name()}_{os.urandom(3).hex()}"
-
-    def start(self, container: str, *, line: socket.socket | None = None) -> bool:
-        """Starts a container under a monitor of its own, and returns when its command runs.
+    def start(self, container: str) -> bool:
+        """Starts a container in the supervisor's care, and returns when its command runs.
 
         Args:
             container: id, beginning of one, or name.
-            line: the monitor's end of an attached client's line (``attach.make_pair``); closed here.
 
         Returns:
             False when it ran already.
@@ -116,52 +107,34 @@ class Engine:
             CommandNotFound: the image has no such command.
             WherryError: anything else that keeps it from running; nothing is left behind.
         """
-        try:
-            container_id = state.find(self.paths, container)
-            with state.container_lock(self.paths, container_id):
-                control.recover_locked(self.paths, container_id)
-                config = state.read_config(self.paths, container_id)
-                run_dir = self.paths.run_dir(container_id)
-                run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-                lock_fd = state.take_monitor_lock(self.paths, container_id)
-                if lock_fd is None:
-                    return False
-                try:
-                    return self._launch(config, lock_fd, line)
-                finally:
-                    os.close(lock_fd)
-        finally:
-            if line is not None:
-                line.close()
+        from wherry.engine.starting import make_ready
 
-    def _launch(self, config: ContainerConfig, lock_fd: int, line: socket.socket | None) -> bool:
-        # imported before the fork, so that the monitor need not
-        from wherry.engine.launch import await_report, fork_monitor
-        from wherry.engine.monitor import Monitor
+        container_id = state.find(self.paths, container)
+        with state.container_lock(self.paths, container_id):
+            ready = make_ready(self.paths, self.repo, container_id)
+            if ready is None:
+                return False
+            from wherry.engine.calling import ask_supervisor
 
-        repo = None
-        if config.commit:
-            if self.repo is None:
-                raise NotFound(f"the store with image {config.image} is not there")
-            from wherry.engine.rootfs import prepare_image
-
-            repo = self.repo
-            prepare_image(self.paths, repo, Checksum(config.commit))
-        (self.paths.run_dir(config.id) / state.STOP_FILE).unlink(missing_ok=True)
-        ready_fd, ready_write_fd = os.pipe2(os.O_CLOEXEC)
-        fds = {"lock": lock_fd, "ready": ready_write_fd}
-        if line is not None:
-            fds["line"] = line.fileno()
-        try:
-            fork_monitor(lambda numbers: Monitor(self.paths, repo, config, numbers).run(), fds)
-            os.close(ready_write_fd)
-            ready_write_fd = -1
-            await_report(ready_fd)
-        finally:
-            os.close(ready_fd)
-            if ready_write_fd >= 0:
-                os.close(ready_write_fd)
+            try:
+                request = {"do": "start", "id": container_id, "store": ready.store}
+                ask_supervisor(self.paths, request, ready.fds())
+            finally:
+                ready.close()
         return True
+
+    def start_all_wanted(self) -> tuple[str, ...]:
+        """Starts the containers that are to run after a boot: for an init system.
+
+        Those of the policies ``always``, ``unless-stopped`` unless somebody stopped them, and ``on-failure`` when they
+        did not end well or were cut short.
+
+        Returns:
+            The names of those that could not be started.
+        """
+        from wherry.engine.starting import start_all_wanted
+
+        return start_all_wanted(self)
 
     def run_foreground(
         self,
@@ -172,7 +145,7 @@ class Engine:
         stderr_fd: int = 2,
         terminal_fd: int | None = None,
     ) -> int:
-        """Makes and starts a container, and carries its streams and this process's signals until it has ended.
+        """Makes and starts a container in this process, and carries its streams and signals until it has ended.
 
         Args:
             spec: the container; it reads input only with ``stdin_open``.
@@ -196,29 +169,70 @@ class Engine:
         )
 
     def start_attached(
-        self, container: str, *, stdin_fd: int | None, stdout_fd: int, stderr_fd: int, terminal_fd: int | None
+        self,
+        container: str,
+        *,
+        stdin_fd: int | None,
+        stdout_fd: int,
+        stderr_fd: int,
+        terminal_fd: int | None,
+        detach_keys: bytes | None = None,
     ) -> int:
-        """Starts a container that is there and stays with it, as `run_foreground` does.
+        """Starts a container that is there in this process and stays with it, as `run_foreground` does.
+
+        Args:
+            container: id, beginning of one, or name.
+            stdin_fd: None gives it no input.
+            stdout_fd: for its output.
+            stderr_fd: for its errors.
+            terminal_fd: the person's terminal, when the container has one.
+            detach_keys: that leave it running; None: Ctrl-P Ctrl-Q.
 
         Raises:
             Conflict: it runs already.
         """
-        from wherry.engine.attach import SignalForwarder, make_pair, run_client
+        from wherry.engine.foreground import run_in_foreground
 
-        container_id = state.find(self.paths, container)
-        ours, theirs = make_pair()
-        with ours, SignalForwarder() as signals:
-            if not self.start(container_id, line=theirs):
-                raise Conflict(f"container {container} runs already", hint="see `wherry logs -f`")
-            signals.send_to(lambda number: self._pass_signal(container_id, number))
-            return run_client(
-                ours,
-                stdin_fd=stdin_fd,
-                stdout_fd=stdout_fd,
-                stderr_fd=stderr_fd,
-                terminal_fd=terminal_fd,
-                wake_fd=signals.wake_fd,
-            )
+        return run_in_foreground(
+            self.paths,
+            self.repo,
+            state.find(self.paths, container),
+            stdin_fd=stdin_fd,
+            stdout_fd=stdout_fd,
+            stderr_fd=stderr_fd,
+            terminal_fd=terminal_fd,
+            detach_keys=detach_keys,
+        )
+
+    def attach(
+        self,
+        container: str,
+        *,
+        stdin_fd: int | None,
+        stdout_fd: int = 1,
+        stderr_fd: int = 2,
+        terminal_fd: int | None = None,
+        detach_keys: bytes | None = None,
+        forward_signals: bool = True,
+    ) -> int:
+        """Stays with a container that runs already: its output from now on, input, signals, and its end.
+
+        Arguments and errors are those of `start_attached`; with `forward_signals` this process's signals are the
+        container's.
+        """
+        from wherry.engine.attach import attach
+
+        info = self._running(container)
+        return attach(
+            self.paths,
+            info.id,
+            stdin_fd=stdin_fd,
+            stdout_fd=stdout_fd,
+            stderr_fd=stderr_fd,
+            terminal_fd=terminal_fd,
+            detach_keys=detach_keys,
+            forward=(lambda number: self._pass_signal(info.id, number)) if forward_signals else None,
+        )
 
     def _pass_signal(self, container_id: str, number: int) -> None:
         try:
@@ -330,21 +344,8 @@ class Engine:
         Raises:
             Conflict: it does not run.
         """
-        from wherry.engine import bundle
-
         container_id = state.find(self.paths, container)
-        config = state.read_config(self.paths, container_id)
-        if not state.monitor_lives(self.paths, container_id):
-            self.recover(container_id)
-            raise Conflict(f"container {config.name} does not run")
-        if signal_number in (signal.SIGKILL, bundle.signal_number(config.stop_signal)):
-            control.ask_for_end(self.paths, container_id, signal_number, None)
-            if wait and signal_number == signal.SIGKILL:
-                control.await_end(self.paths, container_id, control.KILL_GRACE_S)
-            return
-        from wherry.runtime.container import kill
-
-        kill(bundle.runtime_dir(self.paths, container_id), signal_number)
+        control.send_signal(self.paths, container_id, signal_number, wait=wait)
 
     def restart(self, container: str, timeout_s: float | None = None) -> None:
         """Stops a container if it runs, and starts it."""
@@ -366,7 +367,7 @@ class Engine:
 
         container_id = state.find(self.paths, container)
         config = state.read_config(self.paths, container_id)
-        if state.monitor_lives(self.paths, container_id):
+        if state.is_kept(self.paths, container_id):
             if not force:
                 raise Conflict(
                     f"container {config.name} is running", hint=f"stop it first, or use `wherry rm -f {config.name}`"
@@ -374,7 +375,7 @@ class Engine:
             control.ask_for_end(self.paths, container_id, signal.SIGKILL, None)
             control.await_end(self.paths, container_id, control.KILL_GRACE_S)
         with state.container_lock(self.paths, container_id):
-            if state.monitor_lives(self.paths, container_id):
+            if state.is_kept(self.paths, container_id):
                 raise Conflict(f"container {config.name} was started again meanwhile")
             control.recover_locked(self.paths, container_id)
             remove_container(self.paths, config)
@@ -401,7 +402,7 @@ class Engine:
         return info.exit_code
 
     def recover(self, container_id: str) -> None:
-        """Cleans up after a container whose monitor was killed; does nothing to one that is well or being started."""
+        """Cleans up after a container whose keeper was killed; does nothing to one that is well or being started."""
         control.recover(self.paths, container_id)
 
     # --- looking
@@ -413,7 +414,7 @@ class Engine:
             NotFound: there is none.
         """
         container_id = state.find(self.paths, container)
-        lives = state.monitor_lives(self.paths, container_id)
+        lives = state.is_kept(self.paths, container_id)
         if not lives:
             self.recover(container_id)
         config, last = state.read_config(self.paths, container_id), state.read_last(self.paths, container_id)
@@ -462,7 +463,7 @@ class Engine:
             follow=follow,
             tail=tail,
             since_s=since,
-            alive=lambda: state.monitor_lives(self.paths, container_id),
+            alive=lambda: state.is_kept(self.paths, container_id),
         )
 
     # --- images and volumes

@@ -6,16 +6,17 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from wherry.core.errors import Conflict, WherryError
+from wherry.core.errors import WherryError
 from wherry.engine import bundle
-from wherry.engine.attach import SignalForwarder
 from wherry.engine.console import serve
 from wherry.engine.info import ContainerInfo
-from wherry.engine.launch import await_report, fork_monitor, report_error, report_started
-from wherry.engine.prepare import look_up_user
+from wherry.engine.signals import Signals
 from wherry.engine.state import Paths
+from wherry.engine.wire import dump_error, load_error
+from wherry.linux.process import close_from
 from wherry.runtime.container import Stdio, exec_process
-from wherry.runtime.users import Identity
+
+STARTED = b"+"
 
 
 def execute(
@@ -33,25 +34,27 @@ def execute(
     stderr_fd: int = 2,
     terminal_fd: int | None = None,
     started_fd: int | None = None,
+    stay: bool = True,
 ) -> int:
     """Runs a command in a container and stays with it until its end; see ``Engine.exec``.
 
     Args:
-        started_fd: told when the command runs (``launch.await_report``); the others are those of ``Engine.exec``.
+        started_fd: told when the command runs.
+        stay: whether to stay until it has ended; the other arguments are those of ``Engine.exec``.
 
     Returns:
         The exit status.
     """
     process = bundle.build_process(
         info.config,
-        _identity(info, info.config.user if user is None else user),
         args,
+        user=user,
         terminal=tty,
         env=tuple(f"{key}={value}" for key, value in env.items()),
         working_dir=working_dir,
         privileged=privileged,
     )
-    with SignalForwarder() as signals:
+    with Signals() as signals:
         null_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             input_fd = null_fd if stdin_fd is None else stdin_fd
@@ -60,16 +63,19 @@ def execute(
         finally:
             os.close(null_fd)
         if started_fd is not None:
-            report_started(started_fd)
+            os.write(started_fd, STARTED)
+            os.close(started_fd)
+        if not stay:
+            return 0
         return serve(
             executed, signals, stdin_fd=stdin_fd, stdout_fd=stdout_fd, terminal_fd=terminal_fd if tty else None
         )
 
 
 def execute_detached(paths: Paths, info: ContainerInfo, args: tuple[str, ...], **options: Any) -> None:
-    """Runs a command in a container, and comes back when it runs.
+    """Runs a command in a container, and comes back when it runs; what it prints is lost.
 
-    A process of its own stays as its parent until it ends; what it prints is lost.
+    Nothing of ours stays with it, but for a process that holds its terminal when it has one.
 
     Args:
         paths: of the engine root.
@@ -77,32 +83,31 @@ def execute_detached(paths: Paths, info: ContainerInfo, args: tuple[str, ...], *
         args: the command.
         **options: as of `execute`, but for streams.
     """
-    ready_fd, write_fd = os.pipe2(os.O_CLOEXEC)
-
-    def work(fds: dict[str, int]) -> None:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
         try:
-            execute(paths, info, args, stdin_fd=None, started_fd=fds["ready"], **options)
-        except WherryError as error:
-            report_error(fds["ready"], error)
-
-    try:
-        fork_monitor(work, {"ready": write_fd})
-        os.close(write_fd)
-        write_fd = -1
-        await_report(ready_fd)
-    finally:
-        os.close(ready_fd)
-        if write_fd >= 0:
-            os.close(write_fd)
+            os.setsid()
+            if os.fork() == 0:
+                _run_alone(paths, info, args, writer, options)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with open(reader, "rb") as file:
+        told = file.read()
+    if told != STARTED:
+        raise load_error(told)
 
 
-def _identity(info: ContainerInfo, user: str) -> Identity:
-    """Looks a user up in the running container's root, as it is now."""
+def _run_alone(paths: Paths, info: ContainerInfo, args: tuple[str, ...], writer: int, options: dict[str, Any]) -> None:
+    """Starts the command in a process that has nothing of the caller's open."""
+    fd = os.dup2(writer, 3, inheritable=False)
+    null = os.open("/dev/null", os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    close_from(4)
     try:
-        root_fd = os.open(f"/proc/{info.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise Conflict(f"container {info.name} is not running") from error
-    try:
-        return look_up_user(root_fd, user)
-    finally:
-        os.close(root_fd)
+        execute(paths, info, args, stdin_fd=None, started_fd=fd, stay=options.get("tty", False), **options)
+    except WherryError as error:
+        os.write(fd, dump_error(error))

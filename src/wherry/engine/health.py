@@ -11,7 +11,7 @@ every ``START_INTERVAL_S`` at the latest (docker's --health-start-interval).
 
 from __future__ import annotations
 
-from wherry.engine.state import ProbeResult
+from wherry.engine.records import ProbeResult
 from wherry.spec.container import Healthcheck
 
 STARTING, HEALTHY, UNHEALTHY = "starting", "healthy", "unhealthy"

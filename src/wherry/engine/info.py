@@ -1,12 +1,12 @@
-"""What is known of a container, put together from its config, its monitor's word and its last run."""
+"""What is known of a container, put together from its config, what is so while it is kept and its last run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from wherry.engine.records import LastRun, ProbeResult, RunState
 from wherry.engine.spec import ContainerConfig
-from wherry.engine.state import LastRun, ProbeResult, RunState
 from wherry.spec.container import PortMapping
 
 CREATED, RUNNING, PAUSED, RESTARTING, EXITED = "created", "running", "paused", "restarting", "exited"
@@ -35,7 +35,7 @@ class ContainerInfo:
     """Why it could not be started, or why it ended without a status of its own."""
     restarts: int = 0
     pid: int = 0
-    monitor_pid: int = 0
+    supervisor_pid: int = 0
     started_s: float | None = None
     finished_s: float | None = None
     ip: str = ""
@@ -51,7 +51,7 @@ def describe(
 
     Args:
         config: the container's.
-        run: its monitor's word; None when no monitor lives.
+        run: what its keeper says; None when it is not kept.
         last: its last run.
         paused: whether its processes are frozen.
     """
@@ -69,6 +69,10 @@ def describe(
         if status == RUNNING:
             exit_code = None
             status = PAUSED if paused else RUNNING
+    elif run is not None and run.status == "ending":
+        exit_code, error, oom, restarts = run.exit_code, run.error, run.oom_killed, run.restarts
+    elif run is not None and run.restarts:
+        status, restarts = RESTARTING, run.restarts  # it is being started again just now
     return ContainerInfo(
         id=config.id,
         name=config.name,
@@ -85,7 +89,7 @@ def describe(
         error=error,
         restarts=restarts,
         pid=run.pid if run is not None else 0,
-        monitor_pid=run.monitor_pid if run is not None else 0,
+        supervisor_pid=run.supervisor_pid if run is not None else 0,
         started_s=started_s,
         finished_s=finished_s,
         ip=run.ip if run is not None else "",

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import os
 
+from wherry.engine.state import name_holder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.engine.state import Paths
+
+_TRIES = 50
+
 _FIRST_WORDS = (
     "able agile amber ample azure bold brave breezy bright brisk calm clear clever coastal cosy crisp dapper eager "
     "early easy fair fleet fond frosty gentle glad golden grand happy hardy hasty humble jolly keen kind light lively "
@@ -25,3 +33,12 @@ def random_name() -> str:
     first, second = _FIRST_WORDS.split(), _SECOND_WORDS.split()
     left, right = os.urandom(2), os.urandom(2)
     return f"{first[int.from_bytes(left, 'big') % len(first)]}_{second[int.from_bytes(right, 'big') % len(second)]}"
+
+
+def free_name(paths: Paths) -> str:
+    """Returns a made-up name that no container has just now."""
+    for _ in range(_TRIES):
+        name = random_name()
+        if name_holder(paths, name) is None:
+            return name
+    return f"{random_name()}_{os.urandom(3).hex()}"

@@ -36,7 +36,7 @@ def pause(paths: Paths, info: ContainerInfo) -> None:
         Conflict: it does not run, or is paused already.
     """
     with state.container_lock(paths, info.id):
-        if not info.pid or not state.monitor_lives(paths, info.id):
+        if not info.pid or not state.is_kept(paths, info.id):
             raise Conflict(f"container {info.name} is not running")
         if is_paused(paths, info.id):
             raise Conflict(f"container {info.name} is already paused")

@@ -37,6 +37,11 @@ class Reservation:
         """As asked for, with the real number where any free port was asked for."""
         self._sockets = sockets
 
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """What holds the ports; a duplicate in another process holds them too."""
+        return tuple(item.fileno() for item in self._sockets)
+
     def close(self) -> None:
         """Lets the ports go."""
         for item in self._sockets:

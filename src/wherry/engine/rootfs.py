@@ -10,16 +10,16 @@
 
 From the top: upper, the spec's `layers`, the image. With composefs the file contents come straight from the
 store's objects, as a data-only lower layer (overlayfs, Linux 6.5; a plain one before) under an EROFS image that is
-mounted from its file (Linux 6.12; through a loop device before). `mount_rootfs` is called in a mount namespace of the
-monitor's own, so nothing of it is ever seen outside, and all of it goes when the monitor and the container have ended,
-however they end.
+mounted from its file (Linux 6.12; through a loop device before). All is mounted by the container's own first process in
+its own mount namespace (`root_mounter`), so nothing of it is ever seen outside, and all of it goes when the container
+has ended, however it ends.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,10 @@ from wherry.core.errors import NotFound, Unsupported, WherryError
 from wherry.core.lock import file_lock
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths, all_ids, read_config, remove_tree
+from wherry.engine.wire import dump_error, load_error
+from wherry.linux import mount
+from wherry.linux.namespaces import CLONE_NEWNS, setns, unshare
+from wherry.store.mount.imagemount import mount_image
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
@@ -77,41 +81,117 @@ def check_out_image(paths: Paths, repo: Repository, commit: Checksum) -> Path:
     return folder
 
 
-def mount_rootfs(paths: Paths, repo: Repository | None, config: ContainerConfig) -> Path:
-    """Mounts a container's root in this process's own mount namespace.
+def root_mounter(paths: Paths, store: str, config: ContainerConfig, *, to_look: bool = False) -> Callable[[], None]:
+    """Returns what mounts a container's root at its `target`, in the mount namespace of whoever calls it.
+
+    All that it needs is imported and looked up here: it is called between clone and exec.
 
     Args:
         paths: of the engine root.
-        repo: of the image; None with a root directory.
+        store: the folder of the image's store; "" with a root directory.
         config: the container's.
+        to_look: nothing will be written, and the container's own mount comes later.
 
-    Returns:
-        The root of the mounted tree.
-
-    Raises:
+    Raises (when it is called):
         NotFound: a layer or the root directory is not there.
         Unsupported: the kernel refuses an overlay on these file systems.
     """
-    target = paths.container(config.id) / "rootfs"
-    if repo is None:
-        _mount_overlay(paths, config, target, [_open_dir(Path(config.spec.rootfs), "root directory")], None)
-        return target
-    commit = Checksum(config.commit)
-    objects: int | None = _open_dir(repo.path / "objects", "store")
+    folder = str(paths.container(config.id))
+    target = f"{folder}/rootfs"
+    layers, volatile = config.spec.layers, config.spec.rm and not to_look
+    if len(layers) > MAX_LAYERS:
+        raise WherryError(f"a container has at most {MAX_LAYERS} layers")
+    image, copy = f"{paths.images}/{config.commit}.erofs", f"{paths.images}/{config.commit}"
+    if not store:
+        copy = config.spec.rootfs
+
+    def mount_root() -> None:
+        leave_the_host()
+        if not store or os.path.isdir(copy):
+            lower = _open_dir(copy, "image" if store else "root directory")
+            _mount_overlay(folder, target, layers, [lower], None, volatile=volatile)
+            return
+        objects = _open_dir(f"{store}/objects", "store")
+        mount_image(image, target, loop=None)
+        lower = _open_dir(target, "image")
+        _mount_overlay(folder, target, layers, [lower], objects, volatile=volatile)
+        os.close(objects)
+
+    return mount_root
+
+
+def leave_the_host() -> None:
+    """Has nothing that is mounted in this process's mount namespace from now on be seen outside.
+
+    A slave and not private: what is unmounted on the host must not be held by us. Where "/" is not a mount point, as
+    under chroot(2), the namespace's own root is changed.
+    """
     try:
-        lower = _mount_image(paths, commit, target)
-        if lower is not None:
-            try:
-                _mount_overlay(paths, config, target, [lower], objects)
-                return target
-            except Unsupported:
-                _unmount(target)  # go on with a copy
-    finally:
-        if objects is not None:
-            os.close(objects)
-    folder = check_out_image(paths, repo, commit)
-    _mount_overlay(paths, config, target, [_open_dir(folder, "image")], None)
-    return target
+        mount.mount(None, "/", None, mount.MS_SLAVE | mount.MS_REC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        here = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        setns(namespace, CLONE_NEWNS)
+        mount.mount(None, "/", None, mount.MS_SLAVE | mount.MS_REC)
+        os.fchdir(here)
+        os.chroot(".")
+        os.close(here)
+        os.close(namespace)
+
+
+def mount_in_child(mount_root: Callable[[], None], work: Callable[[], None]) -> None:
+    """Does `work` in a process of its own, which has a container's root mounted and vanishes with it.
+
+    Raises:
+        WherryError: what either raised.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        failed = 1
+        try:
+            unshare(CLONE_NEWNS)
+            mount_root()
+            work()
+            failed = 0
+        except WherryError as error:
+            os.write(writer, dump_error(error))
+        except OSError as error:
+            os.write(writer, dump_error(map_os_error(error, "cannot mount the root", where=error.filename)))
+        finally:
+            os._exit(failed)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        told = file.read()
+    if os.waitpid(pid, 0)[1] or told:
+        raise load_error(told)
+
+
+def see_to_image(paths: Paths, repo: Repository, config: ContainerConfig) -> None:
+    """Makes what a container's root is mounted from; a copy of the files where this kernel refuses the image.
+
+    Whether it does is tried once after each boot.
+    """
+    commit = Checksum(config.commit)
+    prepare_image(paths, repo, commit)
+    if os.path.isdir(f"{paths.images}/{commit}"):
+        return
+    if os.path.exists(f"{paths.run}/composefs") and os.path.exists(f"{paths.images}/{commit}.erofs"):
+        return
+    try:
+        if not os.path.exists(f"{paths.images}/{commit}.erofs"):
+            raise Unsupported("the store keeps no files to mount")
+        mount_in_child(root_mounter(paths, str(repo.path), config, to_look=True), _nothing)
+    except Unsupported:
+        check_out_image(paths, repo, commit)
+    else:
+        os.close(os.open(f"{paths.run}/composefs", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _nothing() -> None:
+    pass
 
 
 def remove_unused_images(paths: Paths, keep: Iterable[str]) -> tuple[str, ...]:
@@ -159,50 +239,33 @@ def _remove_half_made(paths: Paths) -> None:
             path.unlink()
 
 
-def _open_dir(path: Path, what: str) -> int:
+def _open_dir(path: str, what: str) -> int:
     try:
         return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise NotFound(f"no such {what}", where=path, hint="a directory is needed there") from error
 
 
-def _mount_image(paths: Paths, commit: Checksum, target: Path) -> int | None:
-    """Mounts an image's metadata at `target` and returns an O_PATH descriptor of it; None where that is refused."""
-    from wherry.store.mount.mounting import mount_image
-
-    image = paths.images / f"{commit}.erofs"
-    if not image.exists():
-        return None
-    try:
-        mount_image(image, target, loop=None)
-    except Unsupported:
-        return None
-    return os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
-def _mount_overlay(paths: Paths, config: ContainerConfig, target: Path, lower: list[int], data: int | None) -> None:
+def _mount_overlay(
+    folder: str, target: str, layers: tuple[str, ...], lower: list[int], data: int | None, *, volatile: bool
+) -> None:
     """Mounts the overlay; closes the descriptors in `lower`.
 
     The kernel is given ``/proc/self/fd`` paths: short, and without the colons and commas that options are parted by.
     """
-    from wherry.linux import mount
-
-    folder = paths.container(config.id)
     fds = list(lower)
     try:
-        if len(config.spec.layers) > MAX_LAYERS:
-            raise WherryError(f"a container has at most {MAX_LAYERS} layers")
-        layers = [_open_dir(Path(layer), "layer") for layer in config.spec.layers]
-        fds += layers
-        upper = _open_dir(folder / "upper", "container folder")
+        above = [_open_dir(layer, "layer") for layer in layers]
+        fds += above
+        upper = _open_dir(f"{folder}/upper", "container folder")
         fds.append(upper)
-        work = _open_dir(folder / "work", "container folder")
+        work = _open_dir(f"{folder}/work", "container folder")
         fds.append(work)
-        lowerdir = "lowerdir=" + ":".join(mount.fd_path(fd) for fd in (*layers, *lower))
+        lowerdir = "lowerdir=" + ":".join(mount.fd_path(fd) for fd in (*above, *lower))
         options = [f"upperdir={mount.fd_path(upper)}", f"workdir={mount.fd_path(work)}"]
         if data is not None:
             options += ["metacopy=on", "redirect_dir=on"]
-        if config.spec.rm:
+        if volatile:
             options.append("volatile")  # gone with the container: no need to wait for the disk
         try:
             if data is None:
@@ -227,9 +290,3 @@ def _mount_overlay(paths: Paths, config: ContainerConfig, target: Path, lower: l
     finally:
         for fd in fds:
             os.close(fd)
-
-
-def _unmount(target: Path) -> None:
-    from wherry.linux import mount
-
-    mount.umount(target, mount.MNT_DETACH)

@@ -6,7 +6,7 @@
       containers/<id>/              0700, appears and goes by rename
         config.json                 ContainerConfig; written once, durably
         last.json                   LastRun; durable at the end of a run, lazily written at its start
-        upper/ work/ rootfs/        the overlay; `rootfs` is a mount point in the monitor's mount namespace only
+        upper/ work/ rootfs/        the overlay; `rootfs` is a mount point in its own mount namespace only
         log/container.log[.N]       what it printed
       containers/.new-* .rm-*       half made, half removed: garbage whenever the engine lock is free
       names/<name> -> <id>          the index of names; a dangling link is a free name
@@ -16,14 +16,19 @@
       engine.lock                   held for creating and for removing containers, and around images/
       network.lock networks/        see network.py
       c/<id>.lock                   held for starting, recovering and removing one container
-      c/<id>/monitor.lock           held by the container's monitor for as long as it lives
-      c/<id>/run.json               RunState; written by the monitor alone
+      supervisor.sock supervisor.lock supervisor.log    see supervisor.py
+      limbo                         see limbo.py
+      c/<id>/life.lock              held by whoever has the life of the container in hand; then the exit status
+      c/<id>/life.sock              where a command in the foreground listens
+      c/<id>/run.json               RunState; written by that process alone
+      c/<id>/unfinished             beginnings of lines that are not in the log yet
       c/<id>/stop                   there when somebody asked for the end: no restart
       c/<id>/paused                 there while its processes are frozen; see pausing.py
       c/<id>/etc/ runtime/          generated /etc files; the runtime's own state
 
-A container runs if and only if its ``monitor.lock`` is held. A ``run.json`` without a holder is what a killed
-monitor or a power cut leaves; whoever meets it first takes the container's lock and cleans up
+A container runs if and only if its ``life.lock`` is held: by the command that started it, then by the supervisor and
+the keeper, which share it, so that it outlives either. A ``run.json`` without a holder is what both or a power cut
+leave; whoever meets it first takes the container's lock and cleans up
 (``Engine.recover``). Locks are taken in the order engine, container, network. Not promised: that `last.json` of
 a container with `rm` is durable, as the container is gone after a reboot anyway.
 """
@@ -35,9 +40,8 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,59 +49,20 @@ from wherry.core import jsonio
 from wherry.core.durable import fsync_dir, make_dirs, map_os_error, write_file
 from wherry.core.errors import Conflict, InvalidInput, NoSpace, NotFound
 from wherry.core.lock import file_lock
+from wherry.engine.records import LastRun, RunState, last_from, last_value, run_from, run_value
 from wherry.engine.spec import ContainerConfig
-from wherry.spec.codec import decode, encode
-from wherry.spec.container import PortMapping
+from wherry.spec.values import decode_value, encode
 
 MAX_STATE_BYTES = 4 * 1024 * 1024
 MIN_ID_PREFIX = 1
 LOCK_TIMEOUT_S = 60.0
 STOP_FILE = "stop"
 _PROBE_S = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LastRun:
-    """How a container's last run went."""
-
-    started_s: float = 0.0
-    finished_s: float = 0.0
-    exit_code: int | None = None
-    oom_killed: bool = False
-    restarts: int = 0
-    error: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeResult:
-    """One run of a health check."""
-
-    started_s: float
-    finished_s: float
-    exit_code: int
-    output: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunState:
-    """What the monitor says about a container while it lives."""
-
-    status: str
-    """``running`` or ``restarting``."""
-    monitor_pid: int
-    pid: int = 0
-    started_s: float = 0.0
-    restarts: int = 0
-    exit_code: int | None = None
-    """Of the run before, while restarting."""
-    health: str = ""
-    failing_streak: int = 0
-    probes: tuple[ProbeResult, ...] = ()
-    ip: str = ""
-    ports: tuple[PortMapping, ...] = ()
-    error: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
+LIFE_LOCK = "life.lock"
+SOCKET = "supervisor.sock"
+"""Below the run folder: where the supervisor listens."""
+LIFE_SOCKET = "life.sock"
+"""In a container's: where the command that has it in the foreground does."""
 
 
 class Paths:
@@ -183,15 +148,13 @@ def container_lock(paths: Paths, container_id: str, *, wait: bool = True) -> Ite
             os.close(fd)
 
 
-def take_monitor_lock(paths: Paths, container_id: str) -> int | None:
-    """Takes the lock that says "this container runs"; None when its monitor lives.
+def take_life_lock(paths: Paths, container_id: str) -> int | None:
+    """Takes the lock that says "this container runs"; None when somebody has it.
 
     Returns:
-        The descriptor that holds it; a forked monitor inherits the lock with it.
+        The descriptor that holds it; whoever it is handed to, or a copy of it, holds the lock too.
     """
-    fd = os.open(
-        paths.run_dir(container_id) / "monitor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-    )
+    fd = os.open(paths.run_dir(container_id) / LIFE_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     deadline = time.monotonic() + _PROBE_S
     while True:
         try:
@@ -207,10 +170,10 @@ def take_monitor_lock(paths: Paths, container_id: str) -> int | None:
         return fd
 
 
-def monitor_lives(paths: Paths, container_id: str) -> bool:
-    """Tells whether a container's monitor process lives."""
+def is_kept(paths: Paths, container_id: str) -> bool:
+    """Tells whether a container is kept: it runs, is being started, or is about to be started again."""
     try:
-        fd = os.open(paths.run_dir(container_id) / "monitor.lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(paths.run_dir(container_id) / LIFE_LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
@@ -220,7 +183,7 @@ def monitor_lives(paths: Paths, container_id: str) -> bool:
 
 
 def lock_is_held(fd: int) -> bool:
-    """Tells whether another process holds the lock of an open ``monitor.lock``."""
+    """Tells whether another process holds the lock of an open ``life.lock``."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -230,11 +193,11 @@ def lock_is_held(fd: int) -> bool:
 
 
 def is_lost(paths: Paths, container_id: str) -> bool:
-    """Tells whether a run was begun and neither goes on nor was cleaned up: its monitor was killed.
+    """Tells whether a run was begun and neither goes on nor was cleaned up: who kept it was killed.
 
-    ``etc/`` is the first that a monitor makes and the last that it removes.
+    ``etc/`` is the first that is made for a run and the last that is removed.
     """
-    return (paths.run_dir(container_id) / "etc").exists() and not monitor_lives(paths, container_id)
+    return (paths.run_dir(container_id) / "etc").exists() and not is_kept(paths, container_id)
 
 
 def read_config(paths: Paths, container_id: str) -> ContainerConfig:
@@ -248,29 +211,29 @@ def read_config(paths: Paths, container_id: str) -> ContainerConfig:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound(f"no container {container_id[:12]}", hint="`wherry ps -a` lists them") from None
-    return decode(ContainerConfig, jsonio.loads(data, where=path, max_bytes=MAX_STATE_BYTES), where=path)
+    return decode_value(ContainerConfig, jsonio.loads(data, where=path, max_bytes=MAX_STATE_BYTES), where=path)
 
 
 def read_run(paths: Paths, container_id: str) -> RunState | None:
-    """Reads what the monitor wrote last; None when there is nothing."""
+    """Reads what is so of a container that is kept; None when there is nothing."""
     path = paths.run_dir(container_id) / "run.json"
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return decode(RunState, jsonio.loads(data, where=path, max_bytes=MAX_STATE_BYTES), where=path)
+    return run_from(jsonio.loads(data, where=path, max_bytes=MAX_STATE_BYTES), path)
 
 
 def write_run(paths: Paths, container_id: str, state: RunState) -> None:
-    """Writes the monitor's word on its container."""
-    write_lazily(paths.run_dir(container_id) / "run.json", _dump(encode(state)))
+    """Writes what is so of a container that is kept."""
+    write_lazily(paths.run_dir(container_id) / "run.json", jsonio.compact(run_value(state)))
 
 
 def read_last(paths: Paths, container_id: str) -> LastRun | None:
     """Reads how the last run went; None when there was none, or when a power cut ate the record."""
     path = paths.container(container_id) / "last.json"
     try:
-        return decode(LastRun, jsonio.loads(path.read_bytes(), where=path, max_bytes=MAX_STATE_BYTES), where=path)
+        return last_from(jsonio.loads(path.read_bytes(), where=path, max_bytes=MAX_STATE_BYTES), path)
     except (FileNotFoundError, NotADirectoryError, InvalidInput):
         return None
 
@@ -282,7 +245,7 @@ def write_last(paths: Paths, container_id: str, last: LastRun, *, durably: bool)
         NoSpace: there is no record yet, and no room for one.
     """
     path = paths.container(container_id) / "last.json"
-    data = _dump(encode(last))
+    data = jsonio.compact(last_value(last))
     try:
         if durably:
             write_file(path, data, mode=0o600)
@@ -308,11 +271,6 @@ def _overwrite(path: Path, data: bytes) -> None:
         raise map_os_error(error, "cannot write", where=path) from error
 
 
-def _dump(value: Any) -> bytes:
-    # not canonical: times are fractions
-    return jsonio.pretty(value).encode()
-
-
 def add_container(paths: Paths, config: ContainerConfig) -> None:
     """Makes a container's folder and its name, durably unless it removes itself.
 
@@ -333,7 +291,7 @@ def add_container(paths: Paths, config: ContainerConfig) -> None:
             new.mkdir(mode=0o700)
             for name in ("upper", "work", "rootfs", "log"):
                 (new / name).mkdir(mode=0o755 if name in ("upper", "rootfs") else 0o700)
-            data = _dump(encode(config))
+            data = jsonio.compact(encode(config))
             if durably:
                 write_file(new / "config.json", data, mode=0o600)
             else:
@@ -350,17 +308,27 @@ def add_container(paths: Paths, config: ContainerConfig) -> None:
 
 
 def write_stop(paths: Paths, container_id: str, *, signal_number: int, timeout_s: float | None) -> None:
-    """Leaves the wish for the container's end where its monitor looks; without a timeout there is no SIGKILL."""
+    """Leaves the wish for the container's end where its keeper looks; without a timeout there is no SIGKILL."""
     folder = paths.run_dir(container_id)
     temporary = folder / f".{STOP_FILE}.{os.getpid()}"
-    temporary.write_bytes(jsonio.pretty({"signal": signal_number, "timeout_s": timeout_s}).encode())
+    temporary.write_bytes(jsonio.compact({"signal": signal_number, "timeout_s": timeout_s}))
     temporary.replace(folder / STOP_FILE)
 
 
+def read_stop(paths: Paths, container_id: str) -> dict[str, Any] | None:
+    """Reads the wish for the container's end; None when there is none."""
+    try:
+        data = (paths.run_dir(container_id) / STOP_FILE).read_bytes()
+    except FileNotFoundError:
+        return None
+    wish: dict[str, Any] = jsonio.loads(data, max_bytes=MAX_STATE_BYTES)
+    return wish
+
+
 def finish_run(paths: Paths, container_id: str) -> None:
-    """Removes what a run left below the run root, but for the monitor's lock, which its holder still needs."""
+    """Removes what a run left below the run root, but for the lock, which its holder still needs."""
     folder = paths.run_dir(container_id)
-    for name in ("run.json", STOP_FILE, "paused"):
+    for name in ("run.json", STOP_FILE, LIFE_SOCKET, "unfinished", "paused"):
         (folder / name).unlink(missing_ok=True)
     for name in ("runtime", "etc"):
         remove_tree(folder / name)

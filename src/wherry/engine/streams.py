@@ -1,4 +1,4 @@
-"""A container's standard streams, as its monitor holds them: pipes, or one pseudo-terminal for all three."""
+"""A container's standard streams, as its keeper holds them: pipes, or one pseudo-terminal for all three."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import fcntl
 import os
 import struct
 import termios
-from collections import deque
+
+from wherry.runtime.task import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 END_OF_INPUT = b"\x04"
 """What a terminal takes for the end of input (VEOF, termios(3))."""
-READ_BYTES = 32 * 1024 - 1
-"""One byte less than a packet of ``attach``."""
+READ_BYTES = 32 * 1024
 
 
 class Streams:
@@ -30,7 +34,7 @@ class Streams:
         self.child: tuple[int, int, int] | None = None
         """What becomes 0, 1 and 2 in the container; None with a terminal, which is made in there."""
         self._stdin_open = stdin_open
-        self._pending: deque[bytes] = deque()
+        self._pending: list[bytes] = []
         self._closing = False
         if tty:
             return
@@ -50,6 +54,26 @@ class Streams:
     def backlog(self) -> bool:
         """Whether input is waiting that the container has not taken yet."""
         return bool(self._pending)
+
+    @classmethod
+    def taken_on(cls, held: Mapping[str, int], *, stdin_open: bool) -> Streams:
+        """Returns the streams of a container that runs, from what another process held of them (`held`)."""
+        streams = cls(tty=True, stdin_open=stdin_open)
+        if "tty" in held:
+            streams.take_terminal(held["tty"])
+        for name in ("stdout", "stderr"):
+            if name in held:
+                streams.outputs[held[name]] = name
+        if "stdin" in held:
+            streams.stdin_fd = held["stdin"]
+        return streams
+
+    def held(self) -> dict[str, int]:
+        """Returns what the container hangs on, by name, for another process to hold as well."""
+        if self.master_fd >= 0:
+            return {"tty": self.master_fd}
+        found = {name: fd for fd, name in self.outputs.items()}
+        return found if self.stdin_fd < 0 else {**found, "stdin": self.stdin_fd}
 
     def close_child_side(self) -> None:
         """Closes what only the container is to hold; without this, its end would never be seen."""
@@ -90,18 +114,18 @@ class Streams:
     def flush(self) -> None:
         """Hands on as much waiting input as the container takes."""
         while self._pending:
-            data = self._pending.popleft()
+            data = self._pending.pop(0)
             try:
                 written = os.write(self.stdin_fd, data)
             except BlockingIOError:
-                self._pending.appendleft(data)
+                self._pending.insert(0, data)
                 return
             except OSError:  # EPIPE, EIO: nobody reads it any more
                 self._pending.clear()
                 self._closing = self.master_fd < 0
                 break
             if written < len(data):
-                self._pending.appendleft(data[written:])
+                self._pending.insert(0, data[written:])
         if self._closing and self.stdin_fd >= 0 and self.stdin_fd != self.master_fd:
             os.close(self.stdin_fd)
             self.stdin_fd = -1
@@ -129,3 +153,8 @@ class Streams:
 def set_window(fd: int, rows: int, columns: int) -> None:
     """Sets a terminal's size: TIOCSWINSZ, ioctl_tty(2)."""
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def stdio_of(fds: tuple[int, int, int] | None) -> Stdio | None:
+    """Returns the three descriptors as the runtime takes them."""
+    return None if fds is None else Stdio(stdin_fd=fds[0], stdout_fd=fds[1], stderr_fd=fds[2])

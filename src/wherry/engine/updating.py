@@ -95,7 +95,7 @@ def update(paths: Paths, info: ContainerInfo, *, resources: Mapping[str, Any], r
 
         check(spec)
         config = replace(config, spec=spec)
-        if resources and info.pid and state.monitor_lives(paths, info.id):
+        if resources and info.pid and state.is_kept(paths, info.id):
             _apply(paths, info.id, config)
         write_config(paths, config)
     _tell(paths, info)
@@ -122,6 +122,5 @@ def _tell(paths: Paths, info: ContainerInfo) -> None:
     """Tells whoever supervises the container that its config is another one; nobody need be there."""
     from wherry.engine import control
 
-    tell = getattr(control, "tell_changed", None)
-    if tell is not None and info.pid:
-        tell(paths, info.id)
+    if info.pid:
+        control.tell_changed(paths, info.id)

@@ -94,7 +94,7 @@ def _running(paths: Paths, stack: ExitStack, info: ContainerInfo, *, with_mounts
     try:
         # the number was the container's while the pidfd was open: it cannot be another's by now
         run = state.read_run(paths, info.id)
-        if run is None or run.pid != info.pid or not state.monitor_lives(paths, info.id):
+        if run is None or run.pid != info.pid or not state.is_kept(paths, info.id):
             raise gone
         try:
             if with_mounts:
@@ -129,7 +129,7 @@ def _clone_root(namespace_fd: int) -> int:
 
 def _stopped(paths: Paths, stack: ExitStack, repo: Repository | None, info: ContainerInfo, *, with_mounts: bool) -> int:
     stack.enter_context(state.container_lock(paths, info.id))
-    if state.monitor_lives(paths, info.id):
+    if state.is_kept(paths, info.id):
         raise Conflict(f"container {info.name} was started just now", hint="try again")
     config = info.config
     if config.commit and repo is None:
@@ -139,21 +139,16 @@ def _stopped(paths: Paths, stack: ExitStack, repo: Repository | None, info: Cont
 
 def _mount(paths: Paths, repo: Repository | None, config: ContainerConfig, *, with_mounts: bool) -> int:
     """Mounts a container's root in this process, which is a child of its own; returns a descriptor of it."""
-    from wherry.core.digest import Checksum
-    from wherry.core.value import replace
-    from wherry.engine.rootfs import mount_rootfs, prepare_image
-    from wherry.linux import mount, xcompat
+    from wherry.engine.rootfs import root_mounter, see_to_image
+    from wherry.linux import xcompat
     from wherry.linux.namespaces import CLONE_NEWNS, unshare
     from wherry.linux.x import MOUNT_ATTR_RDONLY
 
-    unshare(CLONE_NEWNS)
-    mount.mount(None, "/", None, mount.MS_SLAVE | mount.MS_REC)
     if repo is not None:
-        prepare_image(paths, repo, Checksum(config.commit))
-    # a "volatile" overlay refuses to be mounted a second time: by the container itself, later
-    lasting = replace(config, spec=replace(config.spec, rm=False))
-    root = mount_rootfs(paths, repo, lasting)
-    root_fd = os.open(root, _DIRECTORY)
+        see_to_image(paths, repo, config)
+    unshare(CLONE_NEWNS)
+    root_mounter(paths, "" if repo is None else str(repo.path), config, to_look=True)()
+    root_fd = os.open(paths.container(config.id) / "rootfs", _DIRECTORY)
     if with_mounts:
         for item in sorted(config.mounts, key=lambda item: item.target.count("/")):
             source = _source_of(paths, item, root_fd)

@@ -26,17 +26,17 @@ def wait_for(engine: Engine, container: str, condition: str) -> int:
         return engine.wait(container_id)
     folder = str(engine.paths.container(container_id))
     if condition == "next-exit":
-        _until(engine, container_id, lambda: state.monitor_lives(engine.paths, container_id) or not _is_there(folder))
+        _until(engine, container_id, lambda: state.is_kept(engine.paths, container_id) or not _is_there(folder))
         return engine.wait(container_id)
     status = 0
     while _is_there(folder):
         try:
-            status = engine.wait(container_id) if state.monitor_lives(engine.paths, container_id) else status
+            status = engine.wait(container_id) if state.is_kept(engine.paths, container_id) else status
             known = engine.inspect(container_id).exit_code
             status = known if known is not None else status
         except NotFound:
             break
-        _until(engine, container_id, lambda: state.monitor_lives(engine.paths, container_id) or not _is_there(folder))
+        _until(engine, container_id, lambda: state.is_kept(engine.paths, container_id) or not _is_there(folder))
     return status
 
 

@@ -5,10 +5,12 @@ Source: include/uapi/linux/prctl.h of Linux 6.12 and the manual page of each cal
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
 from ctypes import Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint, c_uint64, c_ulong, c_void_p
 
-from wherry.linux.libc import function, system_call
+from wherry.linux.libc import function, ioctl_number, system_call
 from wherry.linux.signals import SIGKILL, SIGSTOP
 
 PR_SET_PDEATHSIG = 1
@@ -23,6 +25,11 @@ PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 
+_PIDFD_INFO_EXIT = 1 << 3
+_PIDFD_INFO_BYTES = 64
+_PIDFD_EXIT_CODE = 60
+"""Where ``exit_code`` stands in struct pidfd_info (include/uapi/linux/pidfd.h of Linux 6.15)."""
+_PIDFD_GET_INFO = ioctl_number(3, "\xff", 11, _PIDFD_INFO_BYTES)
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _MAX_FD = 0xFFFFFFFF
 _SIGNALS = range(1, 65)
@@ -110,6 +117,32 @@ def pidfd_send_signal(pidfd: int, number: int) -> None:
         ProcessLookupError: it has ended.
     """
     _pidfd_send_signal(pidfd, number, None, 0)
+
+
+def pidfd_pid(pidfd: int) -> int:
+    """Returns the number of the process of a pidfd; -1 when it has ended and was reaped."""
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                return int(line[4:])
+    return -1
+
+
+def pidfd_exit_status(pidfd: int) -> int | None:
+    """Returns the wait status of a process that has ended and was reaped by whomever: PIDFD_GET_INFO, Linux 6.15.
+
+    Returns:
+        None where the kernel does not tell.
+    """
+    info = bytearray(_PIDFD_INFO_BYTES)
+    info[:8] = _PIDFD_INFO_EXIT.to_bytes(8, sys.byteorder)
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, info)
+    except OSError:
+        return None
+    if not int.from_bytes(info[:8], sys.byteorder) & _PIDFD_INFO_EXIT:
+        return None
+    return int.from_bytes(info[_PIDFD_EXIT_CODE : _PIDFD_EXIT_CODE + 4], sys.byteorder)
 
 
 def join_new_session_keyring(name: str) -> None:

@@ -12,7 +12,14 @@ import stat
 from wherry.core.errors import WherryError
 from wherry.core.value import Value, replace
 from wherry.linux import attributes, capabilities
-from wherry.linux.process import PR_SET_KEEPCAPS, mount_id, prctl, set_dumpable, set_no_new_privs
+from wherry.linux.process import (
+    PR_SET_KEEPCAPS,
+    mount_id,
+    prctl,
+    set_dumpable,
+    set_no_new_privs,
+    set_parent_death_signal,
+)
 from wherry.linux.signals import SIG_SETMASK, pthread_sigmask
 from wherry.runtime import channel
 from wherry.runtime.users import home_of, read_identity
@@ -61,6 +68,8 @@ class Task(Value):
     procs_files: tuple[str, ...] = ()
     keyring: str = ""
     """"" leaves the session keyring as it is."""
+    parent_death_signal: int = 0
+    """Sent to the process when the thread that cloned it ends; 0: none."""
 
 
 class At:
@@ -82,7 +91,8 @@ def identify(task: Task) -> Task:
     try:
         if process.user:
             found = read_identity(root, process.user)
-            process = replace(process, uid=found.uid, gid=found.gid, additional_gids=found.groups)
+            groups = tuple(dict.fromkeys((*found.groups, *process.additional_gids)))
+            process = replace(process, uid=found.uid, gid=found.gid, additional_gids=groups)
             home = found.home
         elif b"HOME" in task.environment:
             return task
@@ -141,6 +151,13 @@ def become(task: Task, at: At) -> NoReturn:
     at.step = "setting capabilities"
     capabilities.set_process(effective=sets.effective & permitted, permitted=permitted, inheritable=inheritable)
     capabilities.set_ambient(sets.ambient & permitted & inheritable)
+    if task.parent_death_signal:
+        at.step = "setting the parent death signal"
+        # Here, as a change of the user takes it back. The parent waits for our end of the channel to close: when its
+        # own is closed, it died before this was set.
+        set_parent_death_signal(task.parent_death_signal)
+        if channel.is_closed(at.channel_fd):
+            os._exit(0)
     at.step = "changing to the working directory"
     os.chdir(process.cwd)
     os.getcwd()  # ENOENT when it is outside the root (CVE-2024-21626)

@@ -22,6 +22,7 @@ Budget: the interpreter's own ``_socket``; the module that wraps it costs more t
 from __future__ import annotations
 
 import os
+import select
 from _socket import (
     AF_UNIX,
     CMSG_SPACE,
@@ -145,6 +146,13 @@ def receive(end: Socket) -> tuple[bytes, bytes, int | None]:
         if level == SOL_SOCKET and kind == SCM_RIGHTS and len(rights) >= size:
             fd = unpack_from("i", rights)[0]
     return data[:1], data[1:], fd
+
+
+def is_closed(fd: int) -> bool:
+    """Tells whether the other side has closed its end, or is gone."""
+    poller = select.poll()
+    poller.register(fd, 0)
+    return bool(poller.poll(0))
 
 
 def failure_of(text: bytes) -> Failure:

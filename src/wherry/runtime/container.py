@@ -68,8 +68,13 @@ class Executed(Value):
     console_fd: int | None
 
 
-def start(created: Created, *, warn: Callable[[str], None] | None = None) -> None:
+def start(created: Created, *, again: bool = False, warn: Callable[[str], None] | None = None) -> None:
     """Has a created container execute its command; returns when it has.
+
+    Args:
+        created: the container.
+        again: it may have been told so already, by a process that was killed.
+        warn: told what was asked for and could not be given.
 
     Raises:
         CommandNotFound: the command is not in the container.
@@ -79,7 +84,7 @@ def start(created: Created, *, warn: Callable[[str], None] | None = None) -> Non
     """
     if created.end.fileno() < 0:
         raise Conflict("the container was started already", where=created.state_dir)
-    _go(created.end, created.state_dir, load_state(created.state_dir), warn)
+    _go(created.end, created.state_dir, load_state(created.state_dir), warn, again=again)
 
 
 def start_detached(state_dir: StrPath, *, warn: Callable[[str], None] | None = None) -> None:
@@ -101,12 +106,13 @@ def start_detached(state_dir: StrPath, *, warn: Callable[[str], None] | None = N
     unlink(f"{directory}/{channel.START_SOCKET}")
 
 
-def _go(end: Socket, state_dir: str, state: State, warn: Callable[[str], None] | None) -> None:
+def _go(end: Socket, state_dir: str, state: State, warn: Callable[[str], None] | None, *, again: bool = False) -> None:
     try:
         try:
             end.send(channel.GO)
         except (BrokenPipeError, ConnectionResetError):
-            raise WherryError("the container's first process is gone", where=state_dir) from None
+            if not again:
+                raise WherryError("the container's first process is gone", where=state_dir) from None
         Child(state.pid, -1, end).follow(b"", on_listener=lambda fd: hand_over(state, state.pid, fd), warn=warn)
     finally:
         end.close()

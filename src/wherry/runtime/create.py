@@ -92,6 +92,7 @@ def create(
     bundle: str = "",
     detached: bool = False,
     mount_root: Callable[[], None] | None = None,
+    parent_death_signal: int = 0,
     preserved: tuple[int, ...] = (),
     cgroups: bool = True,
     new_keyring: bool = True,
@@ -110,6 +111,7 @@ def create(
         detached: another process will start it, by `start_detached`; it outlives this one.
         mount_root: called in the child, in its new mount namespace and still in the host's root, before `rootfs` is
             looked at: for a root that is mounted there alone.
+        parent_death_signal: sent to the first process when the calling thread ends; 0: none.
         preserved: descriptors that become 3 and up in the container.
         cgroups: make control groups; without, no limit is kept.
         new_keyring: give it a session keyring of its own.
@@ -128,7 +130,7 @@ def create(
     directory = os.fspath(state_dir)
     lock = _claim(directory)
     try:
-        making = _Making(spec, container_id, directory, os.fspath(rootfs), bundle)
+        making = _Making(spec, container_id, directory, os.fspath(rootfs), bundle, parent_death_signal)
         return making.run(
             stdio=stdio,
             detached=detached,
@@ -168,12 +170,15 @@ def _claim(directory: str) -> int:
 class _Making:
     """One container in the making: what its parts have in common."""
 
-    def __init__(self, spec: Spec, container_id: str, state_dir: str, rootfs: str, bundle: str) -> None:
+    def __init__(
+        self, spec: Spec, container_id: str, state_dir: str, rootfs: str, bundle: str, parent_death_signal: int
+    ) -> None:
         self._spec = spec
         self._id = container_id
         self._dir = state_dir
         self._rootfs = rootfs
         self._bundle = bundle
+        self._death_signal = parent_death_signal
         self._found: tuple[Hierarchy, ...] = ()
         self._cgroup = Cgroup(())
         self._program: Program | None = None
@@ -263,7 +268,12 @@ class _Making:
     ) -> Task:
         process = without_mknod(self._spec.process) if self._unguarded else self._spec.process
         task = make_task(process, stdio, theirs.fileno(), keyring, self._program)
-        return replace(task, listen_fd=-1 if listening is None else listening.fileno(), preserved=preserved)
+        return replace(
+            task,
+            listen_fd=-1 if listening is None else listening.fileno(),
+            preserved=preserved,
+            parent_death_signal=self._death_signal,
+        )
 
     def _init_task(self, task: Task) -> stage.InitTask:
         spec, spaces = self._spec, self._spec.namespaces

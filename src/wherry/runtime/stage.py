@@ -16,7 +16,7 @@ import gc
 import os
 import sys
 
-from wherry.core.value import Value
+from wherry.core.value import Value, replace
 from wherry.linux import attributes, procfs
 from wherry.linux.beneath import open_in_root
 from wherry.linux.namespaces import (
@@ -109,6 +109,11 @@ def run_init(init: InitTask) -> NoReturn:
     at = At()
     try:
         _detach(init.task, at, keep=tuple(init.sources.values()))
+        if init.mount_root is not None:
+            # Before the control groups: their list of devices would keep an image on a loop device from being mounted.
+            at.step = "mounting the root file system"
+            init.mount_root()
+            init = replace(init, mount_root=None)
         _join_groups(init.task, at)
         for path, flag in init.join:
             _join(path, flag, at)

@@ -8,7 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from wherry.linux.mount import MNT_DETACH, MS_RDONLY, mount, umount
-from wherry.store.mount.mounting import escape_path, lowerdir_options, mount_image
+from wherry.store.mount.imagemount import mount_image
+from wherry.store.mount.mounting import escape_path, lowerdir_options
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from wherry.core.proc import run
 from wherry.store.format.objects import Mode
 from wherry.store.mount.composefs import write_image
 from wherry.store.mount.erofs import Inode, build
-from wherry.store.mount.mounting import mount_image
+from wherry.store.mount.imagemount import mount_image
 from wherry.store.repository import Repository
 from wherry.store.tree.commit import commit_directory
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.integration.engine.support import IMAGE, Cli, kill_monitor, until
+from tests.integration.engine.support import IMAGE, Cli, kill, kill_both, named, supervisors, until
 
 from wherry.core.jsonio import loads
 
@@ -141,7 +141,7 @@ def test_caller_killed_in_the_middle(cli: Cli) -> None:
 
 
 def test_caller_killed_while_the_container_starts(cli: Cli) -> None:
-    env = {**cli.env, "WHERRY_TRACE": "engine.monitor.created=sleep:1.5"}
+    env = {**cli.env, "WHERRY_TRACE": "engine.life.created=sleep:1.5"}
     process = cli.start("run", "-d", "--name", "c", IMAGE, *LOOP, env=env)
     until(lambda: cli.run("ps", "-aq").stdout)
     time.sleep(0.7)
@@ -152,42 +152,34 @@ def test_caller_killed_while_the_container_starts(cli: Cli) -> None:
 
 
 def test_foreground_caller_killed(cli: Cli) -> None:
-    process = cli.start("run", "--name", "c", IMAGE, *LOOP)
+    process = cli.start("run", "--name", "c", "-p", "18081:80", IMAGE, *LOOP)
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
+    info = cli.inspect("c")
+    assert info["supervisor_pid"] == process.pid
     process.kill()
     process.communicate()
-    assert cli.inspect("c")["status"] == "running"
-    cli.run("stop", "c")
-    assert cli.run("logs", "c").stdout == "up\nbye\n"
+    until(lambda: not Path(f"/proc/{info['pid']}").exists())
+    after = cli.inspect("c")
+    assert (after["status"], after["exit_code"]) == ("exited", 137)
+    assert cli.run("run", "--rm", "-p", "18081:80", IMAGE, "echo", "free").stdout == "free\n"
 
 
-def test_monitor_killed(cli: Cli) -> None:
+def test_both_killed(cli: Cli) -> None:
     cli.run("run", "-d", "--name", "c", "-p", "18081:80", IMAGE, *LOOP)
     info = cli.inspect("c")
-    kill_monitor(info)
+    kill_both(cli)
     until(lambda: cli.inspect("c")["status"] == "exited")
     after = cli.inspect("c")
-    assert (after["exit_code"], after["error"]) == (137, "its monitor was killed")
+    assert (after["exit_code"], after["error"]) == (137, "its supervisor was killed")
     assert not Path(f"/proc/{info['pid']}").exists() or "Z" in Path(f"/proc/{info['pid']}/stat").read_text()
     cli.run("container", "start", "c")
     assert cli.inspect("c")["status"] == "running"
 
 
-def test_monitor_killed_at_every_point(cli: Cli) -> None:
-    points = ("engine.network.leased", "engine.monitor.created", "engine.monitor.started", "engine.monitor.cleaned")
-    for point in points:
-        env = {**cli.env, "WHERRY_TRACE": f"{point}=kill"}
-        cli.run("run", "-d", "--name", "c", "-p", "18081:80", IMAGE, "true", env=env, status=None)
-        until(lambda: cli.inspect("c")["status"] in ("exited", "created"))
-        cli.run("container", "start", "-a", "c")
-        assert cli.inspect("c")["exit_code"] == 0
-        cli.run("rm", "c")
-
-
-def test_monitor_of_rm_container_killed(cli: Cli) -> None:
+def test_both_killed_with_a_container_that_removes_itself(cli: Cli) -> None:
     cli.run("run", "-d", "--rm", "--name", "c", IMAGE, *LOOP)
-    kill_monitor(cli.inspect("c"))
+    kill_both(cli)
     until(lambda: cli.run("ps", "-aq").stdout == "")
 
 
@@ -242,10 +234,9 @@ def test_full_disk_does_not_stop_the_container(cli: Cli, store: Path, tmp_path: 
         subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_sigterm_to_the_monitor_stops_the_container(cli: Cli) -> None:
-    cli.run("run", "-d", "--name", "c", "--restart", "always", IMAGE, *LOOP)
-    info = cli.inspect("c")
-    pidfd = os.pidfd_open(info["monitor_pid"])
-    signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-    os.close(pidfd)
-    assert cli.run("container", "wait", "c").stdout == "4\n"
+def test_sigterm_to_the_supervisor_stops_the_containers(cli: Cli) -> None:
+    for name in ("c", "d"):
+        cli.run("run", "-d", "--name", name, "--restart", "always", IMAGE, *LOOP)
+    kill(named("supervisor", cli.run_root), signal.SIGTERM)
+    assert cli.run("container", "wait", "c", "d").stdout == "4\n4\n"
+    until(lambda: not supervisors(cli.run_root))

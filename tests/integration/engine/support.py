@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -73,7 +74,8 @@ class Leftovers:
     cgroups: frozenset[str]
     links: frozenset[str]
     tables: frozenset[str]
-    monitors: frozenset[str]
+    keepers: frozenset[str]
+    supervisors: frozenset[str]
     contained: frozenset[str]
     ip_forward: frozenset[str]
 
@@ -88,8 +90,9 @@ class Leftovers:
                 names.clear()
         with RouteSocket() as route:
             links = {link.name for link in kernel_links.list_all(route) if link.name.startswith("wh")}
+        others = foreign or any(name.startswith("wh-") and not name.startswith(f"wh-{tag}") for name in links)
         links = {name for name in links if not name.startswith("wh-") or name.startswith(f"wh-{tag}")}
-        links -= {f"whv{name[:11]}" for name in foreign}
+        links = {link for link in links if not any(link.startswith(f"whv{name[:8]}") for name in foreign)}
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
         return cls(
             mounts=frozenset(
@@ -98,9 +101,10 @@ class Leftovers:
             cgroups=frozenset(cgroups),
             links=frozenset(links),
             tables=frozenset(line for line in tables.splitlines() if f"wherry-{tag}" in line),
-            monitors=frozenset(pid for pid, (name, _) in _monitors().items() if name not in foreign),
+            keepers=frozenset(pid for pid, name, _ in _kept() if name not in foreign),
+            supervisors=frozenset(supervisors(run_root)),
             contained=frozenset(_processes(lambda pid: bool(_containers_of(pid) - foreign))),
-            ip_forward=frozenset() if foreign else frozenset({Path("/proc/sys/net/ipv4/ip_forward").read_text()}),
+            ip_forward=frozenset() if others else frozenset({Path("/proc/sys/net/ipv4/ip_forward").read_text()}),
         )
 
     def new_since(self, before: Leftovers) -> dict[str, set[str]]:
@@ -116,25 +120,35 @@ def _containers_of(pid: str) -> set[str]:
     return {name for name in names if len(name) == 64}
 
 
-def _monitors() -> dict[str, tuple[str, Path]]:
-    """Returns, for each living monitor, its container's id and the folder of its lock."""
-    found = {}
-    for pid in _processes(lambda pid: Path(f"/proc/{pid}/comm").read_text().startswith("wherry-mon")):
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                target = os.readlink(link).removesuffix(" (deleted)")
-            except OSError:
-                continue
-            if target.endswith("/monitor.lock"):
-                found[pid] = (Path(target).parent.name, Path(target).parent)
+def _kept() -> list[tuple[str, str, Path]]:
+    """Returns a process, a container that it keeps, and the folder of its lock, for each such pair."""
+    found = []
+    for pid in _processes(lambda pid: True):
+        try:
+            links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        except OSError:
+            continue
+        for target in links:
+            if (path := Path(target.removesuffix(" (deleted)"))).name == "life.lock":
+                found.append((pid, path.parent.name, path.parent))
     return found
+
+
+def supervisors(run_root: Path) -> list[str]:
+    """Returns the supervisor and the keeper of an engine."""
+
+    def is_one(pid: str) -> bool:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return any(b"from wherry.engine." in word for word in line) and str(run_root).encode() in line
+
+    return list(_processes(is_one))
 
 
 def _foreign(run_root: Path) -> set[str]:
     """Returns the ids of the containers of other engines that live."""
-    found = {name for name, folder in _monitors().values() if not folder.is_relative_to(run_root)}
+    found = {name for _, name, folder in _kept() if not folder.is_relative_to(run_root)}
     for pid in _processes(lambda pid: bool(_containers_of(pid))):
-        try:  # the name resolution files show whose a container is that has no monitor any more
+        try:  # the name resolution files show whose a container is that nobody keeps any more
             mounts = Path(f"/proc/{pid}/mountinfo").read_text()
             if str(run_root) not in mounts:
                 found |= _containers_of(pid)
@@ -226,13 +240,32 @@ def until(test: Callable[[], object], *, timeout_s: float = 15.0) -> None:
         time.sleep(0.05)
 
 
-def kill_monitor(info: dict[str, Any]) -> None:
-    """Kills a container's monitor as the out-of-memory killer would."""
-    pidfd = os.pidfd_open(info["monitor_pid"])
+def named(name: str, run_root: Path) -> int:
+    """Returns the process id of an engine's ``keeper`` or ``supervisor``."""
+    pids = [
+        pid for pid in supervisors(run_root) if Path(f"/proc/{pid}/comm").read_text().startswith(f"wherry-{name[:6]}")
+    ]
+    assert len(pids) == 1, pids
+    return int(pids[0])
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """Kills a process, as the out-of-memory killer would, and waits until it is gone."""
+    pidfd = os.pidfd_open(pid)
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        signal.pidfd_send_signal(pidfd, number)
+        if number == signal.SIGKILL:
+            select.select([pidfd], [], [], 10)
     finally:
         os.close(pidfd)
+
+
+def kill_both(cli: Cli) -> None:
+    """Kills an engine's keeper and supervisor, neither of which can then take the other's place."""
+    keeper, supervisor = named("keeper", cli.run_root), named("supervisor", cli.run_root)
+    os.kill(supervisor, signal.SIGSTOP)
+    kill(keeper)
+    kill(supervisor)
 
 
 def commit_of(repo: Repository) -> Checksum:

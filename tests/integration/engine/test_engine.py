@@ -76,12 +76,12 @@ def test_copy_where_composefs_is_refused(engine: Engine, cli: Cli, monkeypatch: 
     import errno
 
     from wherry.core.errors import Unsupported
-    from wherry.store.mount import mounting
+    from wherry.engine import rootfs
 
     def refuse(image: Path, target: Path, *, loop: bool | None = False) -> bool:
         raise Unsupported(f"no: {errno.ENODEV}")
 
-    monkeypatch.setattr(mounting, "mount_image", refuse)
+    monkeypatch.setattr(rootfs, "mount_image", refuse)
     spec = ContainerSpec(
         image=IMAGE, name="a", args=("sh", "-c", "cat /etc/motd; stat -c %u /data/seed; echo x > /etc/motd")
     )

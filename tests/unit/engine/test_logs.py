@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from wherry.engine.logs import MAX_LINE_BYTES, LogWriter, format_time, parse_time, read_logs
+from wherry.engine.logs import parse_time, read_logs
+from wherry.engine.logwriter import MAX_LINE_BYTES, LogWriter, format_time
 from wherry.engine.spec import LogLimits
 
 

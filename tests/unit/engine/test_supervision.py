@@ -1,22 +1,23 @@
-"""Restarts, health, users, state on disk, packets: what the monitor decides by."""
+"""Restarts, health, users, state on disk, packets: what a life is decided by."""
 
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 
 from wherry.core.errors import CommandNotFound, Conflict, InvalidInput, NotFound, WherryError
-from wherry.engine import attach, launch, state
+from wherry.engine import person, state, wire
 from wherry.engine.bundle import signal_number
 from wherry.engine.health import HEALTHY, STARTING, UNHEALTHY, Health
 from wherry.engine.info import describe
 from wherry.engine.names import random_name
+from wherry.engine.records import LastRun, ProbeResult, RunState
 from wherry.engine.restart import Backoff, wants_restart
 from wherry.engine.spec import BareSettings, ContainerConfig, ContainerSpec, resolve
-from wherry.engine.state import LastRun, Paths, ProbeResult, RunState
+from wherry.engine.state import Paths
+from wherry.linux import packets
 from wherry.runtime.users import Identity, look_up
 from wherry.spec.container import Healthcheck, RestartName, RestartPolicy
 
@@ -164,14 +165,14 @@ def test_half_made_and_half_removed(paths: Paths) -> None:
     assert Path("/etc/passwd").exists()
 
 
-def test_monitor_lock(paths: Paths) -> None:
+def test_life_lock(paths: Paths) -> None:
     run_dir = paths.run_dir(config().id)
     run_dir.mkdir()
-    assert not state.monitor_lives(paths, config().id)
-    fd = state.take_monitor_lock(paths, config().id)
+    assert not state.is_kept(paths, config().id)
+    fd = state.take_life_lock(paths, config().id)
     assert fd is not None
-    assert state.monitor_lives(paths, config().id)
-    assert state.take_monitor_lock(paths, config().id) is None
+    assert state.is_kept(paths, config().id)
+    assert state.take_life_lock(paths, config().id) is None
     (run_dir / "etc").mkdir()
     assert not state.is_lost(paths, config().id)
     os.close(fd)
@@ -211,62 +212,20 @@ def test_describe() -> None:
     assert (lost.status, lost.exit_code, lost.error) == ("exited", 137, "the machine went down while it ran")
     refused = describe(config(), None, LastRun(finished_s=2, exit_code=127, error="x"))
     assert (refused.status, refused.exit_code) == ("created", 127)
-    running = describe(config(), RunState(status="running", monitor_pid=1, pid=2, started_s=3), LastRun(started_s=3))
+    running = describe(config(), RunState(status="running", supervisor_pid=1, pid=2, started_s=3), LastRun(started_s=3))
     assert (running.status, running.pid, running.exit_code) == ("running", 2, None)
-    paused = describe(config(), RunState(status="restarting", monitor_pid=1, exit_code=9), None)
+    paused = describe(config(), RunState(status="restarting", supervisor_pid=1, exit_code=9), None)
     assert (paused.status, paused.exit_code) == ("restarting", 9)
 
 
 def test_detach_keys() -> None:
-    keys = attach.DetachFilter()
+    keys = person.DetachFilter()
     assert keys.feed(b"abc") == (b"abc", False)
     assert keys.feed(b"a\x10") == (b"a", False)
     assert keys.feed(b"b") == (b"\x10b", False)
     assert keys.feed(b"\x10") == (b"", False)
     assert keys.feed(b"\x11later") == (b"", True)
-    assert attach.DetachFilter().feed(b"x\x10\x11y") == (b"x", True)
-
-
-def test_client_keeps_what_does_not_fit() -> None:
-    import select
-
-    ours, theirs = attach.make_pair()
-    client = attach.Client(theirs.detach(), lambda kind, data: None)
-    poller = select.poll()
-    count = 0
-    while not client.busy:
-        client.send(attach.STDOUT + bytes(30000))
-        count += 1
-    assert count > 1
-    received = 0
-    while received < count:
-        try:
-            received += len(ours.recv(attach.PACKET_BYTES)) == 30001
-        except BlockingIOError:
-            client.serve(poller, select.POLLOUT)
-    client.finish(300)
-    ours.setblocking(True)
-    assert ours.recv(100) == attach.EXIT + attach.EXIT_STATUS.pack(300)
-    assert ours.recv(100) == b""
-    ours.close()
-
-
-def test_client_that_is_gone() -> None:
-    import select
-
-    ours, theirs = attach.make_pair()
-    seen: list[tuple[bytes, bytes]] = []
-    client = attach.Client(theirs.detach(), lambda kind, data: seen.append((kind, data)))
-    poller = select.poll()
-    client.register(poller, reading=True)
-    ours.send(attach.STDIN + b"x")
-    ours.close()
-    client.serve(poller, select.POLLIN)
-    client.serve(poller, select.POLLIN)
-    assert seen == [(attach.STDIN, b"x"), (attach.GONE, b"")]
-    assert client.fd == -1
-    client.send(b"ox")
-    client.finish(0)
+    assert person.DetachFilter().feed(b"x\x10\x11y") == (b"x", True)
 
 
 @pytest.mark.parametrize(
@@ -277,23 +236,15 @@ def test_client_that_is_gone() -> None:
         WherryError("w", hint="h"),
     ],
 )
-def test_errors_cross_the_pipe(error: WherryError) -> None:
-    reader, writer = os.pipe()
-    launch.report_error(writer, error)
-    os.close(writer)
-    with pytest.raises(type(error)) as caught:
-        launch.await_report(reader)
-    assert type(caught.value) is type(error)
-    assert str(caught.value) == str(error)
-    os.close(reader)
+def test_errors_go_to_another_process(error: WherryError) -> None:
+    found = wire.load_error(wire.dump_error(error))
+    assert type(found) is type(error)
+    assert str(found) == str(error)
 
 
-def test_silence_on_the_pipe() -> None:
-    reader, writer = os.pipe()
-    os.close(writer)
-    with pytest.raises(WherryError, match="was killed"):
-        launch.await_report(reader)
-    os.close(reader)
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}"])
+def test_silence_is_an_error(data: bytes) -> None:
+    assert "died" in str(wire.load_error(data))
 
 
 @pytest.mark.parametrize(("text", "number"), [("SIGTERM", 15), ("term", 15), ("9", 9), ("SIGRTMIN+3", 37)])
@@ -313,11 +264,19 @@ def test_names() -> None:
     assert all(name.replace("_", "").isalpha() for name in names)
 
 
-def test_socket_type_keeps_packets_apart() -> None:
-    ours, theirs = attach.make_pair()
-    ours.send(b"ia")
-    ours.send(b"ib")
-    assert (theirs.recv(100), theirs.recv(100)) == (b"ia", b"ib")
-    assert ours.type & socket.SOCK_SEQPACKET
+def test_packets_keep_apart_and_carry_descriptors() -> None:
+    ours, theirs = packets.pair()
+    reader, writer = os.pipe()
+    packets.send(ours, b"ia")
+    packets.send(ours, b"ib", [writer])
+    assert packets.receive(theirs, 100) == (b"ia", [])
+    data, (copy,) = packets.receive(theirs, 100)
+    assert data == b"ib"
+    assert not os.get_inheritable(copy)
+    os.write(copy, b"x")
+    assert os.read(reader, 1) == b"x"
     ours.close()
+    assert packets.receive(theirs, 100) == (b"", [])
     theirs.close()
+    for fd in (reader, writer, copy):
+        os.close(fd)

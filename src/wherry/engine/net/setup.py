@@ -53,12 +53,23 @@ def set_up(paths: Paths, config: ContainerConfig) -> NetworkSetup:
     return NetworkSetup(namespace=namespace, files=_write_files(paths, config))
 
 
+def standing(paths: Paths, config: ContainerConfig) -> NetworkSetup:
+    """Returns what `set_up` returned to another process; writes nothing."""
+    mode = config.spec.network
+    if mode.startswith(request.CONTAINER):
+        return _shared(paths, config, mode.removeprefix(request.CONTAINER))
+    namespace = mode.removeprefix(request.NAMESPACE) if mode.startswith(request.NAMESPACE) else ""
+    folder = paths.run_dir(config.id) / "etc"
+    files = tuple(folder / name for name in FILES)
+    return NetworkSetup(namespace=None if mode == request.HOST else namespace, files=files)
+
+
 def _shared(paths: Paths, config: ContainerConfig, name: str) -> NetworkSetup:
     other_id = state.find(paths, name)
     if other_id == config.id:
         raise Conflict("a container cannot share its own network")
     run = state.read_run(paths, other_id)
-    if run is None or not run.pid or not state.monitor_lives(paths, other_id):
+    if run is None or not run.pid or not state.is_kept(paths, other_id):
         raise Conflict(
             f"container {name}, whose network is to be shared, is not running", hint=f"`wherry container start {name}`"
         )

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,11 +34,9 @@ from pathlib import Path
 from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
+from wherry.store.mount.imagemount import mount_image
 from wherry.store.mount.seen import SOURCE, mounts
 
-_HEADER = struct.Struct("<III")
-_MAGIC = 0xD078629A
-_HAS_ACL = 1
 _CANNOT = (errno.ENODEV, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -123,74 +120,6 @@ def mount(plan: Plan) -> Mounted:
         read_only=plan.read_only,
         verity=plan.verity,
     )
-
-
-def mount_image(image: Path, target: Path, *, loop: bool | None = False) -> bool:
-    """Mounts an image file at `target`, read-only.
-
-    Args:
-        image: the file.
-        target: the folder.
-        loop: through a loop device; None: where the kernel does not mount the file itself.
-
-    Returns:
-        Whether a loop device was used.
-
-    Raises:
-        Unsupported: this kernel has no EROFS, or cannot mount a file.
-        NotPermitted: root is needed.
-        InvalidInput: it is no image.
-    """
-    from wherry.linux.mount import MS_NODEV, MS_RDONLY, MS_SILENT, mount
-
-    options = None if _has_acl(image) else "noacl"
-    if not loop:
-        try:
-            mount(image, target, "erofs", MS_RDONLY | MS_NODEV | MS_SILENT, options)
-            return False
-        except OSError as error:
-            if error.errno != errno.ENOTBLK or loop is False:
-                raise _refused(error, image) from error
-    from wherry.linux.loop import attach_read_only
-
-    try:
-        with open(image, "rb") as file:
-            device = attach_read_only(file.fileno(), str(image))
-    except OSError as error:
-        raise Unsupported(
-            f"no loop device for the image: {error.strerror}",
-            where=image,
-            hint="Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE needs none; `modprobe loop`, or check the tree out",
-        ) from error
-    try:
-        mount(os.readlink(f"/proc/self/fd/{device}"), target, "erofs", MS_RDONLY | MS_NODEV | MS_SILENT, options)
-    except OSError as error:
-        raise _refused(error, image) from error
-    finally:
-        os.close(device)
-    return True
-
-
-def _refused(error: OSError, image: Path) -> Exception:
-    if error.errno in (errno.ENODEV, errno.ENOTBLK):
-        return Unsupported(
-            "this kernel cannot mount an EROFS image from a file",
-            where=image,
-            hint="Linux 6.12 with CONFIG_EROFS_FS_BACKED_BY_FILE can; a checkout works everywhere",
-        )
-    if error.errno == errno.EINVAL:
-        return InvalidInput("not an EROFS image", where=image)
-    return map_os_error(error, "cannot mount the image", where=image)
-
-
-def _has_acl(image: Path) -> bool:
-    """Tells whether an image has access control lists; without, the kernel need not look for them."""
-    with open(image, "rb") as file:
-        head = file.read(_HEADER.size)
-    if len(head) < _HEADER.size:
-        raise InvalidInput("not an EROFS image", where=image)
-    magic, _, flags = _HEADER.unpack(head)
-    return magic != _MAGIC or bool(flags & _HAS_ACL)
 
 
 def _mount_overlay(plan: Plan, below: Path, upper: Path | None, work: Path | None, flags: int) -> DataLayer:

@@ -11,8 +11,8 @@ from wherry.cli import container_options as parse
 from wherry.core.errors import InvalidInput, NotFound, UsageError
 from wherry.engine.info import ContainerInfo, describe
 from wherry.engine.isolation import DeviceMapping, Ulimit
+from wherry.engine.records import LastRun, RunState
 from wherry.engine.spec import BareSettings, ContainerSpec, LogLimits, resolve
-from wherry.engine.state import LastRun, RunState
 from wherry.runtime.resources import DeviceRule
 from wherry.spec.container import DeviceRate, Healthcheck, PortMapping, RestartName, RestartPolicy
 
@@ -172,7 +172,7 @@ def info(run: RunState | None = None, last: LastRun | None = None) -> ContainerI
 def test_columns() -> None:
     running = RunState(
         status="running",
-        monitor_pid=1,
+        supervisor_pid=1,
         started_s=0,
         health="healthy",
         ports=(

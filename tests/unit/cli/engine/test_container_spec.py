@@ -15,7 +15,6 @@ from wherry.engine.prepare import Prepared
 from wherry.engine.spec import BareSettings, ContainerSpec, check, resolve
 from wherry.runtime.resources import DeviceRule
 from wherry.runtime.spec import Mount, Rlimit, Spec
-from wherry.runtime.users import Identity
 
 ID = "a" * 64
 
@@ -31,8 +30,6 @@ def spec(**flags: Any) -> Spec:
     check(found)
     config = resolve(found, BareSettings(), container_id=ID, name="n", created_s=0, image="i", commit="c")
     prepared = Prepared(
-        rootfs=Path("/r"),
-        identity=Identity(),
         sources=tuple(item.source for item in config.mounts),
         network=NetworkSetup(namespace=None if config.spec.network == "host" else ""),
     )

@@ -1,0 +1,226 @@
+"""A container in the foreground: its life runs in the command's own process, and no other process of ours is there.
+
+::
+
+    command's process ──▶ container          log, health, restarts, terminal, signals: all in here
+          │ Ctrl-P Ctrl-Q
+          ▼
+    supervisor                               gets every descriptor, and goes on
+
+The first process of a container without a terminal is killed by the kernel when this process dies (PR_SET_PDEATHSIG);
+one with a terminal cannot be, as nothing can take that back when it is left running, and is hung up instead. Either
+way the next command cleans up (``control.recover``).
+"""
+
+from __future__ import annotations
+
+import os
+
+from wherry.core import trace
+from wherry.core.errors import Conflict, WherryError
+from wherry.engine import calling, state
+from wherry.engine.keep import Keep, Sink
+from wherry.engine.life import Life
+from wherry.engine.loop import Loop
+from wherry.engine.person import Detached, DetachFilter, Keyboard, RawTerminal, Screen, window_of
+from wherry.engine.serving import Server
+from wherry.engine.signals import SIGKILL, SIGWINCH, Signals
+from wherry.engine.state import LIFE_SOCKET, Paths
+from wherry.engine.wire import DETACH_KEYS
+from wherry.linux import packets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wherry.engine.prepare import Prepared
+    from wherry.engine.spec import ContainerConfig
+    from wherry.store.repository import Repository
+
+
+def run_in_foreground(
+    paths: Paths,
+    repo: Repository | None,
+    container_id: str,
+    *,
+    stdin_fd: int | None,
+    stdout_fd: int,
+    stderr_fd: int,
+    terminal_fd: int | None,
+    detach_keys: bytes | None,
+) -> int:
+    """Starts a container in this process, and stays with it; see ``Engine.start_attached``."""
+    from wherry.engine.starting import make_ready
+
+    with Signals() as signals:
+        with state.container_lock(paths, container_id):
+            ready = make_ready(paths, repo, container_id)
+            if ready is None:
+                raise Conflict(
+                    f"container {container_id[:12]} runs already",
+                    hint=f"see `wherry container attach {container_id[:12]}`",
+                )
+            foreground = Foreground(
+                paths, ready.config, store=ready.store, lock_fd=ready.lock_fd, port_fds=ready.port_fds
+            )
+            foreground.start(ready.prepared, stdout_fd, stderr_fd)
+        keys = DETACH_KEYS if detach_keys is None else detach_keys
+        return foreground.stay(signals, stdin_fd=stdin_fd, terminal_fd=terminal_fd, keys=keys)
+
+
+class Foreground:
+    """One container in the foreground.
+
+    Args:
+        paths: of the engine root.
+        config: the container's.
+        store: the folder of its image's store; "" with a root directory.
+        lock_fd: holds its ``life.lock``; this object's from now on.
+        port_fds: hold its published ports; this object's from now on.
+    """
+
+    def __init__(
+        self, paths: Paths, config: ContainerConfig, *, store: str, lock_fd: int, port_fds: tuple[int, ...]
+    ) -> None:
+        self._paths, self._config, self._store = paths, config, store
+        self._loop = Loop()
+        self._exit_code = 0
+        self._left = False
+        self._life = Life(
+            self._loop,
+            paths,
+            config,
+            store=store,
+            lock_fd=lock_fd,
+            port_fds=port_fds,
+            keep=Keep(),
+            limbo=None,
+            detached=False,
+            parent_death_signal=0 if config.spec.tty else SIGKILL,
+            over=lambda life: None,
+        )
+
+    def start(self, prepared: Prepared, stdout_fd: int, stderr_fd: int) -> None:
+        """Starts it; the caller holds the container's lock.
+
+        Raises:
+            WherryError: it could not be; all is cleaned up.
+        """
+        life = self._life
+        path = f"{self._paths.run_dir(self._config.id)}/{LIFE_SOCKET}"
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        self._server = Server(self._loop, packets.listen(path), {self._config.id: life})
+        life.flow.sinks.append(Screen(self._loop, stdout_fd, stderr_fd, life.flow.let_output_flow))
+        life.flow.sinks.append(_End(self._on_end))
+        life.start(prepared)
+        while not life.started and not life.is_over:
+            self._loop.turn()
+        if life.failure is not None:
+            self._close()
+            raise life.failure
+
+    def _on_end(self, exit_code: int) -> None:
+        self._exit_code = exit_code
+
+    def stay(
+        self, signals: Signals, *, stdin_fd: int | None, terminal_fd: int | None, keys: bytes = DETACH_KEYS
+    ) -> int:
+        """Stays with the container until it has ended.
+
+        Args:
+            signals: in force since before the start; what came is the container's.
+            stdin_fd: where its input comes from; None: it has none.
+            terminal_fd: the person's terminal when the container has one.
+            keys: that leave the terminal and the container running.
+
+        Returns:
+            The exit status.
+
+        Raises:
+            Detached: the person left; the supervisor has the container.
+        """
+        life, loop = self._life, self._loop
+        keyboard: Keyboard | None = None
+        if terminal_fd is not None:
+            life.flow.resize(*window_of(terminal_fd))
+
+        def feed(data: bytes) -> None:
+            if data:
+                life.flow.feed(data)
+                if keyboard is not None and not life.flow.takes_input:
+                    keyboard.listen(False)
+            else:
+                life.flow.end_input()
+
+        if stdin_fd is not None:
+            filtered = DetachFilter(keys) if terminal_fd is not None else None
+            keyboard = Keyboard(loop, stdin_fd, feed=feed, leave=self._leave, keys=filtered)
+            life.flow.sinks.append(_More(keyboard))
+            keyboard.listen()
+        elif not self._config.spec.tty:
+            life.flow.end_input()
+
+        def on_signal(_: int) -> None:
+            for number in signals.read():
+                if number != SIGWINCH:
+                    life.signal(number)
+                elif terminal_fd is not None:
+                    life.flow.resize(*window_of(terminal_fd))
+
+        loop.watch(signals.wake_fd, on_signal)
+        on_signal(0)
+        with RawTerminal(terminal_fd if stdin_fd is not None else None):
+            while not life.is_over and not self._left:
+                loop.turn()
+        if self._left:
+            self._hand_over()
+            self._close()
+            raise Detached
+        self._close()
+        return self._exit_code
+
+    def _leave(self) -> None:
+        self._left = True
+
+    def _hand_over(self) -> None:
+        """Gives the container to the supervisor, which goes on with it."""
+        life = self._life
+        fds = life.hand_over()
+        trace.reach("engine.foreground.leaving")
+        own = {name.partition("/")[2]: fd for name, fd in fds.items()}
+        calling.ask_supervisor(self._paths, {"do": "take-on", "id": self._config.id, "store": self._store}, own)
+        trace.reach("engine.foreground.left")
+        life.close_handed_over()
+
+    def _close(self) -> None:
+        self._server.close()
+        try:
+            os.unlink(f"{self._paths.run_dir(self._config.id)}/{LIFE_SOCKET}")
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        self._loop.close()
+
+
+class _End(Sink):
+    """Takes in the exit status."""
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        self._tell = tell
+
+    def finish(self, exit_code: int, failure: WherryError | None) -> None:
+        """Tells it."""
+        self._tell(exit_code)
+
+
+class _More(Sink):
+    """Reads on when the container has room for input."""
+
+    def __init__(self, keyboard: Keyboard) -> None:
+        self._keyboard = keyboard
+
+    def take_more(self) -> None:
+        """Reads on."""
+        self._keyboard.listen()
