@@ -106,12 +106,13 @@ def update(paths: Paths, info: ContainerInfo, *, resources: Mapping[str, Any], r
 def _apply(paths: Paths, container_id: str, config: ContainerConfig) -> None:
     """Writes the limits of a config to the control groups of the container that runs."""
     from wherry.engine import bundle, limits
-    from wherry.runtime.state import load_state
+    from wherry.runtime.state import load_state, save
 
-    group = load_state(bundle.runtime_dir(paths, container_id)).cgroup
+    folder = bundle.runtime_dir(paths, container_id)
+    runtime = load_state(folder)
     try:
-        update_group = getattr(group, "update", None) or group.apply
-        update_group(replace(limits.resources(config.spec), devices=()))
+        runtime.cgroup.update(replace(limits.resources(config.spec), devices=()))
+        save(folder, runtime)  # a limit may have needed one more group
     except OSError as error:
         raise WherryError(
             f"the kernel refuses the limits: {os.strerror(error.errno or 0)}", where=error.filename

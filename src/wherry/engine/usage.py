@@ -17,11 +17,8 @@ from wherry.core.value import Value
 if TYPE_CHECKING:
     from wherry.engine.info import ContainerInfo
     from wherry.engine.state import Paths
-    from wherry.runtime.cgroup import Cgroup
 
 MAX_FILE_BYTES = 1 << 20
-_NO_LIMIT = 1 << 62
-"""From here on a limit is none: v1 writes the largest number of pages."""
 
 
 class Sample(Value):
@@ -77,30 +74,22 @@ def sample(paths: Paths, info: ContainerInfo) -> Sample | None:
     if not info.pid:
         return None
     try:
-        group = load_state(runtime_dir(paths, info.id)).cgroup
-        stats = group.stats()
+        used = load_state(runtime_dir(paths, info.id)).cgroup.usage()
     except (WherryError, OSError):
         return None  # it ended just now
-    received, sent = _network(info.pid) if info.config.spec.network != "host" else (0, 0)
-    read, written = _block(group)
+    received, sent = (0, 0) if info.config.spec.network == "host" else parse_net_dev(_text(f"/proc/{info.pid}/net/dev"))
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Sample(
         at_ns=time.monotonic_ns(),
-        cpu_ns=stats.cpu_ns or 0,
-        memory_bytes=max(0, (stats.memory_bytes or 0) - _reclaimable(group)),
-        memory_limit_bytes=_memory_limit(group),
+        cpu_ns=used.cpu.total_ns or 0,
+        memory_bytes=used.memory.working_bytes or 0,
+        memory_limit_bytes=min(machine, used.memory.limit_bytes or machine),
         net_received_bytes=received,
         net_sent_bytes=sent,
-        read_bytes=read,
-        written_bytes=written,
-        pids=stats.pids or 0,
+        read_bytes=used.block_total("Read"),
+        written_bytes=used.block_total("Write"),
+        pids=used.pids or 0,
     )
-
-
-def _path_of(group: Cgroup, controller: str) -> tuple[int, str] | None:
-    for item in group.groups:
-        if controller in item.controllers:
-            return item.version, item.path
-    return next(((2, item.path) for item in group.groups if item.version == 2 and controller == "io"), None)
 
 
 def _text(path: str) -> str:
@@ -109,37 +98,6 @@ def _text(path: str) -> str:
             return file.read(MAX_FILE_BYTES)
     except OSError:
         return ""
-
-
-def _reclaimable(group: Cgroup) -> int:
-    found = _path_of(group, "memory")
-    if found is None:
-        return 0
-    key = "total_inactive_file" if found[0] == 1 else "inactive_file"
-    return keyed(_text(f"{found[1]}/memory.stat"), key)
-
-
-def keyed(text: str, key: str) -> int:
-    """Returns the number after a key at the beginning of a line; 0 when there is none."""
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if name == key and value.strip().isdigit():
-            return int(value)
-    return 0
-
-
-def _memory_limit(group: Cgroup) -> int:
-    machine = keyed(_text("/proc/meminfo").replace("MemTotal:", "MemTotal ").replace(" kB", ""), "MemTotal") * 1024
-    found = _path_of(group, "memory")
-    if found is None:
-        return machine
-    text = _text(f"{found[1]}/{'memory.limit_in_bytes' if found[0] == 1 else 'memory.max'}").strip()
-    limit = int(text) if text.isdigit() else _NO_LIMIT
-    return min(limit, machine) if machine else limit
-
-
-def _network(pid: int) -> tuple[int, int]:
-    return parse_net_dev(_text(f"/proc/{pid}/net/dev"))
 
 
 def parse_net_dev(text: str) -> tuple[int, int]:
@@ -152,38 +110,3 @@ def parse_net_dev(text: str) -> tuple[int, int]:
             received += int(fields[0])
             sent += int(fields[8])
     return received, sent
-
-
-def _block(group: Cgroup) -> tuple[int, int]:
-    found = _path_of(group, "blkio")
-    if found is not None:
-        text = _text(f"{found[1]}/blkio.throttle.io_service_bytes_recursive")
-        return parse_blkio(text or _text(f"{found[1]}/blkio.throttle.io_service_bytes"))
-    found = _path_of(group, "io")
-    return parse_io_stat(_text(f"{found[1]}/io.stat")) if found is not None else (0, 0)
-
-
-def parse_blkio(text: str) -> tuple[int, int]:
-    """Returns the bytes read and written: ``8:0 Read 4096`` (cgroup v1, blkio)."""
-    sums = {"Read": 0, "Write": 0}
-    for line in text.splitlines():
-        fields = line.split()
-        if len(fields) == 3 and fields[1] in sums and fields[2].isdigit():
-            sums[fields[1]] += int(fields[2])
-    return sums["Read"], sums["Write"]
-
-
-def parse_io_stat(text: str) -> tuple[int, int]:
-    """Returns the bytes read and written: ``8:0 rbytes=4096 wbytes=0 ...`` (cgroup v2, io.stat)."""
-    sums = {"rbytes": 0, "wbytes": 0}
-    for line in text.splitlines():
-        for word in line.split()[1:]:
-            key, _, value = word.partition("=")
-            if key in sums and value.isdigit():
-                sums[key] += int(value)
-    return sums["rbytes"], sums["wbytes"]
-
-
-def cpu_count() -> int:
-    """Returns how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0))

@@ -68,6 +68,12 @@ def test_update_of_one_that_runs_and_of_one_that_does_not(cli: Cli) -> None:
     assert value("pids", "pids.max") == "20"
     assert value("cpu", "cpu.cfs_quota_us") == "50000"
     assert value("cpu", "cpu.shares") == "512"
+    cli.run("update", "-m", "256m", "c")
+    cli.run("update", "--cpuset-cpus", "0", "c")
+    cli.run("update", "-m", "48m", "--cpuset-cpus", "0", "c")
+    groups = dict(line.split(":")[1:] for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
+    paths = {word: path for words, path in groups.items() for word in words.split(",")}
+    assert value("cpuset", "cpuset.cpus") == "0"
     assert "too small" in cli.run("update", "-m", "1m", "c", status=5).stderr
     assert "nothing to change" in cli.run("update", "c", status=2).stderr
     cli.run("stop", "-t", "0", "c")
