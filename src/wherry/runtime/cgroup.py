@@ -27,7 +27,6 @@ from wherry.runtime.cgroup_check import check_resources
 from wherry.runtime.cgroup_files import keyed, number, numbers, read, there, write
 from wherry.runtime.cgroup_hierarchies import Hierarchy, hierarchies
 from wherry.runtime.cgroup_place import Group, default_path
-from wherry.runtime.cgroup_wait import Deadline, wait_for_end, wait_for_event
 from wherry.runtime.resources import Resources
 
 TYPE_CHECKING = False
@@ -379,6 +378,8 @@ class Cgroup:
         return self._v2 is not None and numbers(read(self._v2.path, "cgroup.events")).get("frozen") == 1
 
     def _set_frozen(self, frozen: bool, timeout_s: float) -> None:
+        from wherry.runtime.cgroup_wait import Deadline, wait_for_event
+
         freezer = self._by_controller.get("freezer")
         deadline = Deadline(timeout_s, "the processes do not freeze", "" if freezer is None else freezer.path)
         if freezer is not None:
@@ -423,6 +424,8 @@ class Cgroup:
         left = [group for group in self.groups if not place.remove_group(group)]
         if not left:
             return
+        from wherry.runtime.cgroup_wait import Deadline, wait_for_end
+
         deadline = Deadline(timeout_s, "the processes of a control group do not die", left[0].path)
         while left:
             self.kill()
