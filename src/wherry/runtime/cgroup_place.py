@@ -22,12 +22,14 @@ PARENT = "wherry"
 _SUPERVISOR = "supervisor"
 _V2_ENABLED = ("cpu", "io", "memory", "pids")
 _V2 = frozenset(_V2_ENABLED)
-_CREATE_RETRIES = 16
+_CREATE_RETRIES = 64
 _MAX_DEPTH = 32
 _MAX_PATH_BYTES = 3000
 _DELEGATE_LIST = "/sys/kernel/cgroup/delegate"
 _DELEGATED = "cgroup.procs\ncgroup.threads\ncgroup.subtree_control\n"
-_NOT_ENABLED = (errno.EBUSY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
+_GONE = (errno.ENOENT, errno.ENODEV)
+"""ENODEV: the directory is still found, but its group has ended."""
+_NOT_ENABLED = (*_GONE, errno.EBUSY, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Group(Value):
@@ -114,7 +116,7 @@ def _make_all(hierarchy: Hierarchy, start: str, parts: list[str]) -> tuple[str, 
             os.mkdir(path)
             return path, True, 0
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.EEXIST):
+            if error.errno not in (*_GONE, errno.EEXIST):
                 raise
     for _ in range(_CREATE_RETRIES):
         path, new, made = start, False, 0
@@ -128,8 +130,9 @@ def _make_all(hierarchy: Hierarchy, start: str, parts: list[str]) -> tuple[str, 
                 if new and cpuset:
                     inherit_cpuset(path)
             return path, new, made
-        except FileNotFoundError:
-            continue  # another container's end took the empty parent away in between
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise  # else another container's end took the empty parent away in between
     raise Conflict("the groups above are removed again and again", where=path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -178,6 +179,8 @@ def test_makers_and_removers_of_the_same_parent_do_not_meet() -> None:
                 for turn in range(40):
                     Cgroup.create(f"/wherry/test-{os.getppid()}-{number}-{turn}").remove()
                 os._exit(0)
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(1)
         children.append(pid)
