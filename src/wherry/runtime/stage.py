@@ -136,12 +136,13 @@ def run_init_between(init: InitTask) -> NoReturn:
         else:
             unshare(CLONE_NEWUSER)
             _ask(at, channel.MAP)
+        if init.time_offsets is not None:
+            at.step = "making the time namespace"
+            # Before the user changes, which takes this process's files below /proc/self from it.
+            make_time_namespace(init.time_offsets)
         _be_root(at)
         for path, flag in later:
             _join(path, flag, at)
-        if init.time_offsets is not None:
-            at.step = "making the time namespace"
-            make_time_namespace(init.time_offsets)
         _clone_sibling(init.flags, at)
         _init(init, at)
     except BaseException as error:  # noqa: BLE001 nothing may get past the clone
