@@ -141,6 +141,7 @@ def become(task: Task, at: At) -> NoReturn:
     if task.filter is not None and not process.no_new_privileges:
         at.step = "loading the system call filter"
         _load_filter(task.filter, at)
+    there = _try_chdir(process.cwd)
     at.step = "changing the user"
     prctl(PR_SET_KEEPCAPS, 1)
     _set_groups(process)
@@ -159,7 +160,8 @@ def become(task: Task, at: At) -> NoReturn:
         if channel.is_closed(at.channel_fd):
             os._exit(0)
     at.step = "changing to the working directory"
-    os.chdir(process.cwd)
+    if not there:
+        os.chdir(process.cwd)
     os.getcwd()  # ENOENT when it is outside the root (CVE-2024-21626)
     at.step = LOOKING
     path = find_command(process.args[0], task.environment, at.own_mount)
@@ -174,6 +176,15 @@ def become(task: Task, at: At) -> NoReturn:
     pthread_sigmask(SIG_SETMASK, ())
     os.execve(path, process.args, task.environment)  # noqa: S606 it is what a container is for
     raise AssertionError("execve returned")
+
+
+def _try_chdir(path: str) -> bool:
+    """Goes to the working directory before the user changes, who may not be let in, as runc and crun do."""
+    try:
+        os.chdir(path)
+    except OSError:
+        return False
+    return True
 
 
 def _load_filter(program: Program, at: At) -> None:

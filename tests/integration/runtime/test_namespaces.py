@@ -197,7 +197,7 @@ def test_a_user_namespace_is_joined_with_what_it_owns(
 
 def test_a_path_that_is_no_namespace_is_named(runner: Runner, busybox_tree: Path) -> None:
     spaces = {**default.NAMESPACES, Namespace.NETWORK: "/proc/self/ns/uts"}
-    with pytest.raises(WherryError, match="joining a namespace.*ns/uts"):
+    with pytest.raises(WherryError, match=r"joining a namespace.*ns/uts"):
         runner.create(make_spec("true", namespaces=spaces), busybox_tree)
     spaces = {**default.NAMESPACES, Namespace.PID: "/nowhere"}
     with pytest.raises(WherryError, match="cannot join a namespace"):
