@@ -22,10 +22,12 @@ from tests.integration.runtime.attacks.naive import (
     take_null_from_the_container,
 )
 from tests.integration.runtime.containers import Runner, make_spec
-from tests.integration.runtime.roots import REFUSED, Entered, bind, entered, spec_of
+from tests.integration.runtime.roots import ALL, REFUSED, Entered, bind, entered, spec_of
 
 from wherry.core.errors import InvalidInput, WherryError
+from wherry.linux.namespaces import CLONE_NEWNS, clone, setns
 from wherry.runtime import rootfs as rootfs_module
+from wherry.runtime.cgroup import hierarchies
 from wherry.runtime.spec import Device, Mount, Process, Spec
 
 Attack = Callable[[Path], Spec]
@@ -280,3 +282,36 @@ def test_the_console(runner: Runner, rootfs: Path, tmp_path: Path, outside: Path
             runner.create(spec, rootfs)
     assert fingerprint(outside) == before
     assert not os.path.ismount(console)
+
+
+@pytest.mark.parametrize("pivot", [True, False])
+def test_root_in_the_container_does_not_get_out_by_chroot_or_setns(rootfs: Path, pivot: bool) -> None:
+    """With every capability: a chroot is left by a descriptor from before it, and a namespace's root is entered."""
+    (rootfs / "jail").mkdir()
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    steps = rootfs_module.plan(spec_of(), hierarchies())
+    pid, pidfd = clone(ALL)
+    if pid == 0:
+        try:
+            rootfs_module.enter(str(rootfs), steps, pivot=pivot)
+            seen = [sorted(os.listdir("/"))]
+            before = os.open("/", os.O_RDONLY)
+            os.chroot("/jail")
+            os.fchdir(before)
+            for _ in range(40):
+                os.chdir("..")
+            os.chroot(".")
+            seen.append(sorted(os.listdir("/")))
+            setns(os.open("/proc/self/ns/mnt", os.O_RDONLY), CLONE_NEWNS)
+            seen.append(sorted(os.listdir("/")))
+            os.write(writer, repr(seen).encode())
+        except BaseException as error:
+            os.write(writer, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.close(pidfd)
+    with os.fdopen(reader) as file:
+        told = file.read()
+    os.waitpid(pid, 0)
+    assert told == repr([sorted(os.listdir(rootfs))] * 3)
