@@ -16,6 +16,7 @@ from wherry.engine.net.request import own_namespace
 from wherry.engine.prepare import Prepared
 from wherry.engine.spec import ContainerConfig, normal_path
 from wherry.engine.state import Paths
+from wherry.engine.volume_mounts import FileSystem
 from wherry.linux.seccomp_profile import Profile
 from wherry.runtime import default
 from wherry.runtime.default_seccomp import profile as default_profile
@@ -221,8 +222,11 @@ def _mounts(config: ContainerConfig, prepared: Prepared) -> Iterator[Mount]:
         yield _mount(item, source)
 
 
-def _mount(item: WantedMount, source: str) -> Mount:
+def _mount(item: WantedMount, source: str | FileSystem) -> Mount:
     target = normal_path(item.target)
+    if isinstance(source, FileSystem):
+        own = (*_TMPFS_OPTIONS, *source.options, *(("ro",) if item.read_only else ()))
+        return Mount(destination=target, type=source.type, source=source.device, options=own)
     if item.type == MountType.TMPFS:
         mode = DEFAULT_TMPFS_MODE if item.tmpfs_mode is None else item.tmpfs_mode
         options = [*_TMPFS_OPTIONS, f"mode={mode:o}"]

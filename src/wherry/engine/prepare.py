@@ -18,6 +18,7 @@ from wherry.engine.network import Joined, Network
 from wherry.engine.rootfs import mount_in_child, root_mounter, see_to_image
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths
+from wherry.engine.volume_mounts import FileSystem, behind
 from wherry.spec.container import MountType
 
 TYPE_CHECKING = False
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 class Prepared(Value):
     """What stands ready."""
 
-    sources: tuple[str, ...]
+    sources: tuple[str | FileSystem, ...]
     """For each mount of the config, the host path behind it; "" for a tmpfs."""
     network: NetworkSetup = NetworkSetup()
     joined: Joined = Joined()
@@ -117,7 +118,9 @@ def _fill_volumes(paths: Paths, store: str, config: ContainerConfig) -> None:
     missing = [
         item
         for item in config.mounts
-        if item.type == MountType.VOLUME and not os.path.isdir(f"{paths.volumes}/{item.source}/data")
+        if item.type == MountType.VOLUME
+        and behind(f"{paths.volumes}/{item.source}") == f"{paths.volumes}/{item.source}/data"
+        and not os.path.isdir(f"{paths.volumes}/{item.source}/data")
     ]
     if not missing:
         return
@@ -133,10 +136,10 @@ def _fill_volumes(paths: Paths, store: str, config: ContainerConfig) -> None:
     mount_in_child(root_mounter(paths, store, config, to_look=True), fill)
 
 
-def _sources(paths: Paths, config: ContainerConfig) -> Iterator[str]:
+def _sources(paths: Paths, config: ContainerConfig) -> Iterator[str | FileSystem]:
     for item in config.mounts:
         if item.type == MountType.VOLUME:
-            yield f"{paths.volumes}/{item.source}/data"
+            yield behind(f"{paths.volumes}/{item.source}")
         elif item.type == MountType.BIND:
             if not os.path.exists(item.source):
                 raise NotFound("the source of a bind mount is not there", where=item.source, hint="make it first")

@@ -20,6 +20,8 @@ TYPES = ("", "none", "bind", "tmpfs", "nfs", "nfs4")
 _KEYS = ("type", "o", "device")
 _TMPFS_OPTIONS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "huge", "noswap")
 NFS_TIMEOUT_S = 60.0
+METADATA = "volume.json"
+MAX_METADATA_BYTES = 1 << 20
 
 
 class Volume(Value):
@@ -31,6 +33,46 @@ class Volume(Value):
     options: Mapping[str, str] = EMPTY
     anonymous: bool = False
     extra: Mapping[str, Any] = EMPTY
+
+
+class FileSystem(Value):
+    """A file system that is mounted in a container in the place of a volume's directory."""
+
+    type: str
+    device: str
+    options: tuple[str, ...]
+
+
+def behind(folder: str) -> str | FileSystem:
+    """Returns what stands behind the volume of a folder: a directory, or a file system to be mounted.
+
+    Part of every container's start; a volume without options costs it one look.
+
+    Raises:
+        NotFound: the directory that it is bound to is not there.
+    """
+    data = f"{folder}/data"
+    try:
+        fd = os.open(f"{folder}/{METADATA}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return data
+    try:
+        text = os.read(fd, MAX_METADATA_BYTES)
+    finally:
+        os.close(fd)
+    from wherry.core import jsonio
+    from wherry.spec.codec import decode
+
+    volume = decode(Volume, jsonio.loads(text, where=folder, max_bytes=MAX_METADATA_BYTES), where=folder)
+    if not volume.options:
+        return data
+    if is_bind(volume):
+        device = volume.options["device"]
+        if not os.path.isdir(device):
+            raise NotFound(f"the directory of volume {volume.name!r} is not there", where=device, hint="make it first")
+        return device
+    kind = volume.options["type"]
+    return FileSystem(type=kind, device=volume.options.get("device") or kind, options=tuple(_words(volume)))
 
 
 def check(volume: Volume) -> None:

@@ -9,8 +9,8 @@
 A volume is made when a container first asks for it, and filled with what the image has at the mount point, as
 docker does; ``data`` appears by rename, so that it is never seen half filled. It stays until it is removed by name;
 an anonymous volume goes with its container. A volume that was made with options is a directory of the host
-(``type=none,o=bind,device=DIR``), or is mounted at its ``data`` in the mount namespace of whoever starts a container
-(``type=tmpfs``: each container's own; ``type=nfs``): such a one is never filled. What is *not* promised: metadata of
+(``type=none,o=bind,device=DIR``), or is mounted in each container that has it (``type=tmpfs``: each container's own;
+``type=nfs``): such a one is never filled. What is *not* promised: metadata of
 volumes that were made before there was any; they count as made when their folder was.
 """
 
@@ -31,13 +31,11 @@ from wherry.engine import volume_mounts
 from wherry.engine.events import emit
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths, all_ids, drop_container, read_config, remove_tree
-from wherry.engine.volume_mounts import Volume
+from wherry.engine.volume_mounts import MAX_METADATA_BYTES, METADATA, Volume
 from wherry.linux.beneath import open_in_root
 from wherry.spec.codec import decode, encode
 from wherry.spec.container import MountType
 
-METADATA = "volume.json"
-MAX_METADATA_BYTES = 1 << 20
 _COPY_BYTES = 1 << 20
 MAX_DEPTH = 256
 
