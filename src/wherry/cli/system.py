@@ -138,7 +138,7 @@ def disk_usage(engine: Engine) -> dict[str, Any]:
             {
                 "name": name,
                 "links": len(users.get(name, ())),
-                "size_bytes": tree_bytes(engine.paths.volumes / name / "data"),
+                "size_bytes": tree_bytes(f"{engine.paths.volumes}/{name}/data"),
             }
             for name in engine.list_volumes()
         ],

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.core.value import EMPTY
@@ -39,9 +38,9 @@ INIT_PROGRAMS = (
 _MOUNT_QUIET = ("nosuid", "noexec", "nodev")
 
 
-def runtime_dir(paths: Paths, container_id: str) -> Path:
+def runtime_dir(paths: Paths, container_id: str) -> str:
     """Returns where the runtime keeps its own state of a container."""
-    return paths.run_dir(container_id) / "runtime"
+    return f"{paths.run_dir(container_id)}/runtime"
 
 
 def signal_number(text: str) -> int:
@@ -211,9 +210,9 @@ def build_process(
 def _mounts(config: ContainerConfig, prepared: Prepared) -> Iterator[Mount]:
     taken = {normal_path(item.target) for item in config.mounts}
     for path in prepared.network.files:
-        name = path.name
+        name = os.path.basename(path)
         if f"/etc/{name}" not in taken and not (name == "hosts" and config.spec.no_hosts):
-            yield Mount(destination=f"/etc/{name}", type="bind", source=str(path), options=("bind", "rprivate"))
+            yield Mount(destination=f"/etc/{name}", type="bind", source=path, options=("bind", "rprivate"))
     if config.spec.init:
         yield Mount(destination=INIT, type="bind", source=init_program(), options=("bind", "rprivate", "ro"))
     pairs = zip(config.mounts, prepared.sources, strict=True)

@@ -95,7 +95,7 @@ def _start_keeper(paths: Paths, listener_fd: int, *, stay: bool) -> None:
 def _keeper(paths: Paths, *, stay: bool) -> list[str]:
     """Returns the command line of a keeper."""
     place = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    options = [str(paths.root), str(paths.run.parent)]
+    options = [paths.root, paths.run_root]
     if stay:
         options.append("stay")
     if trace.text:

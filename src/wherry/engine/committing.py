@@ -70,7 +70,7 @@ def diff(paths: Paths, repo: Repository | None, info: ContainerInfo) -> list[Cha
 def _changes(
     paths: Paths, repo: Repository | None, info: ContainerInfo, lower: Lower, merged_fd: int | None
 ) -> list[Change]:
-    upper_fd = os.open(paths.container(info.id) / "upper", _DIRECTORY)
+    upper_fd = os.open(Path(paths.container(info.id)) / "upper", _DIRECTORY)
     made = (*ENGINE_PATHS, *(mount.target.rstrip("/") for mount in info.config.mounts))
     try:
         try:

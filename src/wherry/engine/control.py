@@ -110,7 +110,7 @@ def await_end(paths: Paths, container_id: str, timeout_s: float | None) -> int |
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     try:
-        lock_fd = os.open(paths.run_dir(container_id) / state.LIFE_LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        lock_fd = os.open(f"{paths.run_dir(container_id)}/{state.LIFE_LOCK}", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     waited = False

@@ -459,7 +459,7 @@ class Engine:
 
         container_id = state.find(self.paths, container)
         return read_logs(
-            self.paths.container(container_id) / "log",
+            f"{self.paths.container(container_id)}/log",
             follow=follow,
             tail=tail,
             since_s=since,

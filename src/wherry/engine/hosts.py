@@ -13,7 +13,6 @@ from wherry.core.value import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 MAX_RESOLV_BYTES = 64 * 1024
 _LOCAL = (
@@ -104,7 +103,7 @@ def _without_loopback(text: str) -> str:
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def read_or_empty(path: Path | str) -> str:
+def read_or_empty(path: str) -> str:
     """Returns the beginning of a text file, or "" when there is none."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
@@ -113,7 +112,7 @@ def read_or_empty(path: Path | str) -> str:
         return ""
 
 
-def write_in_place(path: Path, text: str) -> None:
+def write_in_place(path: str, text: str) -> None:
     """Rewrites a file without giving it a new inode; short texts appear in one write."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:

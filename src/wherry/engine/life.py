@@ -113,7 +113,7 @@ class Life:
         self._backoff = Backoff()
         self._timers = Timers(loop)
         self._run_dir = paths.run_dir(config.id)
-        self._log = LogWriter(paths.container(config.id) / "log", config.spec.log)
+        self._log = LogWriter(f"{paths.container(config.id)}/log", config.spec.log)
         self.flow = Flow(
             loop,
             config.id,
@@ -169,7 +169,7 @@ class Life:
             bundle.build_spec(config, self._prepared, joining.namespaces(self._paths, config)),
             container_id=config.id,
             state_dir=self._state_dir,
-            rootfs=self._paths.container(config.id) / "rootfs",
+            rootfs=f"{self._paths.container(config.id)}/rootfs",
             stdio=stdio_of(streams.child),
             mount_root=root_mounter(self._paths, self.state.store, config),
             parent_death_signal=self._death_signal,

@@ -17,7 +17,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from wherry.engine.logwriter import FILE_NAME, MAX_LINE_BYTES
@@ -55,7 +54,7 @@ def parse_time(text: str) -> float:
 
 
 def read_logs(
-    folder: Path,
+    folder: str | os.PathLike[str],
     *,
     follow: bool = False,
     tail: int | None = None,
@@ -99,7 +98,7 @@ def read_logs(
             last.close()
 
 
-def _open_files(folder: Path, after: BinaryIO | None = None) -> list[BinaryIO]:
+def _open_files(folder: str | os.PathLike[str], after: BinaryIO | None = None) -> list[BinaryIO]:
     """Opens the files of a log, the oldest first; with `after` only those that are newer than that one.
 
     Opens the newest first: a rotation meanwhile shows one file twice, which is seen by its inode, and loses none.
@@ -109,7 +108,7 @@ def _open_files(folder: Path, after: BinaryIO | None = None) -> list[BinaryIO]:
     seen: set[tuple[int, int]] = set()
     number = missing = 0
     while missing < 2:  # one gap may be a rotation between two of its renames
-        path = folder / (FILE_NAME if number == 0 else f"{FILE_NAME}.{number}")
+        path = f"{os.fspath(folder)}/{FILE_NAME}" if number == 0 else f"{os.fspath(folder)}/{FILE_NAME}.{number}"
         number += 1
         try:
             file = open(path, "rb")  # noqa: SIM115 closed by the caller

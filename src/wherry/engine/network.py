@@ -395,9 +395,9 @@ class Network:
         every = self.live()
         members = {key for live in every if live.name in networks for key in live.leases}
         for container_id in members:
-            folder = self._paths.run_dir(container_id) / "etc"
+            folder = f"{self._paths.run_dir(container_id)}/etc"
             try:
-                hosts.write_in_place(folder / "hosts", names.hosts_of(container_id, every))
+                hosts.write_in_place(f"{folder}/hosts", names.hosts_of(container_id, every))
             except (FileNotFoundError, NotADirectoryError):
                 continue  # it is not being started any more
 

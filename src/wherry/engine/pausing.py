@@ -98,4 +98,4 @@ def frozen(paths: Paths, info: ContainerInfo, *, wanted: bool = True) -> Iterato
 def _cgroup(paths: Paths, container_id: str) -> Cgroup:
     from wherry.runtime.state import load_state
 
-    return load_state(paths.run_dir(container_id) / "runtime").cgroup
+    return load_state(f"{paths.run_dir(container_id)}/runtime").cgroup

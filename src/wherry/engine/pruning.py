@@ -126,7 +126,7 @@ def prune_volumes(engine: Engine, filters: Filters, *, everything: bool = False)
                 continue
             if not filters.fits(volume.labels, volume.created_s):
                 continue
-            size = tree_bytes(engine.paths.volumes / name)
+            size = tree_bytes(f"{engine.paths.volumes}/{name}")
             volumes.remove_volume(engine.paths, name)
         except (NotFound, Conflict):
             continue

@@ -19,15 +19,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
 from wherry.core.errors import NotFound, Unsupported, WherryError
 from wherry.core.lock import file_lock
+from wherry.engine import imagecache
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths, all_ids, read_config, remove_tree
 from wherry.engine.wire import dump_error, load_error
@@ -35,7 +32,10 @@ from wherry.linux import mount
 from wherry.linux.namespaces import CLONE_NEWNS, setns, unshare
 from wherry.store.mount.imagemount import mount_image
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from wherry.store.repository import Repository
 
 _REFUSED = (errno.ENOTBLK, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP, errno.EPERM)
@@ -50,35 +50,38 @@ def prepare_image(paths: Paths, repo: Repository, commit: Checksum) -> None:
         NotFound: the store has no such commit.
         NoSpace: it does not fit; nothing is left of it.
     """
-    image = paths.images / f"{commit}.erofs"
-    if image.exists() or (paths.images / commit).exists():
+    image = f"{paths.images}/{commit}.erofs"
+    if os.path.exists(image) or os.path.exists(f"{paths.images}/{commit}"):
         return
     with _images_lock(paths):
-        if image.exists() or repo.mode.value == "archive":
+        if os.path.exists(image) or repo.mode.value == "archive":
             return
         _remove_half_made(paths)
+        from pathlib import Path
+
         from wherry.store.mount.composefs import write_image
 
-        write_image(repo, commit, image)
+        write_image(repo, commit, Path(image))
 
 
-def check_out_image(paths: Paths, repo: Repository, commit: Checksum) -> Path:
-    """Makes a private copy of an image's files, unless it is there already, and returns it."""
-    folder = paths.images / commit
-    if folder.exists():
-        return folder
+def check_out_image(paths: Paths, repo: Repository, commit: Checksum) -> None:
+    """Makes a private copy of an image's files, unless it is there already."""
+    folder = f"{paths.images}/{commit}"
+    if os.path.exists(folder):
+        return
     with _images_lock(paths):
-        if folder.exists():
-            return folder
+        if os.path.exists(folder):
+            return
         _remove_half_made(paths)
+        from pathlib import Path
+
         from wherry.linux.syncfs import syncfs
         from wherry.store.tree.checkout import checkout
 
-        new = paths.images / f".new-{commit}"
+        new = Path(f"{paths.images}/.new-{commit}")
         checkout(repo, commit, new, force_copy=True)
         syncfs(new)
         new.rename(folder)
-    return folder
 
 
 def root_mounter(paths: Paths, store: str, config: ContainerConfig, *, to_look: bool = False) -> Callable[[], None]:
@@ -205,7 +208,7 @@ def remove_unused_images(paths: Paths, keep: Iterable[str]) -> tuple[str, ...]:
         The commits whose images were removed.
     """
     wanted = set(keep)
-    removed: list[str] = []
+    removed: dict[str, None] = {}
     with paths.engine_lock(), _images_lock(paths):
         for container_id in all_ids(paths):
             try:
@@ -213,30 +216,33 @@ def remove_unused_images(paths: Paths, keep: Iterable[str]) -> tuple[str, ...]:
             except NotFound:
                 continue
         _remove_half_made(paths)
-        for path in sorted(paths.images.iterdir()):
-            commit = path.name.removesuffix(".erofs")
-            if path.name.startswith(".") or commit in wanted:
+        for name in sorted(os.listdir(paths.images)):
+            commit = name.removesuffix(".erofs").removesuffix(imagecache.SUFFIX)
+            if name.startswith(".") or commit in wanted:
                 continue
-            removed.append(commit)
-            if path.is_dir():
-                doomed = paths.images / f".new-{commit}"
-                path.rename(doomed)
+            removed[commit] = None
+            path = f"{paths.images}/{name}"
+            if os.path.isdir(path):
+                doomed = f"{paths.images}/.new-{commit}"
+                os.rename(path, doomed)
                 remove_tree(doomed)
             else:
-                path.unlink()
+                os.unlink(path)
     return tuple(removed)
 
 
-def _images_lock(paths: Paths) -> AbstractContextManager[None]:
-    return file_lock(paths.run / "images.lock", what="the image folder")
+def _images_lock(paths: Paths) -> file_lock:
+    return file_lock(f"{paths.run}/images.lock", what="the image folder")
 
 
 def _remove_half_made(paths: Paths) -> None:
-    for path in paths.images.glob(".new-*"):
-        if path.is_dir():
-            remove_tree(path)
-        else:
-            path.unlink()
+    for name in os.listdir(paths.images):
+        path = f"{paths.images}/{name}"
+        if name.startswith(".new-"):
+            if os.path.isdir(path):
+                remove_tree(path)
+            else:
+                os.unlink(path)
 
 
 def _open_dir(path: str, what: str) -> int:

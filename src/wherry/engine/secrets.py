@@ -28,7 +28,7 @@ from wherry.spec.codec import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path as AnyPath
+    from pathlib import Path
 
     from wherry.engine.state import Paths
 
@@ -47,7 +47,7 @@ class Secret(Value):
     extra: Mapping[str, Any] = EMPTY
 
 
-def path(paths: Paths, name: str) -> AnyPath:
+def path(paths: Paths, name: str) -> Path:
     """Returns the file with a secret's bytes, to be mounted read-only.
 
     Raises:
@@ -59,9 +59,11 @@ def path(paths: Paths, name: str) -> AnyPath:
     return found
 
 
-def _folder(paths: Paths, name: str) -> AnyPath:
+def _folder(paths: Paths, name: str) -> Path:
     check_name(name)
-    return paths.root / "secrets" / name
+    from pathlib import Path
+
+    return Path(paths.root) / "secrets" / name
 
 
 def check_name(name: str) -> None:
@@ -94,7 +96,7 @@ def create(paths: Paths, name: str, data: bytes, *, labels: Mapping[str, str] = 
     folder = _folder(paths, name)
     make_dirs(folder.parent, mode=0o700)
     now_s = time.time()
-    with file_lock(paths.run / "secrets.lock", what="the secrets"):
+    with file_lock(f"{paths.run}/secrets.lock", what="the secrets"):
         created_s = now_s
         if folder.is_dir():
             if not replace:
@@ -135,7 +137,7 @@ def read(paths: Paths, name: str) -> Secret:
 def list_secrets(paths: Paths) -> list[Secret]:
     """Returns all secrets, sorted by name."""
     try:
-        names = sorted(name for name in os.listdir(paths.root / "secrets") if not name.startswith("."))
+        names = sorted(name for name in os.listdir(f"{paths.root}/secrets") if not name.startswith("."))
     except FileNotFoundError:
         return []
     return [read(paths, name) for name in names]
@@ -149,7 +151,7 @@ def remove(paths: Paths, name: str) -> None:
     """
     read(paths, name)
     folder = _folder(paths, name)
-    with file_lock(paths.run / "secrets.lock", what="the secrets"):
+    with file_lock(f"{paths.run}/secrets.lock", what="the secrets"):
         try:
             folder.rename(folder.parent / f".rm-{name}")
         except FileNotFoundError:
@@ -159,7 +161,7 @@ def remove(paths: Paths, name: str) -> None:
     emit(paths, "remove", type="secret", actor_id=name, name=name)
 
 
-def _remove_half_made(folder: AnyPath) -> None:
+def _remove_half_made(folder: Path) -> None:
     for name in os.listdir(folder):
         if name.startswith((".new-", ".rm-")):
             state.remove_tree(folder / name)

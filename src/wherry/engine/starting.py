@@ -63,11 +63,14 @@ def make_ready(paths: Paths, repo: Repository | None, container_id: str) -> Read
     elif repo is None:
         raise NotFound(f"the store with image {config.image} is not there")
     run_dir = paths.run_dir(container_id)
-    run_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+    try:
+        os.mkdir(run_dir, 0o711)
+    except FileExistsError:
+        pass
     lock_fd = state.take_life_lock(paths, container_id)
     if lock_fd is None:
         return None
-    (run_dir / state.STOP_FILE).unlink(missing_ok=True)
+    state.unlink(f"{run_dir}/{state.STOP_FILE}")
     try:
         prepared = prepare(paths, repo, config)
         store = "" if repo is None else str(repo.path)

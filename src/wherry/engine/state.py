@@ -37,21 +37,24 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 from wherry.core import jsonio
 from wherry.core.durable import fsync_dir, make_dirs, map_os_error, write_file
 from wherry.core.errors import Conflict, InvalidInput, NoSpace, NotFound
 from wherry.core.lock import file_lock
+from wherry.core.sha256 import sha256_hex
 from wherry.engine.records import LastRun, RunState, last_from, last_value, run_from, run_value
 from wherry.engine.spec import ContainerConfig
 from wherry.spec.values import decode_value, encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+    Place = str | os.PathLike[str]
 
 MAX_STATE_BYTES = 4 * 1024 * 1024
 MIN_ID_PREFIX = 1
@@ -66,43 +69,45 @@ LIFE_SOCKET = "life.sock"
 
 
 class Paths:
-    """The places of one engine root."""
+    """The places of one engine root, as text."""
 
-    def __init__(self, root: Path, run_root: Path) -> None:
-        self.root = root
-        self.tag = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:8]
+    def __init__(self, root: Place, run_root: Place) -> None:
+        self.root = os.fspath(root)
+        self.run_root = os.fspath(run_root)
+        self.tag = sha256_hex(os.fsencode(os.path.realpath(self.root)))[:8]
         """Names this engine root in the kernel's tables: bridge, nftables table, cgroups."""
-        self.run = run_root / self.tag
-        self.containers = root / "containers"
-        self.names = root / "names"
-        self.images = root / "images"
-        self.volumes = root / "volumes"
-        self.running = self.run / "c"
+        self.run = f"{self.run_root}/{self.tag}"
+        self.containers = f"{self.root}/containers"
+        self.names = f"{self.root}/names"
+        self.images = f"{self.root}/images"
+        self.volumes = f"{self.root}/volumes"
+        self.running = f"{self.run}/c"
 
     def make(self) -> None:
         """Makes the folders that are not there yet."""
-        if self.running.is_dir() and self.names.is_dir():
+        if os.path.isdir(self.running) and os.path.isdir(self.names):
             return
         for path, mode in ((self.containers, 0o710), (self.names, 0o755), (self.images, 0o700), (self.volumes, 0o711)):
             make_dirs(path, mode=mode)
         make_dirs(self.running, mode=0o711)
 
-    def container(self, container_id: str) -> Path:
+    def container(self, container_id: str) -> str:
         """Returns a container's folder below the root."""
-        return self.containers / container_id
+        return f"{self.containers}/{container_id}"
 
-    def run_dir(self, container_id: str) -> Path:
+    def run_dir(self, container_id: str) -> str:
         """Returns a container's folder for state that a reboot may clear."""
-        return self.running / container_id
+        return f"{self.running}/{container_id}"
 
-    def engine_lock(self) -> Any:
+    def engine_lock(self) -> file_lock:
         """Returns the engine lock, as a context manager."""
-        return file_lock(self.run / "engine.lock", timeout_s=LOCK_TIMEOUT_S, what="the engine")
+        return file_lock(f"{self.run}/engine.lock", timeout_s=LOCK_TIMEOUT_S, what="the engine")
 
 
-def write_lazily(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write_lazily(path: str, data: bytes, *, mode: int = 0o600) -> None:
     """Replaces a file in one step, but leaves it to the kernel when the bytes reach the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    folder, name = os.path.split(path)
+    temporary = f"{folder}/.{name}.{os.getpid()}.tmp"
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
@@ -113,39 +118,86 @@ def write_lazily(path: Path, data: bytes, *, mode: int = 0o600) -> None:
             os.close(fd)
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        unlink(temporary)
         raise map_os_error(error, "cannot write", where=path) from error
 
 
-@contextmanager
-def container_lock(paths: Paths, container_id: str, *, wait: bool = True) -> Iterator[bool]:
+def write_new(path: str, data: bytes) -> None:
+    """Writes a file that is not there yet, in a folder that nobody sees yet."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+
+
+def unlink(path: str) -> None:
+    """Removes a file, which may be gone already."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def read_bytes(path: str) -> bytes | None:
+    """Returns what a file of state holds, `MAX_STATE_BYTES` and one more at most; None when it is not there."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        size = os.fstat(fd).st_size
+        return file.read(min(size, MAX_STATE_BYTES) + 1) or b""
+
+
+class container_lock:  # noqa: N801 a context manager, read as a noun
     """Holds the lock of one container; gives False when `wait` is off and somebody else holds it.
 
     The lock's file goes with the container, so the holder checks that its file is still the one at the path.
     """
-    path = paths.running / f"{container_id}.lock"
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
+
+    def __init__(self, paths: Paths, container_id: str, *, wait: bool = True) -> None:
+        self._paths, self._id, self._wait = paths, container_id, wait
+        self._path = f"{paths.running}/{container_id}.lock"
+        self._fd = -1
+
+    def __enter__(self) -> bool:
+        while True:
+            fd = self._open()
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_EX if self._wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                yield False
-                return
+                os.close(fd)
+                return False
+            except BaseException:
+                os.close(fd)
+                raise
             try:
-                same = os.stat(path).st_ino == os.fstat(fd).st_ino
+                same = os.stat(self._path).st_ino == os.fstat(fd).st_ino
             except FileNotFoundError:
                 same = False
-            if not same:
-                continue
-            try:
-                yield True
-            finally:
-                if not paths.container(container_id).exists():
-                    path.unlink(missing_ok=True)
-            return
-        finally:
+            if same:
+                self._fd = fd
+                return True
             os.close(fd)
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(self._path, flags, 0o600)
+        except FileNotFoundError:
+            self._paths.make()  # a boot has cleared the run root
+            return os.open(self._path, flags, 0o600)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._fd < 0:
+            return
+        if not os.path.lexists(self._paths.container(self._id)):
+            unlink(self._path)
+        os.close(self._fd)
+        self._fd = -1
 
 
 def take_life_lock(paths: Paths, container_id: str) -> int | None:
@@ -154,7 +206,9 @@ def take_life_lock(paths: Paths, container_id: str) -> int | None:
     Returns:
         The descriptor that holds it; whoever it is handed to, or a copy of it, holds the lock too.
     """
-    fd = os.open(paths.run_dir(container_id) / LIFE_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = os.open(
+        f"{paths.run_dir(container_id)}/{LIFE_LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
     deadline = time.monotonic() + _PROBE_S
     while True:
         try:
@@ -173,7 +227,7 @@ def take_life_lock(paths: Paths, container_id: str) -> int | None:
 def is_kept(paths: Paths, container_id: str) -> bool:
     """Tells whether a container is kept: it runs, is being started, or is about to be started again."""
     try:
-        fd = os.open(paths.run_dir(container_id) / LIFE_LOCK, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(f"{paths.run_dir(container_id)}/{LIFE_LOCK}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
@@ -197,7 +251,7 @@ def is_lost(paths: Paths, container_id: str) -> bool:
 
     ``etc/`` is the first that is made for a run and the last that is removed.
     """
-    return (paths.run_dir(container_id) / "etc").exists() and not is_kept(paths, container_id)
+    return os.path.lexists(f"{paths.run_dir(container_id)}/etc") and not is_kept(paths, container_id)
 
 
 def read_config(paths: Paths, container_id: str) -> ContainerConfig:
@@ -206,35 +260,32 @@ def read_config(paths: Paths, container_id: str) -> ContainerConfig:
     Raises:
         NotFound: there is no such container.
     """
-    path = paths.container(container_id) / "config.json"
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"no container {container_id[:12]}", hint="`wherry ps -a` lists them") from None
+    path = f"{paths.container(container_id)}/config.json"
+    data = read_bytes(path)
+    if data is None:
+        raise NotFound(f"no container {container_id[:12]}", hint="`wherry ps -a` lists them")
     return decode_value(ContainerConfig, jsonio.loads(data, where=path, max_bytes=MAX_STATE_BYTES), where=path)
 
 
 def read_run(paths: Paths, container_id: str) -> RunState | None:
     """Reads what is so of a container that is kept; None when there is nothing."""
-    path = paths.run_dir(container_id) / "run.json"
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return run_from(jsonio.loads(data, where=path, max_bytes=MAX_STATE_BYTES), path)
+    path = f"{paths.run_dir(container_id)}/run.json"
+    data = read_bytes(path)
+    return None if data is None else run_from(jsonio.loads(data, where=path, max_bytes=MAX_STATE_BYTES), path)
 
 
 def write_run(paths: Paths, container_id: str, state: RunState) -> None:
     """Writes what is so of a container that is kept."""
-    write_lazily(paths.run_dir(container_id) / "run.json", jsonio.compact(run_value(state)))
+    write_lazily(f"{paths.run_dir(container_id)}/run.json", jsonio.compact(run_value(state)))
 
 
 def read_last(paths: Paths, container_id: str) -> LastRun | None:
     """Reads how the last run went; None when there was none, or when a power cut ate the record."""
-    path = paths.container(container_id) / "last.json"
+    path = f"{paths.container(container_id)}/last.json"
+    data = read_bytes(path)
     try:
-        return last_from(jsonio.loads(path.read_bytes(), where=path, max_bytes=MAX_STATE_BYTES), path)
-    except (FileNotFoundError, NotADirectoryError, InvalidInput):
+        return None if data is None else last_from(jsonio.loads(data, where=path, max_bytes=MAX_STATE_BYTES), path)
+    except InvalidInput:
         return None
 
 
@@ -244,7 +295,7 @@ def write_last(paths: Paths, container_id: str, last: LastRun, *, durably: bool)
     Raises:
         NoSpace: there is no record yet, and no room for one.
     """
-    path = paths.container(container_id) / "last.json"
+    path = f"{paths.container(container_id)}/last.json"
     data = jsonio.compact(last_value(last))
     try:
         if durably:
@@ -252,12 +303,12 @@ def write_last(paths: Paths, container_id: str, last: LastRun, *, durably: bool)
         else:
             write_lazily(path, data)
     except NoSpace:
-        if not path.exists():
+        if not os.path.exists(path):
             raise
         _overwrite(path, data)
 
 
-def _overwrite(path: Path, data: bytes) -> None:
+def _overwrite(path: str, data: bytes) -> None:
     """Writes over a file in its own blocks; a power cut in the middle leaves something that is not read."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -286,20 +337,20 @@ def add_container(paths: Paths, config: ContainerConfig) -> None:
                 hint=f"remove it (`wherry rm {config.name}`) or choose another --name",
             )
         remove_garbage(paths)
-        new = paths.containers / f".new-{config.id}"
+        new = f"{paths.containers}/.new-{config.id}"
         try:
-            new.mkdir(mode=0o700)
+            os.mkdir(new, 0o700)
             for name in ("upper", "work", "rootfs", "log"):
-                (new / name).mkdir(mode=0o755 if name in ("upper", "rootfs") else 0o700)
+                os.mkdir(f"{new}/{name}", 0o755 if name in ("upper", "rootfs") else 0o700)
             data = jsonio.compact(encode(config))
             if durably:
-                write_file(new / "config.json", data, mode=0o600)
+                write_file(f"{new}/config.json", data, mode=0o600)
             else:
-                write_lazily(new / "config.json", data)
-            new.rename(paths.container(config.id))
-            link = paths.names / config.name
-            link.unlink(missing_ok=True)
-            link.symlink_to(config.id)
+                write_new(f"{new}/config.json", data)
+            os.rename(new, paths.container(config.id))
+            link = f"{paths.names}/{config.name}"
+            unlink(link)
+            os.symlink(config.id, link)
             if durably:
                 fsync_dir(paths.containers)
                 fsync_dir(paths.names)
@@ -309,17 +360,14 @@ def add_container(paths: Paths, config: ContainerConfig) -> None:
 
 def write_stop(paths: Paths, container_id: str, *, signal_number: int, timeout_s: float | None) -> None:
     """Leaves the wish for the container's end where its keeper looks; without a timeout there is no SIGKILL."""
-    folder = paths.run_dir(container_id)
-    temporary = folder / f".{STOP_FILE}.{os.getpid()}"
-    temporary.write_bytes(jsonio.compact({"signal": signal_number, "timeout_s": timeout_s}))
-    temporary.replace(folder / STOP_FILE)
+    data = jsonio.compact({"signal": signal_number, "timeout_s": timeout_s})
+    write_lazily(f"{paths.run_dir(container_id)}/{STOP_FILE}", data)
 
 
 def read_stop(paths: Paths, container_id: str) -> dict[str, Any] | None:
     """Reads the wish for the container's end; None when there is none."""
-    try:
-        data = (paths.run_dir(container_id) / STOP_FILE).read_bytes()
-    except FileNotFoundError:
+    data = read_bytes(f"{paths.run_dir(container_id)}/{STOP_FILE}")
+    if data is None:
         return None
     wish: dict[str, Any] = jsonio.loads(data, max_bytes=MAX_STATE_BYTES)
     return wish
@@ -329,22 +377,23 @@ def finish_run(paths: Paths, container_id: str) -> None:
     """Removes what a run left below the run root, but for the lock, which its holder still needs."""
     folder = paths.run_dir(container_id)
     for name in ("run.json", STOP_FILE, LIFE_SOCKET, "unfinished", "paused"):
-        (folder / name).unlink(missing_ok=True)
+        unlink(f"{folder}/{name}")
     for name in ("runtime", "etc"):
-        remove_tree(folder / name)
+        remove_tree(f"{folder}/{name}")
 
 
 def drop_container(paths: Paths, container_id: str, name: str) -> None:
     """Removes a container's folders and its name; the caller holds the container's lock, and nothing runs."""
     folder = paths.container(container_id)
-    doomed = paths.containers / f".rm-{container_id}"
+    doomed = f"{paths.containers}/.rm-{container_id}"
+    link = f"{paths.names}/{name}"
     try:
-        if os.readlink(paths.names / name) == container_id:
-            (paths.names / name).unlink()
+        if os.readlink(link) == container_id:
+            os.unlink(link)
     except OSError:
         pass  # the name went before, in a removal that was cut short
     try:
-        folder.rename(doomed)
+        os.rename(folder, doomed)
     except FileNotFoundError:
         pass
     remove_tree(doomed)
@@ -355,10 +404,10 @@ def remove_garbage(paths: Paths) -> None:
     """Removes what was half made or half removed; the caller holds the engine lock."""
     for name in os.listdir(paths.containers):
         if name.startswith((".new-", ".rm-")):
-            remove_tree(paths.containers / name)
+            remove_tree(f"{paths.containers}/{name}")
 
 
-def remove_tree(path: Path) -> None:
+def remove_tree(path: Place) -> None:
     """Removes a directory tree without following links; it may be gone, or going, already."""
     try:
         for _, dirs, files, fd in os.fwalk(path, topdown=False, follow_symlinks=False):
@@ -366,7 +415,7 @@ def remove_tree(path: Path) -> None:
                 _remove_at(name, fd)
             for name in dirs:
                 _remove_at(name, fd)
-        path.rmdir()
+        os.rmdir(path)
     except FileNotFoundError:
         pass
     except OSError as error:
@@ -390,10 +439,10 @@ def _remove_at(name: str, fd: int) -> None:
 def name_holder(paths: Paths, name: str) -> str | None:
     """Returns the id of the container of that name."""
     try:
-        container_id = os.readlink(paths.names / name)
+        container_id = os.readlink(f"{paths.names}/{name}")
     except OSError:
         return None
-    return container_id if (paths.container(container_id) / "config.json").exists() else None
+    return container_id if os.path.exists(f"{paths.container(container_id)}/config.json") else None
 
 
 def all_ids(paths: Paths) -> list[str]:

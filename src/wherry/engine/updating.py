@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def write_config(paths: Paths, config: ContainerConfig) -> None:
     """Replaces a container's config durably; the caller holds the container's lock."""
-    path = paths.container(config.id) / "config.json"
+    path = f"{paths.container(config.id)}/config.json"
     write_file(path, jsonio.pretty(encode(config)).encode(), mode=0o600)
 
 
@@ -55,12 +55,12 @@ def rename(paths: Paths, container: str, name: str) -> None:
             raise Conflict(f"container {container_id[:12]} has the name {name!r} already")
         if holder is not None:
             raise Conflict(f"the name {name!r} is taken by container {holder[:12]}", hint="choose another one")
-        new = paths.names / name
-        new.unlink(missing_ok=True)
-        new.symlink_to(container_id)
+        new = f"{paths.names}/{name}"
+        state.unlink(new)
+        os.symlink(container_id, new)
         fsync_dir(paths.names)
         write_config(paths, replace(config, name=name, spec=spec))
-        (paths.names / config.name).unlink(missing_ok=True)
+        state.unlink(f"{paths.names}/{config.name}")
         fsync_dir(paths.names)
     emit(
         paths,

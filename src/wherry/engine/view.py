@@ -148,7 +148,7 @@ def _mount(paths: Paths, repo: Repository | None, config: ContainerConfig, *, wi
         see_to_image(paths, repo, config)
     unshare(CLONE_NEWNS)
     root_mounter(paths, "" if repo is None else str(repo.path), config, to_look=True)()
-    root_fd = os.open(paths.container(config.id) / "rootfs", _DIRECTORY)
+    root_fd = os.open(f"{paths.container(config.id)}/rootfs", _DIRECTORY)
     if with_mounts:
         for item in sorted(config.mounts, key=lambda item: item.target.count("/")):
             source = _source_of(paths, item, root_fd)

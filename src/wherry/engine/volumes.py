@@ -52,7 +52,7 @@ def prepare_volume(paths: Paths, name: str, *, root_fd: int, target: str) -> Pat
     Raises:
         NoSpace: the content does not fit; the volume is as it was.
     """
-    folder = paths.volumes / name
+    folder = Path(paths.volumes) / name
     data = folder / "data"
     if (folder / METADATA).exists():
         device = volume_mounts.source_of(read_volume(paths, name), data)
@@ -60,7 +60,7 @@ def prepare_volume(paths: Paths, name: str, *, root_fd: int, target: str) -> Pat
             return device
     if data.is_dir():
         return data
-    with file_lock(paths.run / "volumes.lock", what="the volumes"):
+    with file_lock(Path(paths.run) / "volumes.lock", what="the volumes"):
         if data.is_dir():
             return data
         make_dirs(folder, mode=0o711)
@@ -98,8 +98,8 @@ def create_volume(
     check_name(name)
     volume = Volume(name=name, created_s=time.time(), labels=labels, options=options, anonymous=anonymous)
     volume_mounts.check(volume)
-    with file_lock(paths.run / "volumes.lock", what="the volumes"):
-        folder = paths.volumes / name
+    with file_lock(Path(paths.run) / "volumes.lock", what="the volumes"):
+        folder = Path(paths.volumes) / name
         if is_volume(folder):
             there = read_volume(paths, name)
             if dict(there.options) != dict(options):
@@ -135,7 +135,7 @@ def read_volume(paths: Paths, name: str) -> Volume:
     Raises:
         NotFound: there is none of that name.
     """
-    folder = paths.volumes / name
+    folder = Path(paths.volumes) / name
     if "/" in name or name.startswith(".") or not name or not is_volume(folder):
         raise NotFound(f"no volume {name!r}", hint="`wherry volume ls` lists them")
     try:
@@ -149,9 +149,9 @@ def read_volume(paths: Paths, name: str) -> Volume:
 
 def list_volumes(paths: Paths) -> tuple[str, ...]:
     """Returns the names of all volumes."""
-    if not paths.volumes.is_dir():
+    if not Path(paths.volumes).is_dir():
         return ()
-    return tuple(sorted(path.name for path in paths.volumes.iterdir() if is_volume(path)))
+    return tuple(sorted(path.name for path in Path(paths.volumes).iterdir() if is_volume(path)))
 
 
 def users_of(paths: Paths) -> dict[str, list[str]]:
@@ -176,11 +176,11 @@ def remove_volume(paths: Paths, name: str) -> None:
         Conflict: a container uses it.
     """
     read_volume(paths, name)
-    with file_lock(paths.run / "volumes.lock", what="the volumes"):
+    with file_lock(Path(paths.run) / "volumes.lock", what="the volumes"):
         users = users_of(paths).get(name)
         if users:
             raise Conflict(f"volume {name!r} is used by container {users[0]}", hint="remove the container first")
-        remove_tree(paths.volumes / name)
+        remove_tree(Path(paths.volumes) / name)
     emit(paths, "destroy", type="volume", actor_id=name, attributes={"driver": "local"})
 
 
@@ -188,7 +188,7 @@ def remove_container(paths: Paths, config: ContainerConfig) -> None:
     """Removes a container's folders, its name and its anonymous volumes; the caller holds the container's lock."""
     drop_container(paths, config.id, config.name)
     for name in config.anonymous_volumes:
-        remove_tree(paths.volumes / name)
+        remove_tree(Path(paths.volumes) / name)
 
 
 def _fill(new: Path, root_fd: int, target: str) -> None:

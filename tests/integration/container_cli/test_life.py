@@ -79,13 +79,14 @@ def test_restart_always_and_stop_in_the_pause(cli: Cli) -> None:
 
 
 def test_health(cli: Cli) -> None:
-    script = "sleep 0.7; touch /tmp/ok; sleep 0.7; rm /tmp/ok; sleep 100"
     cli.run(
         *("run", "-d", "--name", "c", "--health-cmd", "echo probed; test -e /tmp/ok", "--health-interval", "100ms"),
-        *("--health-retries", "2", "--health-start-period", "30s", "--health-timeout", "5s", IMAGE, "sh", "-c", script),
+        *("--health-retries", "2", "--health-start-period", "30s", "--health-timeout", "5s", IMAGE, "sleep", "1000"),
     )
     assert cli.inspect("c")["health"] == "starting"
+    cli.run("exec", "c", "touch", "/tmp/ok")
     until(lambda: cli.inspect("c")["health"] == "healthy")
+    cli.run("exec", "c", "rm", "/tmp/ok")
     until(lambda: cli.inspect("c")["health"] == "unhealthy")
     assert cli.inspect("c")["probes"][-1]["output"] == "probed\n"
     assert "unhealthy" in cli.run("ps").stdout

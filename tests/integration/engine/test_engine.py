@@ -68,7 +68,7 @@ def test_images_are_collected(engine: Engine, store: Path) -> None:
     engine.remove("a")
     assert engine.gc_images([commit]) == ()
     assert engine.gc_images() == (commit,)
-    assert list((engine.paths.root / "images").iterdir()) == []
+    assert list(Path(engine.paths.images).iterdir()) == []
 
 
 def test_copy_where_composefs_is_refused(engine: Engine, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_copy_where_composefs_is_refused(engine: Engine, cli: Cli, monkeypatch: 
     engine.start("a")
     assert engine.wait("a") == 0
     assert [entry.data for entry in engine.logs("a")] == [b"from the image\n", b"1000\n"]
-    copy = engine.paths.images / info.commit
+    copy = Path(engine.paths.images) / info.commit
     assert (copy / "etc/motd").read_text() == "from the image\n"
 
 

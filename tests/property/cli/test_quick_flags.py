@@ -8,21 +8,8 @@ import click
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wherry.cli.container_flags import Flag
 from wherry.cli.quick_flags import parse
-from wherry.core.value import Value
-
-
-class Flag(Value):
-    """A flag of the test's own table."""
-
-    names: tuple[str, ...]
-    metavar: str = ""
-    many: bool = False
-
-    @property
-    def key(self) -> str:
-        return self.names[-1].lstrip("-").replace("-", "_")
-
 
 FLAGS = (
     Flag(names=("-i", "--interactive")),

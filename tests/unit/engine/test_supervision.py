@@ -156,17 +156,17 @@ def test_folders_and_names(paths: Paths) -> None:
 
 
 def test_half_made_and_half_removed(paths: Paths) -> None:
-    (paths.containers / ".new-x/upper").mkdir(parents=True)
-    (paths.containers / ".rm-y/upper/deep").mkdir(parents=True)
-    (paths.containers / ".rm-y/upper/deep/link").symlink_to("/etc")
-    (paths.names / "a").symlink_to("f" * 64)
+    (Path(paths.containers) / ".new-x/upper").mkdir(parents=True)
+    (Path(paths.containers) / ".rm-y/upper/deep").mkdir(parents=True)
+    (Path(paths.containers) / ".rm-y/upper/deep/link").symlink_to("/etc")
+    (Path(paths.names) / "a").symlink_to("f" * 64)
     state.add_container(paths, config())
-    assert [path.name for path in paths.containers.iterdir()] == [config().id]
+    assert [path.name for path in Path(paths.containers).iterdir()] == [config().id]
     assert Path("/etc/passwd").exists()
 
 
 def test_life_lock(paths: Paths) -> None:
-    run_dir = paths.run_dir(config().id)
+    run_dir = Path(paths.run_dir(config().id))
     run_dir.mkdir()
     assert not state.is_kept(paths, config().id)
     fd = state.take_life_lock(paths, config().id)
@@ -187,10 +187,10 @@ def test_container_lock_goes_with_the_container(paths: Paths) -> None:
         assert held
         with state.container_lock(paths, config().id, wait=False) as second:
             assert not second
-    assert list(paths.running.glob("*.lock"))
+    assert list(Path(paths.running).glob("*.lock"))
     with state.container_lock(paths, config().id):
         state.drop_container(paths, config().id, "a")
-    assert not list(paths.running.glob("*.lock"))
+    assert not list(Path(paths.running).glob("*.lock"))
 
 
 def test_records(paths: Paths) -> None:
@@ -200,7 +200,7 @@ def test_records(paths: Paths) -> None:
         last = LastRun(started_s=1.5, finished_s=2.5, exit_code=3, oom_killed=durably)
         state.write_last(paths, config().id, last, durably=durably)
         assert state.read_last(paths, config().id) == last
-    (paths.container(config().id) / "last.json").write_bytes(b"\0\0\0")
+    (Path(paths.container(config().id)) / "last.json").write_bytes(b"\0\0\0")
     assert state.read_last(paths, config().id) is None, "a power cut ate it"
 
 

@@ -63,7 +63,7 @@ def read(paths: Paths, name: str) -> Definition:
         return default(paths)
     if not name or "/" in name or name.startswith("."):
         raise NotFound(f"no network {name!r}", hint="`wherry network ls` lists them")
-    path = paths.root / "networks" / f"{name}.json"
+    path = f"{paths.root}/networks/{name}.json"
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_DEFINITION_BYTES + 1)
@@ -93,7 +93,7 @@ def find(paths: Paths, text: str) -> Definition:
 def every(paths: Paths) -> list[Definition]:
     """Returns all networks, the default one first."""
     try:
-        names = sorted(os.listdir(paths.root / "networks"))
+        names = sorted(os.listdir(f"{paths.root}/networks"))
     except FileNotFoundError:
         names = []
     found = [default(paths)]
@@ -176,15 +176,15 @@ def create(
     definition = _with_gateways(definition, four, six, gateway)
     definition = _with_range(definition, four, ip_range)
     definition = _with_options(paths, definition, options or {})
-    folder = paths.root / "networks"
+    folder = f"{paths.root}/networks"
     make_dirs(folder, mode=0o755)
-    write_file(folder / f"{name}.json", jsonio.pretty(encode(definition)).encode(), mode=0o644)
+    write_file(f"{folder}/{name}.json", jsonio.pretty(encode(definition)).encode(), mode=0o644)
     return definition
 
 
 def remove(paths: Paths, name: str) -> None:
     """Removes the record of a network; the caller holds the network lock and knows that nobody is on it."""
-    path = paths.root / "networks" / f"{name}.json"
+    path = f"{paths.root}/networks/{name}.json"
     try:
         os.unlink(path)
     except FileNotFoundError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from wherry.core.durable import map_os_error
 from wherry.core.errors import Conflict, NotFound
@@ -27,7 +26,7 @@ class NetworkSetup(Value):
 
     namespace: str | None = ""
     """Path of the network namespace; "" makes one, None is the host's."""
-    files: tuple[Path, ...] = ()
+    files: tuple[str, ...] = ()
     """Those of ``FILES`` that are bound over the image's."""
     hostname: str = ""
     """Where the container has none of its own."""
@@ -59,8 +58,8 @@ def standing(paths: Paths, config: ContainerConfig) -> NetworkSetup:
     if mode.startswith(request.CONTAINER):
         return _shared(paths, config, mode.removeprefix(request.CONTAINER))
     namespace = mode.removeprefix(request.NAMESPACE) if mode.startswith(request.NAMESPACE) else ""
-    folder = paths.run_dir(config.id) / "etc"
-    files = tuple(folder / name for name in FILES)
+    folder = f"{paths.run_dir(config.id)}/etc"
+    files = tuple(f"{folder}/{name}" for name in FILES)
     return NetworkSetup(namespace=None if mode == request.HOST else namespace, files=files)
 
 
@@ -77,22 +76,22 @@ def _shared(paths: Paths, config: ContainerConfig, name: str) -> NetworkSetup:
     namespace: str | None = f"/proc/{run.pid}/ns/net"
     if other.spec.network == request.HOST:
         namespace = None
-    folder = paths.run_dir(other_id) / "etc"
+    folder = f"{paths.run_dir(other_id)}/etc"
     # a folder of its own marks the run, as of every container, for whoever cleans up after it
-    (paths.run_dir(config.id) / "etc").mkdir(mode=0o755, exist_ok=True)
+    _make_folder(f"{paths.run_dir(config.id)}/etc")
     return NetworkSetup(
         namespace=namespace,
-        files=tuple(folder / name for name in FILES if (folder / name).exists()),
+        files=tuple(f"{folder}/{name}" for name in FILES if os.path.exists(f"{folder}/{name}")),
         hostname=other.hostname or os.uname().nodename,
     )
 
 
-def _write_files(paths: Paths, config: ContainerConfig) -> tuple[Path, ...]:
-    folder = paths.run_dir(config.id) / "etc"
+def _write_files(paths: Paths, config: ContainerConfig) -> tuple[str, ...]:
+    folder = f"{paths.run_dir(config.id)}/etc"
     spec = config.spec
     further = [line for line in spec.add_hosts if not line.startswith(HOST_GATEWAY)]
     try:
-        folder.mkdir(mode=0o755, exist_ok=True)
+        _make_folder(folder)
         text = hosts.hosts_file((), (), further)
         if spec.network == request.HOST:
             local = [line.replace(HOST_GATEWAY, LOOPBACK_IP, 1) for line in spec.add_hosts]
@@ -100,9 +99,9 @@ def _write_files(paths: Paths, config: ContainerConfig) -> tuple[Path, ...]:
         elif spec.network == request.NONE and config.hostname:
             own = hosts.HostEntry(ip=LOOPBACK_IP, names=(config.hostname, config.name))
             text = hosts.hosts_file((own,), (), further)
-        hosts.write_in_place(folder / "hosts", text)
+        hosts.write_in_place(f"{folder}/hosts", text)
         name = config.hostname or os.uname().nodename
-        hosts.write_in_place(folder / "hostname", f"{name}\n")
+        hosts.write_in_place(f"{folder}/hostname", f"{name}\n")
         resolv = hosts.resolv_conf(
             hosts.read_or_empty("/etc/resolv.conf"),
             upstream=hosts.read_or_empty(SYSTEMD_UPSTREAM),
@@ -110,7 +109,14 @@ def _write_files(paths: Paths, config: ContainerConfig) -> tuple[Path, ...]:
         )
         dns = spec.dns
         resolv = hosts.with_options(resolv, servers=dns.servers, search=dns.search, options=dns.options)
-        hosts.write_in_place(folder / "resolv.conf", resolv)
+        hosts.write_in_place(f"{folder}/resolv.conf", resolv)
     except OSError as error:
         raise map_os_error(error, "cannot write the name resolution files", where=folder) from error
-    return tuple(folder / name for name in FILES)
+    return tuple(f"{folder}/{name}" for name in FILES)
+
+
+def _make_folder(path: str) -> None:
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        pass
