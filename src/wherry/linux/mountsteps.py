@@ -77,6 +77,8 @@ class NewMount(Step):
         return (self.describe(), *(item.describe() for item in self.contents))
 
     def execute(self, work: Work) -> None:  # noqa: D102
+        # A place that is made here has nothing to copy, and a mode that is no wish of the image's.
+        copies = self.copy_up and _is_there(work.root_fd, self.target)
         target = _directory(work.root_fd, self.target, no_symlinks=self.ordinary_path)
         try:
             if self.target == "/proc":
@@ -88,7 +90,7 @@ class NewMount(Step):
             late = self.attributes & x.MOUNT_ATTR_RDONLY if self.contents or self.copy_up else 0
             made = self._made(target, self.attributes & ~late)
             try:
-                if self.copy_up:
+                if copies:
                     from wherry.linux.copyup import copy_up
 
                     copy_up(target, made)
@@ -345,6 +347,14 @@ def set_propagation(fd: int, propagation: int) -> None:
         if error.errno != errno.ENOSYS:
             raise
         mount(None, fd_path(fd), None, propagation)
+
+
+def _is_there(root_fd: int, path: str) -> bool:
+    try:
+        os.close(open_in_root(root_fd, path))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _directory(root_fd: int, path: str, *, no_symlinks: bool) -> int:
