@@ -17,6 +17,7 @@ from wherry.cli.runtime_process import (
 from wherry.core.errors import Conflict, UsageError
 from wherry.core.value import replace
 from wherry.linux.capabilities import NAMES, number
+from wherry.linux.namespaces import CLONE_NEWUSER
 from wherry.runtime import container
 from wherry.runtime.config import parse_config
 from wherry.runtime.config_process import MAX_PROCESS_BYTES, parse_process
@@ -35,6 +36,11 @@ def exec_command(context: Context, found: Arguments) -> int:
     directory = context.directory(container_id)
     preserved, _ = preserved_fds(found)
     state = load_state(directory)
+    if os.geteuid() == 0 and not state.namespaces & CLONE_NEWUSER:
+        # Root in there would be root over the host's interpreter.
+        from wherry.linux.readonly import execute_read_only
+
+        execute_read_only()
     process = _process(directory, found, tuple(args))
     if not found.flag("ignore-paused") and state.cgroup.groups:
         from wherry.cli.runtime_look import is_paused

@@ -159,6 +159,23 @@ def test_exec_in_its_ways(bundle: Bundle) -> None:
     assert "sleep 1000" in bundle.ok("ps", "one")
 
 
+def test_exec_enters_from_a_read_only_mount_of_its_interpreter(bundle: Bundle) -> None:
+    bundle.runs(*FOREVER)
+    bundle.ok("run", "-d", "-b", str(bundle.path), "one")
+    fifo = bundle.path / "process.json"
+    os.mkfifo(fifo)
+    words = bundle.words("exec", "--process", str(fifo), "one")
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        with fifo.open("w") as file:  # open when it reads, which is after it has looked at its own executable
+            assert os.statvfs(f"/proc/{process.pid}/exe").f_flag & os.ST_RDONLY
+            with pytest.raises(OSError, match="Read-only"):
+                os.utime(f"/proc/{process.pid}/exe")
+            file.write('{"args": ["env"], "cwd": "/", "env": ["PATH=/bin"]}')
+        assert process.stdout is not None
+        assert process.stdout.read().split() == [b"PATH=/bin", b"HOME=/root"]
+        assert process.wait(60) == 0
+
+
 def test_pause_and_resume(bundle: Bundle) -> None:
     bundle.runs(*FOREVER)
     bundle.ok("run", "-d", "-b", str(bundle.path), "one")

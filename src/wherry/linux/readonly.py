@@ -1,0 +1,37 @@
+"""This process's own executable, out of reach: executed anew by a mount of it that is read-only and on no path.
+
+A process that enters a container can be seen there before it becomes the container's command, and its
+``/proc/PID/exe`` leads to the host's interpreter, for whoever may look through it (CAP_SYS_PTRACE), or by a script
+whose interpreter is ``/proc/self/exe`` and that is put in place between a look at the command and its execution
+(CVE-2019-5736). By such a mount nobody writes: it is in no mount namespace, so nothing can remount it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wherry.linux import x
+
+_MARK = "WHERRY_READ_ONLY_INTERPRETER"
+_EXECUTABLE = "/proc/self/exe"
+
+
+def is_read_only() -> bool:
+    """Tells whether this process's executable lies on a mount that is read-only."""
+    return bool(os.statvfs(_EXECUTABLE).f_flag & os.ST_RDONLY)
+
+
+def execute_read_only() -> None:
+    """Executes this program again by a read-only mount of its interpreter; returns when that is so, or cannot be.
+
+    It cannot without CAP_SYS_ADMIN, and before Linux 5.12. To be called early: nothing that was done is kept.
+    """
+    if os.environ.pop(_MARK, None) or is_read_only():
+        return
+    try:
+        fd = x.open_tree(os.path.realpath(_EXECUTABLE))
+        x.mount_setattr(fd, attr_set=x.MOUNT_ATTR_RDONLY)
+        os.execve(fd, sys.orig_argv, {**os.environ, _MARK: "1"})  # noqa: S606 this very program
+    except OSError:
+        return  # what else stands against it is described in docs/internals/runtime.md
