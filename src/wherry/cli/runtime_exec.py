@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from wherry.cli.arguments import Arguments
     from wherry.cli.runtime import Context
     from wherry.runtime.spec import Capabilities, Process
+_MARK = "WHERRY_READ_ONLY_INTERPRETER"
+"""In the environment of a command that has tried to execute itself again, so that it tries once."""
 
 
 def exec_command(context: Context, found: Arguments) -> int:
@@ -37,10 +39,7 @@ def exec_command(context: Context, found: Arguments) -> int:
     preserved, _ = preserved_fds(found)
     state = load_state(directory)
     if os.geteuid() == 0 and not state.namespaces & CLONE_NEWUSER:
-        # Root in there would be root over the host's interpreter.
-        from wherry.linux.readonly import execute_read_only
-
-        execute_read_only()
+        _protect_interpreter()
     process = _process(directory, found, tuple(args))
     if not found.flag("ignore-paused") and state.cgroup.groups:
         from wherry.cli.runtime_look import is_paused
@@ -70,6 +69,15 @@ def exec_command(context: Context, found: Arguments) -> int:
     finally:
         if console is not None:
             console.close()
+
+
+def _protect_interpreter() -> None:
+    """Keeps the host's interpreter from a root in there that is root over it: see `wherry.linux.readonly`."""
+    from wherry.linux.readonly import execute_read_only, is_read_only
+
+    if os.environ.pop(_MARK, "") or is_read_only():
+        return
+    execute_read_only({**os.environ, _MARK: "1"})
 
 
 def _process(directory: str, found: Arguments, args: tuple[str, ...]) -> Process:

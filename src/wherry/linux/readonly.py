@@ -13,7 +13,10 @@ import sys
 
 from wherry.linux import x
 
-_MARK = "WHERRY_READ_ONLY_INTERPRETER"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _EXECUTABLE = "/proc/self/exe"
 
 
@@ -22,16 +25,15 @@ def is_read_only() -> bool:
     return bool(os.statvfs(_EXECUTABLE).f_flag & os.ST_RDONLY)
 
 
-def execute_read_only() -> None:
-    """Executes this program again by a read-only mount of its interpreter; returns when that is so, or cannot be.
+def execute_read_only(environment: Mapping[str, str]) -> None:
+    """Executes this program again, with its arguments, by a read-only mount of its interpreter.
 
-    It cannot without CAP_SYS_ADMIN, and before Linux 5.12. To be called early: nothing that was done is kept.
+    Comes back where that cannot be: without CAP_SYS_ADMIN, and before Linux 5.12. To be called early, as nothing that
+    was done is kept, and once, as the environment may say.
     """
-    if os.environ.pop(_MARK, None) or is_read_only():
-        return
     try:
         fd = x.open_tree(os.path.realpath(_EXECUTABLE))
         x.mount_setattr(fd, attr_set=x.MOUNT_ATTR_RDONLY)
-        os.execve(fd, sys.orig_argv, {**os.environ, _MARK: "1"})  # noqa: S606 this very program
+        os.execve(fd, sys.orig_argv, environment)  # noqa: S606 this very program
     except OSError:
         return  # what else stands against it is described in docs/internals/runtime.md

@@ -172,7 +172,7 @@ def test_exec_enters_from_a_read_only_mount_of_its_interpreter(bundle: Bundle) -
                 os.utime(f"/proc/{process.pid}/exe")
             file.write('{"args": ["env"], "cwd": "/", "env": ["PATH=/bin"]}')
         assert process.stdout is not None
-        assert process.stdout.read().split() == [b"PATH=/bin", b"HOME=/root"]
+        assert process.stdout.read().split() == [b"HOME=/root", b"PATH=/bin"]
         assert process.wait(60) == 0
 
 
