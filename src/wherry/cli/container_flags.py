@@ -2,7 +2,7 @@
 
 ``container_run`` makes click's options of it; a front without click can read it as well. Values stay text here, and
 `container_spec` says what they mean. Flags of docker that are not there are in `REFUSED`, each with the reason, so
-that nobody has to guess. Those of networks are in ``container_network_options``, once there are more of them.
+that nobody has to guess.
 """
 
 from __future__ import annotations
@@ -67,10 +67,19 @@ FLAGS = (
     _switch("--rootfs", "IMAGE is a directory, or an image of squashfs or EROFS; DIR:direct is written to."),
     _word("--shm-size", "SIZE", "The size of /dev/shm (64m)."),
     _word("--tz", "ZONE", "Its time zone, as Europe/Berlin, or local."),
-    # network names; the rest is with the networks
-    _words("-p --publish", "[IP:]HOST:CTR", "Publish a port (/tcp, /udp)."),
-    _word("--network", "MODE", "bridge (the default), none or host."),
+    # networks; see container_network_options
+    _words("--net --network", "NETWORK", "bridge, none, host, container:NAME, ns:PATH, interface:IF, or a network."),
     _words("--network-alias", "NAME", "A further name for other containers."),
+    _word("--ip", "IP", "Its IPv4 address on the first network."),
+    _word("--ip6", "IP", "Its IPv6 address on the first network."),
+    _word("--mac-address", "MAC", "Its MAC address on the first network."),
+    _words("-p --publish", "[IP:]HOST:CTR", "Publish ports: 8080:80, [::1]:53:53/udp, 8000-8010:80-90."),
+    _switch("-P --publish-all", "Publish every exposed port on any free one."),
+    _words("--expose", "PORT", "A port for -P, beside the image's."),
+    _words("--dns", "IP", "A name server, in the place of the host's."),
+    _words("--dns-search", "DOMAIN", "A search domain; . for none."),
+    _words("--dns-opt --dns-option", "OPTION", "An option of resolv.conf."),
+    _words("--add-host", "NAME:IP", "A line of /etc/hosts; host-gateway is the host's address."),
     _word("-h --hostname", "NAME", "Its host name."),
     _word("--domainname", "NAME", "Its NIS domain name."),
     _switch("--no-hosts", "Leave /etc/hosts as the image has it."),

@@ -14,7 +14,7 @@ from wherry.core.value import Value
 from wherry.engine.isolation import DeviceMapping, Ulimit
 from wherry.engine.spec import DEFAULT_LOG_BYTES, DEFAULT_LOG_FILES, LogLimits
 from wherry.runtime.resources import DeviceRule
-from wherry.spec.container import DeviceRate, Healthcheck, PortMapping, RestartName, RestartPolicy
+from wherry.spec.container import DeviceRate, Healthcheck, RestartName, RestartPolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,31 +27,6 @@ MAX_PROCESSORS = 4096
 MIN_CPUS = 10
 """Thousandths of a CPU."""
 _ALL_ADDRESSES = "0.0.0.0"  # noqa: S104 docker's default for a published port
-
-
-def parse_port(text: str) -> PortMapping:
-    """Returns what ``-p [[IP:]HOST:]CONTAINER[/PROTOCOL]`` means.
-
-    Raises:
-        UsageError: it is not of that form, or a range.
-    """
-    head, slash, protocol = text.partition("/")
-    protocol = protocol.lower() if slash else "tcp"
-    rest, _, container = head.rpartition(":")
-    address, _, host = rest.rpartition(":")
-    brackets = address.startswith("[") and address.endswith("]")
-    numbers = container.isascii() and container.isdigit() and (not host or (host.isascii() and host.isdigit()))
-    if not numbers or (":" in address and not brackets) or not protocol.isalpha():
-        hint = "ranges are not supported; give -p for each port" if "-" in text else "write it as 8080:80 or 80/udp"
-        raise UsageError(f"-p: not a published port: {text!r}", hint=hint)
-    if protocol not in ("tcp", "udp"):
-        raise UsageError(f"-p: protocol {protocol!r} cannot be published", hint="use tcp or udp")
-    return PortMapping(
-        container_port=int(container),
-        host_port=int(host or 0),
-        host_ip=address.strip("[]") or _ALL_ADDRESSES,
-        protocol="udp" if protocol == "udp" else "tcp",
-    )
 
 
 def parse_env(items: Iterable[str], files: Iterable[str], environment: Mapping[str, str]) -> dict[str, str]:

@@ -68,13 +68,13 @@ def _spec_options(function: Callable[..., Any]) -> Callable[..., Any]:
         function = _refused(name, reason)(function)
     for flag in reversed(FLAGS):
         if not flag.metavar:
-            option = click.option(*flag.names, is_flag=True, help=flag.help)
+            option = click.option(*flag.names, flag.key, is_flag=True, help=flag.help)
         elif flag.many:
-            option = click.option(*flag.names, multiple=True, metavar=flag.metavar, help=flag.help)
+            option = click.option(*flag.names, flag.key, multiple=True, metavar=flag.metavar, help=flag.help)
         else:
             # an entrypoint may be taken away by an empty word
             default = None if flag.key == "entrypoint" else ""
-            option = click.option(*flag.names, default=default, metavar=flag.metavar, help=flag.help)
+            option = click.option(*flag.names, flag.key, default=default, metavar=flag.metavar, help=flag.help)
         function = option(function)
     return function
 

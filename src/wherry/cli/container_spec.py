@@ -9,6 +9,7 @@ import os
 
 from wherry.cli import container_mounts as mounts
 from wherry.cli import container_options as parse
+from wherry.cli.container_network_options import network_request
 from wherry.core.errors import UsageError
 from wherry.core.units import parse_size
 from wherry.engine.isolation import Isolation
@@ -18,7 +19,7 @@ from wherry.spec.container import Mount, Resources
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, Literal
+    from typing import Any
 
 DIRECT, OVERLAID = ":direct", ":O"
 
@@ -54,9 +55,7 @@ def build(given: Mapping[str, Any], environment: Mapping[str, str], *, cwd: str)
             *(mounts.parse_tmpfs(text) for text in given["tmpfs"]),
             *found,
         ),
-        ports=tuple(parse.parse_port(text) for text in given["publish"]),
-        network=_network(given["network"]),
-        aliases=tuple(given["network_alias"]),
+        **network_request(given),
         hostname=given["hostname"],
         domainname=given["domainname"],
         no_hosts=given["no_hosts"],
@@ -168,13 +167,6 @@ def _isolation(given: Mapping[str, Any], security: parse.Security) -> Isolation:
         masked=security.masked,
         unmasked=security.unmasked,
     )
-
-
-def _network(word: str) -> Literal["bridge", "none", "host"]:
-    for mode in ("bridge", "none", "host"):
-        if mode == (word or "bridge"):
-            return mode
-    raise UsageError(f"--network: no network {word!r}", hint="use bridge, none or host")
 
 
 def _rootfs(text: str, cwd: str) -> tuple[str, bool]:

@@ -29,7 +29,7 @@ from wherry.engine.net.records import Definition, Lease, Live
 from wherry.engine.net.state import LiveNetworks, NetworkLock
 from wherry.engine.net.subnets import parse_subnet, show
 from wherry.linux import addresses, links
-from wherry.linux.netlink import RouteSocket
+from wherry.linux.netlink import NetfilterSocket, RouteSocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Network:
         for item in attachments:
             definition = self._definition(item.network)
             if definition.driver == "bridge" and not definition.internal:
-                return bridge.has_ipv6() if definition.name == registry.DEFAULT else bool(definition.subnet6)
+                return _has_ipv6(definition)
         return False
 
     def _definition(self, name: str) -> Definition:
@@ -153,6 +153,7 @@ class Network:
                         hosts=add_hosts,
                         ports=ports if outlets[:1] == [definition] else (),
                         default_route=routers[:1] == [definition],
+                        default_route6=[item for item in routers if _has_ipv6(item)][:1] == [definition],
                     )
                     leases.append(self._join_one(container_id, definition, wanted))
                 self._write_hosts({definition.name for definition in definitions})
@@ -253,38 +254,43 @@ class Network:
             self._leave(container_id, lock)
 
     def _leave(self, container_id: str, lock: NetworkLock) -> None:
+        held = [live for live in self.live() if container_id in live.leases or not live.leases]
+        self._part(container_id, held, lock)
+        self._write_hosts({live.name for live in held})
+
+    def _part(self, container_id: str, held: Sequence[Live], lock: NetworkLock) -> None:
+        """Takes a container off some networks, and removes those of them that nobody is on any more."""
         empty: list[Live] = []
-        touched: set[str] = set()
-        for live in self.live():
-            lease = live.leases.get(container_id)
-            if lease is not None:
-                live = self._without(live, container_id, lease)
-                touched.add(live.name)
-            if not live.leases:
-                empty.append(live)
-        if empty:
-            self._remove(empty, lock)
-        self._write_hosts(touched)
+        with NetfilterSocket() as netfilter:
+            changed = False
+            for live in held:
+                lease = live.leases.get(container_id)
+                if lease is not None:
+                    others = {key: item for key, item in live.leases.items() if key != container_id}
+                    live = replace(live, leases=others)
+                    self._live.write(live)
+                    if lease.link:
+                        plug.cut_off((lease.link,))
+                    if lease.ports and others:
+                        bridge.unpublish(live, lease, netfilter)
+                        changed = True
+                if live.leases:
+                    continue
+                if live.driver == "bridge":
+                    bridge.unmake(live, netfilter)
+                    empty.append(live)
+                else:
+                    self._live.remove(live.name)
+            if empty or changed:
+                self._remove(empty, (lock.fd, netfilter.fileno()) if empty else (netfilter.fileno(),))
 
-    def _without(self, live: Live, container_id: str, lease: Lease) -> Live:
-        left = replace(live, leases={key: item for key, item in live.leases.items() if key != container_id})
-        self._live.write(left)
-        if lease.link:
-            plug.cut_off((lease.link,))
-        if lease.ports and left.leases:
-            bridge.unpublish(left, lease)
-        return left
+    def _remove(self, bridges: Sequence[Live], keep: tuple[int, ...]) -> None:
+        """Waits for the kernel in a child: for what was taken out of the rules to go, and for bridges.
 
-    def _remove(self, empty: list[Live], lock: NetworkLock) -> None:
-        """Takes away what the kernel has of networks that nobody is on any more; the slow part in a child."""
-        bridges = [live for live in empty if live.driver == "bridge"]
-        for live in bridges:
-            bridge.unmake(live)
-        for live in empty:
-            if live not in bridges:
-                self._live.remove(live.name)
-        if not bridges:
-            return
+        Args:
+            bridges: networks whose bridges are to go.
+            keep: descriptors that the child is the last to close: of the lock, and of the socket for the rules.
+        """
         for pid in tuple(_removers):
             try:
                 ended = os.waitpid(pid, os.WNOHANG)[0]
@@ -298,8 +304,11 @@ class Network:
             return
         try:
             os.setsid()
-            os.closerange(0, lock.fd)
-            os.closerange(lock.fd + 1, os.sysconf("SC_OPEN_MAX"))
+            first = 0
+            for fd in sorted(keep):
+                os.closerange(first, fd)
+                first = fd + 1
+            os.closerange(first, os.sysconf("SC_OPEN_MAX"))
             bridge.remove_bridges(tuple(live.bridge for live in bridges))
             for live in bridges:
                 self._live.remove(live.name)
@@ -324,6 +333,7 @@ class Network:
                 raise Conflict(f"the container is on network {definition.name} already")
             taken = [lease.interface for _, lease in held]
             first = held[0][1] if held else Lease()
+            outward = not definition.internal and definition.driver != "interface"
             wanted = Lease(
                 network=definition.name,
                 mac=attachment.mac,
@@ -333,9 +343,8 @@ class Network:
                 names=(*names, *attachment.aliases),
                 hostname=hostname,
                 hosts=first.hosts,
-                default_route=not definition.internal
-                and definition.driver != "interface"
-                and not any(lease.default_route for _, lease in held),
+                default_route=outward and not any(lease.default_route for _, lease in held),
+                default_route6=outward and not any(lease.default_route6 for _, lease in held),
             )
             lease = self._join_one(container_id, definition, wanted)
             try:
@@ -347,7 +356,7 @@ class Network:
                 finally:
                     os.close(netns_fd)
             except BaseException:
-                self._part(container_id, definition.name, lock)
+                self._part(container_id, [live for live in self.live() if live.name == definition.name], lock)
                 raise
             self._write_hosts({live.name for live, _ in held} | {definition.name})
         return lease
@@ -375,16 +384,8 @@ class Network:
                     (plug.take_back if live.driver == "interface" else plug.take_out)(netns_fd, lease)
                 finally:
                     os.close(netns_fd)
-            self._part(container_id, name, lock)
+            self._part(container_id, [live], lock)
             self._write_hosts(touched)
-
-    def _part(self, container_id: str, name: str, lock: NetworkLock) -> None:
-        live = self._live.read(name)
-        if live is None or container_id not in live.leases:
-            return
-        left = self._without(live, container_id, live.leases[container_id])
-        if not left.leases:
-            self._remove([left], lock)
 
     # --- names
 
@@ -400,6 +401,10 @@ class Network:
                 hosts.write_in_place(f"{folder}/hosts", names.hosts_of(container_id, every))
             except (FileNotFoundError, NotADirectoryError):
                 continue  # it is not being started any more
+
+
+def _has_ipv6(definition: Definition) -> bool:
+    return bridge.has_ipv6() if definition.name == registry.DEFAULT else bool(definition.subnet6)
 
 
 def _stands(live: Live) -> bool:

@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 
-from wherry.core.errors import Conflict, InvalidInput, NotPermitted, WherryError
+from wherry.core.errors import Conflict, InvalidInput, NotPermitted, Unsupported, WherryError
 from wherry.core.value import replace
 from wherry.engine.net.subnets import parse_address, show
 
@@ -102,8 +102,12 @@ def host_address(text: str) -> str:
 
     Raises:
         InvalidInput: it is none.
+        Unsupported: it is ``::1``.
     """
-    return show(parse_address(text, what="an address to publish a port on")) if text else EVERYWHERE
+    address = show(parse_address(text, what="an address to publish a port on")) if text else EVERYWHERE
+    if address == "::1":
+        raise Unsupported("the kernel forwards nothing from ::1, so no port is published there", hint="use 127.0.0.1")
+    return address
 
 
 def _bind(port: PortMapping, address: str, published: Mapping[str, Sequence[PortMapping]]) -> socket.socket:

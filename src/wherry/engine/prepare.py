@@ -12,7 +12,8 @@ import os
 from wherry.core.errors import NotFound, WherryError
 from wherry.core.value import Value
 from wherry.engine.net import setup as net_setup
-from wherry.engine.net.request import attachments, own_namespace
+from wherry.engine.net.connections import attachments
+from wherry.engine.net.request import own_namespace
 from wherry.engine.net.setup import NetworkSetup
 from wherry.engine.network import Joined, Network
 from wherry.engine.rootfs import mount_in_child, root_mounter, see_to_image
@@ -47,7 +48,7 @@ def prepare(paths: Paths, repo: Repository | None, config: ContainerConfig) -> P
     """
     reservation = None
     joined = Joined()
-    networks = attachments(config.spec)
+    networks = attachments(paths, config)
     if config.spec.ports:
         from wherry.engine.ports import reserve
 
@@ -78,7 +79,7 @@ def prepare(paths: Paths, repo: Repository | None, config: ContainerConfig) -> P
 def standing(paths: Paths, config: ContainerConfig) -> Prepared:
     """Returns what was prepared for a container by another process, but for the sockets of its ports."""
     joined = Joined()
-    if attachments(config.spec):
+    if attachments(paths, config):
         leases = tuple(lease for _, lease in Network(paths).leases_of(config.id))
         if not leases:
             raise NotFound("the container's addresses are gone", where=config.name, hint="stop and start it")
@@ -105,7 +106,7 @@ def clean_up(paths: Paths, config: ContainerConfig) -> list[WherryError]:
         What could not be taken away.
     """
     problems: list[WherryError] = []
-    if attachments(config.spec):
+    if own_namespace(config.spec):
         try:
             Network(paths).leave(config.id)
         except WherryError as error:

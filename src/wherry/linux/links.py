@@ -1,4 +1,4 @@
-"""Network interfaces by rtnetlink(7): bridges, veth pairs, macvlans, dummies; made, changed, moved, removed.
+"""Network interfaces by rtnetlink(7): bridges, veth pairs, macvlans; made, changed, moved, removed.
 
 Source: include/uapi/linux/if_link.h and rtnetlink.h of Linux 6.12.
 """
@@ -151,12 +151,6 @@ def new_macvlan(name: str, *, parent: int, mode: str, netns_fd: int, mac: bytes,
         ),
     )
     return Request(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _info() + b"".join(parts), f"make the macvlan {name}")
-
-
-def new_dummy(name: str) -> Request:
-    """Asks for an interface that swallows what is sent to it."""
-    info = nested(_IFLA_LINKINFO, text(_IFLA_INFO_KIND, "dummy"))
-    return Request(_RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, _info() + _name(name) + info, f"make {name}")
 
 
 def set_up(index: int) -> Request:

@@ -73,6 +73,10 @@ class NetlinkSocket:
     ) -> None:
         self._socket.close()
 
+    def fileno(self) -> int:
+        """Returns the socket's descriptor."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Closes the socket."""
         self._socket.close()

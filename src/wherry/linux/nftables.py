@@ -309,6 +309,11 @@ def counter() -> Expressions:
     return _expression("counter")
 
 
+def reset() -> Expressions:
+    """Ends with a TCP reset to the sender."""
+    return _expression("reject", be32(1, 1), attribute(2, b"\0"))
+
+
 def verdict(code: int) -> Expressions:
     """Ends with ``NF_ACCEPT``, ``NF_DROP`` or ``NFT_RETURN``."""
     return _expression("immediate", be32(1, _REG_VERDICT), nested(2, nested(2, be32(1, code))))

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from wherry.core.errors import Conflict, InvalidInput
+from wherry.core.errors import Conflict, InvalidInput, Unsupported
 from wherry.engine import hosts
 from wherry.engine.ports import listening_inodes, reserve
 from wherry.spec.container import PortMapping
@@ -35,14 +35,16 @@ def test_ports_of_both_families() -> None:
     both = reserve([PortMapping(container_port=80)], {}, ipv6=True)
     number = both.ports[0].host_port
     try:
-        with pytest.raises(Conflict, match=f"port {number}/tcp on ::1 is in use"):
-            reserve([PortMapping(container_port=80, host_port=number, host_ip="::1")], {})
+        with pytest.raises(Conflict, match=f"port {number}/tcp on :: is in use"):
+            reserve([PortMapping(container_port=80, host_port=number, host_ip="::")], {})
     finally:
         both.close()
     reserve([PortMapping(container_port=80, host_port=number, host_ip="::")], {}).close()
 
 
 def test_ports_elsewhere() -> None:
+    with pytest.raises(Unsupported, match="::1"):
+        reserve([PortMapping(container_port=1, host_ip="::1")], {})
     with pytest.raises(InvalidInput, match=r"no address 192\.0\.2\.250"):
         reserve([PortMapping(container_port=1, host_ip="192.0.2.250")], {})
 

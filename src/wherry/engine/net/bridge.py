@@ -7,8 +7,8 @@ of them::
 
     wherry [4] [6] [ra=INTERFACE ...]      ip_forward was off, forwarding was off, accept_ra was 1
 
-The kernel takes 20 to 60 ms to remove a bridge (it waits for every reader of its tables), so nobody waits for that:
-a forked process does it, which holds the network lock until it has.
+The kernel takes 20 to 60 ms to remove a bridge, and some 13 to close a socket by which rules were removed: it waits
+for every reader of its tables. So nobody waits for that: a forked process does both (`Network._remove`).
 """
 
 from __future__ import annotations
@@ -72,17 +72,18 @@ def make(live: Live) -> bool:
                 wanted.append(addresses.new_address(index, parse_address(live.gateway6), prefix))
             route.do(*wanted)
             write_sysctl(f"net/ipv4/conf/{live.bridge}/route_localnet", "1")
-            netfilter.commit(rules.table(live))
+            anew = nft.has_table(netfilter, nft.NFPROTO_INET, rules.table_name(live))
+            netfilter.commit(rules.table(live, anew=anew))
             return _add_exceptions(netfilter, live)
         except BaseException:
-            unmake(live)
+            unmake(live, netfilter)
             remove_bridges((live.bridge,))
             raise
 
 
-def unmake(live: Live) -> None:
+def unmake(live: Live, netfilter: NetfilterSocket) -> None:
     """Removes a network's rules, and puts the machine's forwarding back if no other network is there."""
-    with RouteSocket() as route, NetfilterSocket() as netfilter:
+    with RouteSocket() as route:
         _commit_if_there(netfilter, rules.remove(live))
         if live.exceptions:
             _remove_exceptions(netfilter, live)
@@ -117,11 +118,10 @@ def publish(live: Live, lease: Lease) -> None:
         netfilter.commit(rules.publish(live, (lease,)))
 
 
-def unpublish(live: Live, lease: Lease) -> None:
+def unpublish(live: Live, lease: Lease, netfilter: NetfilterSocket) -> None:
     """Takes the ports of a lease back; nothing happens when they, or the table, are gone."""
-    with NetfilterSocket() as netfilter:
-        for request in rules.unpublish(live, lease):
-            _commit_if_there(netfilter, [request])
+    for request in rules.unpublish(live, lease):
+        _commit_if_there(netfilter, [request])
 
 
 def _commit_if_there(netfilter: NetfilterSocket, requests: list[Request]) -> None:

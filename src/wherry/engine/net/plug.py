@@ -124,7 +124,8 @@ def _addresses(index: int, lease: Lease, address: str, subnet: str, gateway: str
     if not address:
         return []
     requests = [addresses.new_address(index, parse_address(address), parse_subnet(subnet).prefix)]
-    if gateway and lease.default_route:
+    routed = lease.default_route if "." in address else lease.default_route6
+    if gateway and routed:
         requests.append(addresses.default_route(parse_address(gateway), index))
     return requests
 

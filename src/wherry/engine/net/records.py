@@ -28,6 +28,7 @@ class Lease(Value):
     """Further lines of the container's ``/etc/hosts``."""
     ports: tuple[PortMapping, ...] = ()
     default_route: bool = True
+    default_route6: bool = True
 
 
 class Definition(Value):

@@ -13,6 +13,8 @@
       chain postrouting  srcnat       containers reach the world, and themselves, by the host's address
       chain forward      filter       nobody outside reaches a container by its own address; from and to an internal
                                       network nothing is forwarded
+      chain loopback     filter       a published port at ::1 is refused, as the kernel forwards nothing from there: who
+                                      tries both families goes on to 127.0.0.1 at once
       chain redirects    filter       a container that reaches another by a published port is not told to go to it
                                       directly, which would lose it
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 FILTER, FORWARD = "filter", "FORWARD"
 _IPPROTO = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58}
 _ICMP_REDIRECT, _ICMPV6_REDIRECT = 5, 137
-_LOOPBACK = bytes((127, 0, 0, 0))
+_LOOPBACK, _LOOPBACK6 = bytes((127, 0, 0, 0)), bytes(15) + b"\1"
 _FAMILIES = (
     ("4", NFPROTO_IPV4, nft.TYPE_IPV4, 1),
     ("6", NFPROTO_IPV6, nft.TYPE_IPV6, 4),
@@ -54,10 +56,15 @@ def table_name(live: Live) -> str:
     return live.table
 
 
-def table(live: Live) -> list[Request]:
-    """Returns what makes a network's table, or makes it anew, with the published ports of all its leases."""
+def table(live: Live, *, anew: bool = False) -> list[Request]:
+    """Returns what makes a network's table, with the published ports of all its leases.
+
+    Args:
+        live: the network.
+        anew: whether there is one already, to be replaced.
+    """
     name, bridge = table_name(live), live.bridge
-    requests = [nft.new_table(NFPROTO_INET, name), nft.delete_table(NFPROTO_INET, name)]
+    requests = [nft.delete_table(NFPROTO_INET, name)] if anew else []
     requests.append(nft.new_table(NFPROTO_INET, name))
     number = 0
     for suffix, _, kind, _ in _FAMILIES:
@@ -74,6 +81,7 @@ def table(live: Live) -> list[Request]:
         ("output", "nat", nft.NF_INET_LOCAL_OUT, nft.PRIORITY_DSTNAT),
         ("postrouting", "nat", nft.NF_INET_POST_ROUTING, nft.PRIORITY_SRCNAT),
         ("forward", "filter", nft.NF_INET_FORWARD, nft.PRIORITY_FILTER),
+        ("loopback", "filter", nft.NF_INET_LOCAL_OUT, nft.PRIORITY_FILTER),
         ("redirects", "filter", nft.NF_INET_LOCAL_OUT, nft.PRIORITY_FILTER),
     ):
         requests.append(nft.new_chain(NFPROTO_INET, name, chain, kind=kind_of_chain, hook=hook, priority=priority))
@@ -100,6 +108,13 @@ def _rules(live: Live, bridge: str) -> list[tuple[str | nft.Expressions, ...]]:
             every = (nft.is_local(), nft.load_protocol(0), nft.load_port(1))
             for name, loads in ((f"ports{suffix}", one), (f"any{suffix}", every)):
                 rules.append((chain, nft.is_family(family), *loads, nft.look_up(name), nft.dnat(family)))
+    for chain in ("output", "loopback"):
+        there = nft.in_network(_LOOPBACK6, 128, source=False)
+        if chain == "output":
+            rules.insert(2, (chain, there, nft.verdict(nft.NFT_RETURN)))
+        else:
+            key = (nft.is_protocol(_IPPROTO["tcp"]), nft.load_protocol(0), nft.load_port(1), nft.look_up("any6"))
+            rules.append((chain, there, *key, nft.reset()))
     for text in filter(None, (live.subnet, live.subnet6)):
         subnet = parse_subnet(text)
         source = nft.in_network(subnet.address(0), subnet.prefix, source=True)
@@ -108,7 +123,6 @@ def _rules(live: Live, bridge: str) -> list[tuple[str | nft.Expressions, ...]]:
         rules.append(("postrouting", source, outward, nft.ct_status(nft.IPS_DST_NAT), nft.masquerade()))
     rules += [
         ("postrouting", nft.in_network(_LOOPBACK, 8, source=True), outward, nft.masquerade()),
-        ("postrouting", nft.in_network(bytes(15) + b"\1", 128, source=True), outward, nft.masquerade()),
         # seen here where the kernel shows bridged packets to the rules (br_netfilter)
         ("forward", inward, outward, accept),
         *([("forward", inward, drop)] if live.internal else [("forward", inward, accept)]),
@@ -123,8 +137,8 @@ def _rules(live: Live, bridge: str) -> list[tuple[str | nft.Expressions, ...]]:
         ("forward", outward, drop),
     ]
     for protocol, kind in (("icmp", _ICMP_REDIRECT), ("ipv6-icmp", _ICMPV6_REDIRECT)):
-        loads = (nft.is_protocol(_IPPROTO[protocol]), nft.payload(2, 0, 1), nft.compare(bytes((kind,))))
-        rules.append(("redirects", outward, *loads, drop))
+        is_kind = (nft.is_protocol(_IPPROTO[protocol]), nft.payload(2, 0, 1), nft.compare(bytes((kind,))))
+        rules.append(("redirects", outward, *is_kind, drop))
     return rules
 
 

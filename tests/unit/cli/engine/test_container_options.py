@@ -17,27 +17,6 @@ from wherry.runtime.resources import DeviceRule
 from wherry.spec.container import DeviceRate, Healthcheck, PortMapping, RestartName, RestartPolicy
 
 
-@pytest.mark.parametrize(
-    ("text", "port"),
-    [
-        ("80", PortMapping(container_port=80)),
-        ("8080:80", PortMapping(container_port=80, host_port=8080)),
-        (":80", PortMapping(container_port=80)),
-        ("127.0.0.1:8080:80/udp", PortMapping(container_port=80, host_port=8080, host_ip="127.0.0.1", protocol="udp")),
-        ("127.0.0.1::80", PortMapping(container_port=80, host_ip="127.0.0.1")),
-        ("[::1]:1:2", PortMapping(container_port=2, host_port=1, host_ip="::1")),
-    ],
-)
-def test_ports(text: str, port: PortMapping) -> None:
-    assert parse.parse_port(text) == port
-
-
-@pytest.mark.parametrize("text", ["", "a", "80/sctp", "8000-8010:80", "1:2:3:4", "80:"])
-def test_bad_ports(text: str) -> None:
-    with pytest.raises(UsageError):
-        parse.parse_port(text)
-
-
 def test_env(tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text("# no\n\nA=1\n  B=2 3\nHANDED\nMISSING\n")

@@ -121,7 +121,7 @@ def test_names_and_groups() -> None:
 
 def test_namespaces() -> None:
     assert {"pid", "ipc", "uts", "cgroup", "network", "mount"} == spec().namespaces.keys()
-    found = spec(pid="host", ipc="host", uts="host", cgroupns="host", network="host")
+    found = spec(pid="host", ipc="host", uts="host", cgroupns="host", network=("host",))
     assert found.namespaces.keys() == {"mount"}
     assert mount_at(found, "/dev/shm").type == "bind"
     assert (found.sysctl, found.hostname) == ({}, "")
@@ -215,7 +215,7 @@ def test_init(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"ulimit": ("nonsense=1",)}, "no such limit"),
         ({"ulimit": ("nofile=20:10",)}, "above the hard"),
         ({"sysctl": ("kernel.panic=1",)}, "whole host"),
-        ({"sysctl": ("net.core.somaxconn=1",), "network": "host"}, "on the host"),
+        ({"sysctl": ("net.core.somaxconn=1",), "network": ("host",)}, "on the host"),
         ({"sysctl": ("kernel.msgmax=1",), "ipc": "host"}, "on the host"),
         ({"pid": "sideways"}, "no mode"),
         ({"uts": "container:x"}, "no mode"),
@@ -224,7 +224,7 @@ def test_init(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"privileged": True, "device_cgroup_rule": ("c 1:1 r",)}, "has every device"),
         ({"image": "t:direct"}, ""),
         ({"userns": "auto"}, "--userns"),
-        ({"network": "nonsense"}, "--network"),
+        ({"network": ("nonsense:speed=1",)}, "--network"),
         ({"pids_limit": "x"}, "--pids-limit"),
     ],
 )
