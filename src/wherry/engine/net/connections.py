@@ -48,7 +48,7 @@ def attachments(paths: Paths, config: ContainerConfig) -> tuple[NetworkAttachmen
 
 
 def _keep(paths: Paths, config: ContainerConfig, networks: tuple[NetworkAttachment, ...]) -> None:
-    path = paths.container(config.id) / FILE
+    path = f"{paths.container(config.id)}/{FILE}"
     write_file(path, jsonio.pretty(encode(Connections(networks=networks))).encode(), mode=0o600)
 
 
