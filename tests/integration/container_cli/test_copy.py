@@ -365,3 +365,18 @@ def test_export_is_not_written_to_a_terminal_and_leaves_no_half_file(cli: Cli, t
         assert archive.extractfile("x").read() == b"x\n"  # type: ignore[union-attr]
     cli.run("export", "-o", f"{tmp_path}/none.tar", "nope", status=3)
     assert sorted(path.name for path in tmp_path.glob("*.tar*")) == ["x.tar"]
+
+
+def test_a_copy_that_is_killed_leaves_no_mount_and_no_lock(cli: Cli) -> None:
+    start(cli, "head -c 20000000 /dev/zero > /big")
+    cli.run("stop", "-t", "0", "c")
+    copying = cli.start("cp", "c:/big", "-")
+    assert copying.stdout is not None
+    assert copying.stdout.read(1000)
+    children = Path(f"/proc/{copying.pid}/task/{copying.pid}/children").read_text().split()
+    assert children, "the child that holds the mounts"
+    copying.kill()
+    copying.communicate()
+    until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+    cli.run("start", "c")
+    assert cli.inspect("c")["status"] == "running"
