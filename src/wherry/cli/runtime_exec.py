@@ -7,6 +7,7 @@ import os
 from wherry.cli.runtime_life import CONFIG_COPY
 from wherry.cli.runtime_process import (
     Console,
+    Signals,
     check_terminal,
     preserved_fds,
     send_console,
@@ -48,6 +49,7 @@ def exec_command(context: Context, found: Arguments) -> int:
             raise Conflict("the container is paused", where=container_id, hint="resume it, or use --ignore-paused")
     detach, socket = found.flag("detach"), found.text("console-socket")
     check_terminal(process, socket, detached=detach)
+    kept = None if detach else Signals()
     executed = container.exec_process(
         directory,
         process,
@@ -65,7 +67,7 @@ def exec_command(context: Context, found: Arguments) -> int:
     try:
         if found.given("pid-file"):
             write_pid_file(found.text("pid-file"), executed.pid)
-        return 0 if detach else wait_for(executed.pid, executed.pidfd, console)
+        return 0 if kept is None else wait_for(executed.pid, executed.pidfd, console, kept)
     finally:
         if console is not None:
             console.close()

@@ -6,6 +6,7 @@ import os
 
 from wherry.cli.runtime_process import (
     Console,
+    Signals,
     check_terminal,
     preserved_fds,
     send_console,
@@ -52,6 +53,7 @@ def run_command(context: Context, found: Arguments) -> int:
         from wherry.linux.process import set_child_subreaper
 
         set_child_subreaper()
+    kept = None if detach else Signals()
     created = _create(context, found, detached=False)
     directory = created.state_dir
     console: Console | None = None
@@ -65,10 +67,10 @@ def run_command(context: Context, found: Arguments) -> int:
         _kill_and_reap(created.pid)
         _remove(directory, context)
         raise
-    if detach:
+    if kept is None:
         return 0
     try:
-        status = wait_for(created.pid, created.pidfd, console)
+        status = wait_for(created.pid, created.pidfd, console, kept)
     finally:
         if console is not None:
             console.close()

@@ -127,23 +127,28 @@ class Console:
             self.master = -1
 
 
-def wait_for(pid: int, pidfd: int, console: Console | None) -> int:
+class Signals:
+    """Signals to this process, kept for the container from now on."""
+
+    def __init__(self) -> None:
+        self.reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        for number in range(1, 65):
+            if number == signals.SIGWINCH or (number not in _NOT_FORWARDED and number not in _FAULTS):
+                try:
+                    signals.signal(number, _nothing)
+                except (OSError, ValueError):
+                    pass  # 32 and 33 are the C library's
+        signals.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+
+def wait_for(pid: int, pidfd: int, console: Console | None, kept: Signals) -> int:
     """Stays with a child until its end: hands signals on, and what is typed and printed at a terminal.
 
     Returns:
         its exit status; 128 and the number for a signal.
     """
-    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    for number in range(1, 65):
-        if number not in _NOT_FORWARDED and number not in _FAULTS:
-            try:
-                signals.signal(number, _nothing)
-            except (OSError, ValueError):
-                pass  # 32 and 33 are the C library's
-    signals.signal(signals.SIGWINCH, _nothing)
-    signals.set_wakeup_fd(writing, warn_on_full_buffer=False)
     waiting = select.poll()
-    waiting.register(reading, select.POLLIN)
+    waiting.register(kept.reading, select.POLLIN)
     waiting.register(pidfd, select.POLLIN)
     if console is not None:
         waiting.register(console.master, select.POLLIN)
@@ -151,8 +156,8 @@ def wait_for(pid: int, pidfd: int, console: Console | None) -> int:
     ended = False
     while not ended:
         for fd, _ in waiting.poll():
-            if fd == reading:
-                _hand_on(os.read(reading, 64), pid, console)
+            if fd == kept.reading:
+                _hand_on(os.read(kept.reading, 64), pid, console)
             elif fd == pidfd:
                 ended = True
             elif console is not None:

@@ -14,7 +14,8 @@ parent → child   GO
 
 A container that another process shall start has a second line: READY is the last message on the first one, and the
 child then waits for a connection to ``start.sock`` in the state directory, on which GO, FAILED and the end of file
-mean the same.
+mean the same. It answers GO with TAKEN, as of several that connect at once it listens to one, and the others see no
+more than an end of file.
 
 Budget: the interpreter's own ``_socket``; the module that wraps it costs more than a container.
 """
@@ -42,6 +43,7 @@ from wherry.linux.mount import fd_path
 
 READY = b"R"
 GO = b"G"
+TAKEN = b"T"
 CONSOLE = b"C"
 MAP = b"M"
 HOOKS = b"H"
@@ -125,6 +127,7 @@ def accept(listening: int) -> int:
         accepted: int
         accepted, _ = end._accept()  # type: ignore[attr-defined]  # what socket.accept is made of
         if os.read(accepted, 1) == GO:
+            os.write(accepted, TAKEN)
             end.close()
             return accepted
         os.close(accepted)

@@ -102,17 +102,31 @@ def start_detached(state_dir: StrPath, *, warn: Callable[[str], None] | None = N
         end = channel.connect(directory)
     except OSError:
         raise Conflict("the container does not wait to be started", where=state.container_id) from None
-    _go(end, directory, state, warn)
+    try:
+        end.send(channel.GO)
+        taken = channel.receive(end)[0] == channel.TAKEN
+    except OSError:
+        taken = False
+    if not taken:
+        end.close()
+        raise Conflict("the container was started already", where=state.container_id)
+    _follow_start(end, directory, state, warn)
     unlink(f"{directory}/{channel.START_SOCKET}")
 
 
 def _go(end: Socket, state_dir: str, state: State, warn: Callable[[str], None] | None, *, again: bool = False) -> None:
     try:
-        try:
-            end.send(channel.GO)
-        except (BrokenPipeError, ConnectionResetError):
-            if not again:
-                raise WherryError("the container's first process is gone", where=state_dir) from None
+        end.send(channel.GO)
+    except (BrokenPipeError, ConnectionResetError):
+        if not again:
+            end.close()
+            raise WherryError("the container's first process is gone", where=state_dir) from None
+    _follow_start(end, state_dir, state, warn)
+
+
+def _follow_start(end: Socket, state_dir: str, state: State, warn: Callable[[str], None] | None) -> None:
+    """Waits until the command was executed, and writes that down."""
+    try:
         Child(state.pid, -1, end).follow(b"", on_listener=lambda fd: hand_over(state, state.pid, fd), warn=warn)
     finally:
         end.close()
