@@ -43,7 +43,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-exec {runc} "${{arguments[@]}}"
+exec RUNC "${arguments[@]}"
 """
 
 
@@ -56,7 +56,7 @@ def runtime_of(name: str, work: Path) -> Runtime:
     if found is None:
         raise SystemExit(f"{name}: there is no such program")
     if name == "runc":
-        return Runtime(name=name, program=_script(work / "runc", _FOR_RUNC.format(runc=found)))
+        return Runtime(name=name, program=_script(work / "runc", _FOR_RUNC.replace("RUNC", found)))
     return Runtime(name=Path(name).name, program=Path(found))
 
 
