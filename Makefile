@@ -18,13 +18,14 @@ export PYTHONDONTWRITEBYTECODE :=
 # What the product needs at run time, what the demo shows with, what the tests compare with.
 RUN_PACKAGES := python3-venv ca-certificates nftables iproute2
 DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
-TEST_PACKAGES := busybox-static cpio crun curl e2fsprogs erofs-utils faketime fish git hyperfine kmod libseccomp2 nginx-light \
+TEST_PACKAGES := busybox-static cpio crun curl e2fsprogs erofs-utils faketime fish git golang-github-containers-common hyperfine kmod libseccomp2 nginx-light \
 	openssl ostree-tests podman qemu-system-x86 runc skopeo umoci user-mode-linux xfsprogs xz-utils zsh zstd
 
 # The engines that a start is compared with, and a compiler for the floor.
 ENGINE_BENCH_PACKAGES := bubblewrap busybox-static containerd crun docker.io gcc golang-github-containers-common libc6-dev lxc \
 	podman runc systemd-container
 DELTA_BENCH_PACKAGES := casync mmdebstrap ostree xdelta3 zstd
+OCI_TEST_PACKAGES := crun gcc golang-go libc6-dev libseccomp-dev python3-libmount runc user-mode-linux util-linux
 OSTREE_TEST_PACKAGES := attr cpio gnupg openssl ostree ostree-tests strace
 
 # $(call apt,LIST): installs what is missing of LIST.
@@ -71,6 +72,13 @@ test-deep: $(BUILD) apt-test venv-test ## The long suites: every crash point, fu
 .PHONY: test-ostree
 test-ostree: $(BUILD) apt-ostree venv-test ## Upstream's tests of ostree, with `wherry store` in its place
 	@$(BIN)/python -u tests/conformance/ostree/run.py $(if $(ORACLE),--oracle) $(FILES)
+
+.PHONY: test-oci
+test-oci: $(BUILD) apt-oci venv-test ## crun's tests and runtime-tools' validation, with `wherry runtime` (SUITES=DIR has their checkouts)
+	@$(BIN)/python -u tests/conformance/oci/run.py $(if $(SUITES),--suites $(SUITES)) $(FILES)
+	@$(if $(SUITES),$(BIN)/python -u tests/conformance/oci/run.py --suites $(SUITES) --guest $(FILES))
+	@$(if $(ORACLE),for runtime in crun runc; do for where in "" --guest; do \
+		$(BIN)/python -u tests/conformance/oci/run.py --suites $(SUITES) --runtime $$runtime $$where $(FILES); done; done)
 
 .PHONY: fuzz
 fuzz: $(BUILD) venv-test ## Hostile bytes for every reader (SECONDS=600, TARGETS="codec summary")
@@ -130,7 +138,7 @@ clean: ## Remove what was built; keep the downloads
 $(BUILD):
 	@mkdir -p $(BUILD)/cache
 
-.PHONY: apt-demo apt-test apt-ostree apt-delta apt-engine
+.PHONY: apt-demo apt-test apt-ostree apt-oci apt-delta apt-engine
 apt-demo: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES))
 apt-ostree: | $(BUILD)
@@ -139,6 +147,8 @@ apt-delta: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(DELTA_BENCH_PACKAGES))
 apt-engine: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(ENGINE_BENCH_PACKAGES))
+apt-oci: | $(BUILD)
+	$(call apt,$(RUN_PACKAGES) $(if $(SUITES),$(OCI_TEST_PACKAGES)))
 apt-test: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES))
 
