@@ -15,7 +15,7 @@ from wherry.cli.runtime_process import (
     wait_for,
     write_pid_file,
 )
-from wherry.core.errors import Conflict, UsageError
+from wherry.core.errors import Conflict, InvalidInput, UsageError
 from wherry.core.value import replace
 from wherry.linux.capabilities import NAMES, number
 from wherry.linux.namespaces import CLONE_NEWUSER
@@ -41,7 +41,7 @@ def exec_command(context: Context, found: Arguments) -> int:
     state = load_state(directory)
     if os.geteuid() == 0 and not state.namespaces & CLONE_NEWUSER:
         _protect_interpreter()
-    process = _process(directory, found, tuple(args))
+    process = _process(directory, found, tuple(args), context)
     if not found.flag("ignore-paused") and state.cgroup.groups:
         from wherry.cli.runtime_look import is_paused
 
@@ -82,11 +82,11 @@ def _protect_interpreter() -> None:
     execute_read_only({**os.environ, _MARK: "1"})
 
 
-def _process(directory: str, found: Arguments, args: tuple[str, ...]) -> Process:
+def _process(directory: str, found: Arguments, args: tuple[str, ...], context: Context) -> Process:
     if found.given("process"):
         path = found.text("process")
         with open(path, "rb") as file:
-            process = parse_process(file.read(MAX_PROCESS_BYTES + 1), where=path)
+            process = parse_process(file.read(MAX_PROCESS_BYTES + 1), where=path, warn=context.warn)
         if args:
             process = replace(process, args=args)
     else:
@@ -94,12 +94,12 @@ def _process(directory: str, found: Arguments, args: tuple[str, ...]) -> Process
             raise UsageError("no command", hint="name one after the container, or give --process")
         path = f"{directory}/{CONFIG_COPY}"
         with open(path, "rb") as file:
-            process = parse_config(file.read(), where=path).spec.process
+            process = parse_config(file.read(), where=path, warn=lambda _: None).spec.process  # told of at create
         process = replace(process, args=args, terminal=False, oom_score_adj=None)
-    return _changed(process, found)
+    return _changed(process, found, context)
 
 
-def _changed(process: Process, found: Arguments) -> Process:
+def _changed(process: Process, found: Arguments, context: Context) -> Process:
     if found.given("tty"):
         process = replace(process, terminal=found.flag("tty"))
     if found.given("cwd"):
@@ -115,7 +115,7 @@ def _changed(process: Process, found: Arguments) -> Process:
     if found.all("additional-gids"):
         process = replace(process, additional_gids=tuple(_gid(word) for word in found.all("additional-gids")))
     if found.all("cap"):
-        process = replace(process, capabilities=_with(process.capabilities, found.all("cap")))
+        process = replace(process, capabilities=_with(process.capabilities, found.all("cap"), context))
     if found.given("no-new-privs"):
         process = replace(process, no_new_privileges=found.flag("no-new-privs"))
     if found.given("process-label"):
@@ -135,9 +135,14 @@ def _gid(word: str) -> int:
     return int(word)
 
 
-def _with(sets: Capabilities, words: tuple[str, ...]) -> Capabilities:
-    """Returns the sets with some more capabilities in each of them."""
-    names = tuple(NAMES[number(word)] for word in words)
+def _with(sets: Capabilities, words: tuple[str, ...], context: Context) -> Capabilities:
+    """Returns the sets with some more capabilities, none of them inheritable or ambient, as with runc."""
+    names = []
+    for word in words:
+        try:
+            names.append(NAMES[number(word)])
+        except InvalidInput as error:
+            context.warn(f"--cap: {error.what}; ignored")
 
     def more(there: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*there, *names)))
@@ -147,6 +152,4 @@ def _with(sets: Capabilities, words: tuple[str, ...]) -> Capabilities:
         bounding=more(sets.bounding),
         effective=more(sets.effective),
         permitted=more(sets.permitted),
-        inheritable=more(sets.inheritable),
-        ambient=more(sets.ambient),
     )

@@ -86,7 +86,7 @@ def _create(context: Context, found: Arguments, *, detached: bool) -> Created:
     bundle = os.path.realpath(found.text("bundle", "."))
     config_path = os.path.join(bundle, found.text("config", "config.json"))
     data = _read(config_path)
-    config = parse_config(data, where=config_path)
+    config = parse_config(data, where=config_path, warn=context.warn)
     spec = replace(config.spec, process=_with_listeners(config.spec.process, listening))
     socket = found.text("console-socket")
     check_terminal(spec.process, socket, detached=detached or found.flag("detach"))

@@ -116,6 +116,16 @@ def look_early(task: Task, at: At) -> None:
     os.chdir("/")
 
 
+def _check_directory(path: str) -> None:
+    """Refuses a working directory outside the root, as long as no filter forbids to ask where it is."""
+    try:
+        os.chdir(path)
+    except OSError:
+        return  # it may be there for the user alone
+    os.getcwd()
+    os.chdir("/")
+
+
 def become(task: Task, at: At) -> NoReturn:
     """Takes on limits, user, capabilities and filter, and executes the command.
 
@@ -138,7 +148,9 @@ def become(task: Task, at: At) -> NoReturn:
         )
     permitted, inheritable = sets.permitted & have, sets.inheritable & have
     capabilities.drop_bounding(sets.bounding)
-    if task.filter is not None and not process.no_new_privileges:
+    early = task.filter is not None and not process.no_new_privileges
+    if task.filter is not None and early:
+        _check_directory(process.cwd)
         at.step = "loading the system call filter"
         _load_filter(task.filter, at)
     there = _try_chdir(process.cwd)
@@ -162,7 +174,11 @@ def become(task: Task, at: At) -> NoReturn:
     at.step = "changing to the working directory"
     if not there:
         os.chdir(process.cwd)
-    os.getcwd()  # ENOENT when it is outside the root (CVE-2024-21626)
+    try:
+        os.getcwd()  # ENOENT when it is outside the root (CVE-2024-21626)
+    except OSError as error:
+        if not early or error.errno == errno.ENOENT:
+            raise  # else the filter forbids the question, which was asked before
     at.step = LOOKING
     path = find_command(process.args[0], task.environment, at.own_mount)
     if at.label_fd >= 0:

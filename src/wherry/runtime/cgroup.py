@@ -403,6 +403,8 @@ class Cgroup:
         freezer = self._by_controller.get("freezer")
         if not left:
             return
+        if freezer is not None and not there(freezer.path, "freezer.state"):
+            freezer = None  # somebody took them out of it
         if freezer is not None:
             write(freezer.path, "freezer.state", "FROZEN")  # so that none forks away meanwhile
         try:

@@ -87,6 +87,8 @@ def _check_mappings(key: str, mappings: tuple[IdMapping, ...]) -> None:
 def _check_sysctl(key: str, spec: Spec) -> None:
     """Refuses what would change the host: only what belongs to a namespace of the container's own is set."""
     normal = key.replace("/", ".")
+    if normal == "kernel.hostname" or (normal == "kernel.domainname" and spec.domainname not in ("", spec.sysctl[key])):
+        raise InvalidInput("has a field of its own", where=f"sysctl: {key}", hint=f"use {normal.partition('.')[2]}")
     needs = None
     if normal.startswith("net."):
         needs = Namespace.NETWORK

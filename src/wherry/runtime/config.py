@@ -1,6 +1,7 @@
 """``config.json`` of an OCI bundle, read into a `Spec`; ``serialize.py`` writes it.
 
-Reading refuses every key that is not honoured, by its path. What each part of the specification is read by:
+Reading refuses every key that is not honoured, by its path; what the specification does not know is told of and
+ignored, as it asks for, where there is somebody to tell. What each part of the specification is read by:
 ``config_process.py`` the process, ``config_resources.py`` the limits, ``config_seccomp.py`` the filter.
 Source: Runtime Specification 1.2.0, config.md, config-linux.md; JSON names are those of schema/config-schema.json.
 """
@@ -28,6 +29,7 @@ from wherry.runtime.spec import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
@@ -38,6 +40,8 @@ _NAMESPACES = (
     *(Namespace.PID, Namespace.NETWORK, Namespace.MOUNT, Namespace.IPC, Namespace.UTS, Namespace.CGROUP),
     *(Namespace.USER, Namespace.TIME),
 )
+_NEWER = ("netDevices", "memoryPolicy")
+"""Of specification 1.3: known enough not to be ignored."""
 _OTHER_PLATFORMS = ("vm", "windows", "solaris", "zos")
 _PROPAGATIONS = ("shared", "slave", "private", "unbindable")
 _BIND_TYPES = ("", "none", "bind")
@@ -51,19 +55,24 @@ class Config(Value):
     """As written: relative to the bundle, or absolute."""
 
 
-def parse_config(data: bytes, *, where: object = None) -> Config:
+def parse_config(data: bytes, *, where: object = None, warn: Callable[[str], None] | None = None) -> Config:
     """Reads a ``config.json``.
+
+    Args:
+        data: the file's content.
+        where: the file, for messages.
+        warn: told of keys and capabilities that are not known, which are ignored then; without it they are errors.
 
     Raises:
         InvalidInput: it is malformed; names the key.
         Unsupported: it asks for something that is not done here; names the key.
     """
-    return parse_config_value(jsonio.loads(data, where=where, max_bytes=MAX_CONFIG_BYTES), where=where)
+    return parse_config_value(jsonio.loads(data, where=where, max_bytes=MAX_CONFIG_BYTES), where=where, warn=warn)
 
 
-def parse_config_value(value: Any, *, where: object = None) -> Config:
+def parse_config_value(value: Any, *, where: object = None, warn: Callable[[str], None] | None = None) -> Config:
     """Reads the JSON value of a ``config.json``; see `parse_config`."""
-    with Reader(value, "", where) as top:
+    with Reader(value, "", where, warn) as top:
         for other in _OTHER_PLATFORMS:
             if top.has(other):
                 raise top.unsupported(other, "this runtime makes Linux containers")
@@ -73,6 +82,9 @@ def parse_config_value(value: Any, *, where: object = None) -> Config:
         with top.below("root") as root:
             root_path, read_only = root.text("path"), root.flag("readonly")
         with top.below("linux") as linux, linux.below("resources") as limits:
+            for key in _NEWER:
+                if linux.has(key):
+                    raise linux.unsupported(key, "it is of a later specification, and not done")
             seccomp = None
             if linux.has("seccomp"):
                 from wherry.runtime import config_seccomp

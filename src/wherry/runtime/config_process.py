@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from wherry.core import jsonio
 from wherry.linux.attributes import IO_CLASSES, RLIMITS, SCHED_FLAGS, SCHED_POLICIES
+from wherry.linux.capabilities import NAMES
 from wherry.runtime.reader import Reader
 from wherry.runtime.spec import Capabilities, IoPriority, Process, Rlimit, Scheduler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_PROCESS_BYTES = 4 * 1024 * 1024
 _MAX_ID = (1 << 32) - 2
@@ -18,14 +23,24 @@ _MAX_SIGNED_RLIMIT = (1 << 63) - 1
 _MAX_ADJUSTMENT = 1000
 
 
-def parse_process(data: bytes, *, where: object = None) -> Process:
-    """Reads a process, as ``exec --process`` has it.
+def parse_process(data: bytes, *, where: object = None, warn: Callable[[str], None] | None = None) -> Process:
+    """Reads a process, as ``exec --process`` has it; for `warn` see `parse_config`.
 
     Raises:
         InvalidInput: it is malformed; names the key.
         Unsupported: it asks for something that is not done here; names the key.
     """
-    return parse_process_object(Reader(jsonio.loads(data, where=where, max_bytes=MAX_PROCESS_BYTES), "", where))
+    value = jsonio.loads(data, where=where, max_bytes=MAX_PROCESS_BYTES)
+    return parse_process_object(Reader(value, "", where, warn))
+
+
+def _capabilities(sets: Reader, key: str) -> tuple[str, ...]:
+    """Reads a set of capabilities; those that no kernel knows are told of, as config.md asks for."""
+    names = sets.strings(key)
+    for name in names:
+        if name not in NAMES:
+            sets.ignored(key, f"no capability is called {name!r}, see capabilities(7)")
+    return tuple(name for name in names if name in NAMES)
 
 
 def parse_process_object(found: Reader) -> Process:
@@ -45,11 +60,11 @@ def parse_process_object(found: Reader) -> Process:
             additional_gids=user.numbers("additionalGids"),
             umask=user.number("umask", low=0, high=0o7777),
             capabilities=Capabilities(
-                bounding=sets.strings("bounding"),
-                effective=sets.strings("effective"),
-                permitted=sets.strings("permitted"),
-                inheritable=sets.strings("inheritable"),
-                ambient=sets.strings("ambient"),
+                bounding=_capabilities(sets, "bounding"),
+                effective=_capabilities(sets, "effective"),
+                permitted=_capabilities(sets, "permitted"),
+                inheritable=_capabilities(sets, "inheritable"),
+                ambient=_capabilities(sets, "ambient"),
             ),
             no_new_privileges=found.flag("noNewPrivileges"),
             rlimits=_rlimits(found),

@@ -52,7 +52,8 @@ def _run(point: str, hook: Hook, state: bytes) -> None:
     try:
         os.write(stdin, state)
         os.lseek(stdin, 0, os.SEEK_SET)
-        environment = dict(item.partition("=")[::2] for item in hook.env)
+        # Where none is given a hook has that of the runtime, as with runc and crun.
+        environment = dict(item.partition("=")[::2] for item in hook.env) if hook.env else dict(os.environ)
         try:
             pid = os.posix_spawn(
                 hook.path,

@@ -11,6 +11,7 @@ from wherry.core.errors import InvalidInput, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, TypeVar
 
     T = TypeVar("T")
@@ -25,25 +26,40 @@ class Reader:
         value: the object.
         path: how it is called in messages; "" is the document itself.
         where: the file.
+        warn: told of what is not known and ignored; without it that is an error.
     """
 
-    def __init__(self, value: Any, path: str = "", where: object = None) -> None:
+    def __init__(
+        self, value: Any, path: str = "", where: object = None, warn: Callable[[str], None] | None = None
+    ) -> None:
         if not isinstance(value, dict):
             raise InvalidInput(f"{path or 'the document'}: must be an object", where=where)
         self._left = {key: item for key, item in value.items() if item is not None and item not in ([], {}, "")}
         self._path = path
         self._where = where
+        self._warn = warn
 
     def __enter__(self) -> Reader:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None and self._left:
-            raise Unsupported(f"{self.at(min(self._left))}: not a key that is done here", where=self._where)
+        if kind is None:
+            for key in sorted(self._left):
+                self.ignored(key, "not a key that is done here")
 
     def at(self, key: str) -> str:
         """Returns the path of a key."""
         return f"{self._path}.{key}" if self._path else key
+
+    def ignored(self, key: str, why: str) -> None:
+        """Tells of something that is not known, which a runtime must ignore (config.md, "Extensibility").
+
+        Raises:
+            Unsupported: there is nobody to tell.
+        """
+        if self._warn is None:
+            raise self.unsupported(key, why)
+        self._warn(f"{self.at(key)}: {why}; ignored")
 
     def has(self, key: str) -> bool:
         """Tells whether a key is there and was not taken yet."""
@@ -106,17 +122,17 @@ class Reader:
 
     def below(self, key: str) -> Reader:
         """Takes an object, to be read in its turn."""
-        return Reader(self.take(key, dict, {}), self.at(key), self._where)
+        return Reader(self.take(key, dict, {}), self.at(key), self._where, self._warn)
 
     def each(self, key: str) -> list[Reader]:
         """Takes a list of objects."""
         items = self.take(key, list, [])
-        return [Reader(item, f"{self.at(key)}[{index}]", self._where) for index, item in enumerate(items)]
+        return [Reader(item, f"{self.at(key)}[{index}]", self._where, self._warn) for index, item in enumerate(items)]
 
     def objects(self, key: str) -> dict[str, Reader]:
         """Takes an object whose values are objects."""
         items = self.take(key, dict, {})
-        return {name: Reader(item, f"{self.at(key)}.{name}", self._where) for name, item in items.items()}
+        return {name: Reader(item, f"{self.at(key)}.{name}", self._where, self._warn) for name, item in items.items()}
 
     def wrong(self, key: str, what: str) -> InvalidInput:
         """Returns the error for a value that cannot be."""

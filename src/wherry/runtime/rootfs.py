@@ -219,8 +219,10 @@ def _remount(target: str, options: Options, *, bind: bool) -> Remount:
 
 def _bind(target: str, item: Mount, options: Options, spec: Spec, maps: IdMap | None) -> BindMount:
     where = f"mounts: {target}"
-    if options.data:
-        raise InvalidInput(f"a bind mount has no option {options.data[0]!r}", where=where)
+    # The kernel ignores data for a file system in a bind mount, and so do other runtimes; a word may be a wrong one.
+    words = [word for word in options.data if "=" not in word]
+    if words:
+        raise InvalidInput(f"a bind mount has no option {words[0]!r}", where=where)
     if options.copy_up:
         raise InvalidInput("tmpcopyup is for a tmpfs", where=where)
     if not item.source.startswith("/"):
