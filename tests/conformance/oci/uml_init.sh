@@ -1,11 +1,11 @@
 #!/bin/sh
 # The first process of the user-mode kernel: the host's tree, read through hostfs, with control groups of version 2
-# alone. Arguments come in the environment, where the kernel puts what it does not know of its command line.
+# alone; /tmp stays, as suites may lie there. Arguments come in the environment, where the kernel puts what it does not know of its command line.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PYTHONDONTWRITEBYTECODE=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-for place in /run /tmp /var/tmp; do mount -t tmpfs tmpfs $place; done
+for place in /run /var/tmp; do mount -t tmpfs tmpfs $place; done
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
