@@ -1,6 +1,7 @@
 #!/bin/sh
 # The first process of the user-mode kernel: the host's tree, read through hostfs, with control groups of version 2
-# alone; /tmp stays, as suites may lie there. Arguments come in the environment, where the kernel puts what it does not know of its command line.
+# alone. /tmp is the host's too, as suites may lie there. Arguments come in the environment, where the kernel puts what
+# it does not know of its command line.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PYTHONDONTWRITEBYTECODE=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
