@@ -17,7 +17,7 @@ from wherry.cli.runtime_process import (
 from wherry.core.errors import Conflict, InvalidInput, NotFound, WherryError
 from wherry.core.value import replace
 from wherry.linux.signals import SIGKILL, SIGTERM, number_of
-from wherry.runtime import container
+from wherry.runtime import container, hooks
 from wherry.runtime.config import MAX_CONFIG_BYTES, parse_config, root_path_of
 from wherry.runtime.create import unlink
 from wherry.runtime.state import FILE, Status, load_state
@@ -42,6 +42,7 @@ def create_command(context: Context, found: Arguments) -> int:
 
 def start_command(context: Context, found: Arguments) -> int:
     """Starts a container that waits for it."""
+    hooks.inherit(os.environ)
     container.start_detached(context.directory(found.rest[0]), warn=context.warn)
     return 0
 
@@ -93,6 +94,7 @@ def _create(context: Context, found: Arguments, *, detached: bool) -> Created:
     rootfs = root_path_of(config, bundle)
     if not os.path.isdir(rootfs):
         raise NotFound("root.path: there is no such directory", where=rootfs)
+    hooks.inherit(os.environ)
     created = container.create(
         spec,
         container_id=container_id,
@@ -236,6 +238,7 @@ def known(root: str) -> list[str]:
 
 def _remove(directory: str, context: Context) -> None:
     try:
+        hooks.inherit(os.environ)
         container.delete(directory, warn=context.warn)
     finally:
         _remove_directory(directory)

@@ -23,13 +23,21 @@ from wherry.linux.signals import SIGKILL, valid_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from wherry.runtime.spec import Hook
 
 _MS = 1000
+_inherited: dict[str, str] = {}
 
 
 class HookError(WherryError):
     """A hook failed."""
+
+
+def inherit(environment: Mapping[str, str]) -> None:
+    """Gives hooks that have no environment of their own this one, as runc and crun do with theirs."""
+    _inherited.update(environment)
 
 
 def run_hooks(point: str, hooks: tuple[Hook, ...], state: bytes) -> None:
@@ -52,8 +60,7 @@ def _run(point: str, hook: Hook, state: bytes) -> None:
     try:
         os.write(stdin, state)
         os.lseek(stdin, 0, os.SEEK_SET)
-        # Where none is given a hook has that of the runtime, as with runc and crun.
-        environment = dict(item.partition("=")[::2] for item in hook.env) if hook.env else dict(os.environ)
+        environment = dict(item.partition("=")[::2] for item in hook.env) if hook.env else _inherited
         try:
             pid = os.posix_spawn(
                 hook.path,
