@@ -100,7 +100,7 @@ def test_the_rest_comes_after_the_mounts_in_order() -> None:
         (Mount(destination="/a/../b", type="tmpfs"), "without '..'"),
         (Mount(destination="/a", type="bind", source="relative"), "absolute source"),
         (Mount(destination="/a", type="bind", source="/b", options=("sized",)), "no option 'sized'"),
-        (Mount(destination="/a", type="none", source="/b", options=("rbind", "mand")), "no option 'mand'"),
+        (Mount(destination="/a", type="none", source="/b", options=("rbind", "wide")), "no option 'wide'"),
     ],
 )
 def test_bad_mounts(mount: Mount, what: str) -> None:
