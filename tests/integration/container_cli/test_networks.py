@@ -111,7 +111,8 @@ def test_internal_network(cli: Cli) -> None:
     gateway = loads(cli.run("network", "inspect", "in").stdout)[0]["gateway"]
     options = ("--cap-add", "NET_ADMIN", "--network", "in")
     for address in (cli.inspect("outside")["ip"], f"{own_address()}:{PORT}"):
-        script = f"ip route add default via {gateway}; timeout 2 wget -qO- http://{address}/"
+        # not the last command: timeout would become the first process, which no signal ends
+        script = f"ip route add default via {gateway}; timeout 2 wget -qO- http://{address}/; echo end"
         assert "hello" not in cli.run("run", "--rm", *options, IMAGE, "sh", "-c", script, status=None).stdout
     assert "--internal" in cli.run("run", "--rm", "--network", "in", "-p", "1:1", IMAGE, "true", status=125).stderr
 
