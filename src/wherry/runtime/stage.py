@@ -408,10 +408,17 @@ def _be_root(at: At) -> None:
 def _clone_sibling(flags: int, at: At) -> None:
     """Goes on as another process, a child of the same parent; this one ends."""
     at.step = "making a process in new namespaces"
+    reading, writing = os.pipe2(os.O_CLOEXEC)
     pid, pidfd = clone(flags | CLONE_PARENT, sure=True)
     if pid:
         channel.send_fd(at.channel_fd, channel.CHILD + b"%d" % pid, pidfd)
+        os.write(writing, channel.GO)
         os._exit(0)
+    # The parent must know of this process before it hears of it.
+    os.close(writing)
+    if os.read(reading, 1) != channel.GO:
+        os._exit(0)
+    os.close(reading)
 
 
 def _enter(run: ExecTask, at: At) -> None:
