@@ -10,7 +10,7 @@ import signal
 
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.core.value import EMPTY
-from wherry.engine import limits
+from wherry.engine import foreign, limits
 from wherry.engine.net.request import own_namespace
 from wherry.engine.prepare import Prepared
 from wherry.engine.spec import ContainerConfig, normal_path
@@ -213,6 +213,7 @@ def _mounts(config: ContainerConfig, prepared: Prepared) -> Iterator[Mount]:
         name = os.path.basename(path)
         if f"/etc/{name}" not in taken and not (name == "hosts" and config.spec.no_hosts):
             yield Mount(destination=f"/etc/{name}", type="bind", source=path, options=("bind", "rprivate"))
+    yield from foreign.mounts(config.platform)
     if config.spec.init:
         yield Mount(destination=INIT, type="bind", source=init_program(), options=("bind", "rprivate", "ro"))
     pairs = zip(config.mounts, prepared.sources, strict=True)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from wherry.core import trace
 from wherry.core.digest import Checksum
 from wherry.core.errors import Conflict, NotFound, WherryError
-from wherry.engine import control, pausing, state
+from wherry.engine import control, foreign, pausing, state
 from wherry.engine.info import ContainerInfo, describe
 from wherry.engine.spec import BareSettings, ContainerSpec, ImageSettings, check, resolve
 from wherry.engine.state import Paths
@@ -58,6 +58,7 @@ class Engine:
         check(spec)
         self.paths.make()
         settings, image, commit = self._image(spec)
+        foreign.check(settings.platform, spec.platform, image=image)
         for _ in range(_NAME_TRIES):
             container_id = os.urandom(32).hex()
             config = resolve(
@@ -83,7 +84,7 @@ class Engine:
         if spec.rootfs:
             if not os.path.isdir(spec.rootfs):
                 raise NotFound("no such root directory", where=spec.rootfs)
-            return BareSettings(), spec.rootfs, ""
+            return BareSettings(platform=foreign.platform_of_tree(spec.rootfs)), spec.rootfs, ""
         if self.repo is None:
             raise NotFound(f"no image {spec.image!r}: there is no store", hint="import one with `wherry image import`")
         from wherry.engine.rootfs import prepare_image

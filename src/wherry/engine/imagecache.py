@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.engine.spec import ImageSettings
 
-VERSION = 1
+VERSION = 2
 SUFFIX = ".json"
 MAX_BYTES = 4 * 1024 * 1024
 _MAX_REF_BYTES = 128

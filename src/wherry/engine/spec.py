@@ -146,6 +146,8 @@ class ImageSettings(Protocol):
     @property
     def healthcheck(self) -> Healthcheck | None: ...  # noqa: D102
     @property
+    def platform(self) -> str: ...  # noqa: D102
+    @property
     def exposed_ports(self) -> tuple[str, ...]: ...  # noqa: D102
 
 
@@ -162,6 +164,8 @@ class BareSettings(Value):
     stop_signal: str = ""
     healthcheck: Healthcheck | None = None
     exposed_ports: tuple[str, ...] = ()
+    platform: str = ""
+    """As ``linux/arm64``; "" when it is not known."""
 
 
 class ContainerConfig(Value):
@@ -176,6 +180,8 @@ class ContainerConfig(Value):
     """The store commit of the image's tree; "" with `rootfs`."""
     argv: tuple[str, ...]
     spec: ContainerSpec
+    platform: str = ""
+    """What the root tree is for, as ``linux/arm64``; "" when it does not say."""
     env: tuple[str, ...] = ()
     user: str = ""
     working_dir: str = "/"
@@ -320,6 +326,7 @@ def resolve(
         commit=commit,
         argv=argv,
         spec=spec,
+        platform=settings.platform,
         env=_environment(spec, settings, hostname),
         user=spec.user if spec.user is not None else settings.user,
         working_dir=_working_dir(spec.working_dir or settings.working_dir or "/"),

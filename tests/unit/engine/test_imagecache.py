@@ -69,11 +69,12 @@ def test_what_is_remembered_is_found(tmp_path: Path) -> None:
         volumes=("/data",),
         labels={"x": "y"},
         healthcheck=Healthcheck(test=("CMD", "true"), interval_ms=1000),
+        platform=parse_config(CONFIG).platform,
     )
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"{", b'{"version": 2, "settings": {}}', b'{"version": 1, "settings": {"x": 1}}']
+    "damage", [b"", b"{", b'{"version": 1, "settings": {}}', b'{"version": 2, "settings": {"x": 1}}']
 )
 def test_a_damaged_file_is_left_to_the_catalog(tmp_path: Path, damage: bytes) -> None:
     test_what_is_remembered_is_found(tmp_path)
