@@ -44,6 +44,8 @@ def _words(names: str, metavar: str, text: str) -> Flag:
 FLAGS = (
     _switch("-i --interactive", "Keep standard input open."),
     _switch("-t --tty", "Give it a terminal."),
+    _words("-a --attach", "STREAM", "Stay with stdin, stdout or stderr alone."),
+    _word("--detach-keys", "KEYS", "The keys that leave it running (ctrl-p,ctrl-q)."),
     _switch("--rm", "Remove the container when it has ended."),
     _word("--name", "NAME", "Its name; made up when missing."),
     # what runs, and as whom
@@ -66,6 +68,7 @@ FLAGS = (
     _switch("--read-only", "Make the root file system read-only."),
     _switch("--rootfs", "IMAGE is a directory, or an image of squashfs or EROFS; DIR:direct is written to."),
     _word("--shm-size", "SIZE", "The size of /dev/shm (64m)."),
+    _words("--secret", "NAME[,target=PATH]", "Mount a secret, at /run/secrets/NAME by default."),
     _word("--tz", "ZONE", "Its time zone, as Europe/Berlin, or local."),
     # networks; see container_network_options
     _words("--net --network", "NETWORK", "bridge, none, host, container:NAME, ns:PATH, interface:IF, or a network."),
@@ -160,9 +163,9 @@ REFUSED = {
     "--storage-opt": "the root is an overlay, which has no limit of its own; put data on a volume",
     "--use-api-socket": "there is no daemon, and so no socket",
     "--volume-driver": "there are local volumes alone",
+    "--sig-proxy": "a command in the foreground always hands on its signals; use -d to have them apart",
     "--ftrace": "tracing is of the whole host, not of one container; use trace-cmd with the container's process",
     "--preserve-fds": "a descriptor would not outlive a restart; use `wherry runtime run --preserve-fds` for one run",
-    "--secret": "secrets are not there yet; mount a file read-only with -v",
     "--uidmap": "the files of an image cannot be shown with other owners yet; use `wherry runtime` with a bundle",
     "--gidmap": "the files of an image cannot be shown with other owners yet; use `wherry runtime` with a bundle",
     "--subuidname": "the files of an image cannot be shown with other owners yet; use `wherry runtime` with a bundle",

@@ -21,6 +21,7 @@ from wherry.core.errors import CannotInvoke, Conflict, NotFound, UsageError, Whe
 
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
+    from wherry.engine.spec import ContainerSpec
 
 EXIT_ENGINE = 125
 _OPTIONS_FIRST = {"allow_interspersed_args": False}
@@ -103,6 +104,8 @@ def _create(engine: Engine, given: dict[str, Any]) -> str:
 
     container_spec.check_pull(given["pull"])
     spec = container_spec.build(given, os.environ, cwd=os.getcwd())
+    if given["secret"]:
+        spec = _with_secrets(engine, spec, given["secret"])
     if given["volumes_from"]:
         from wherry.engine.inheriting import with_volumes_from
 
@@ -117,6 +120,19 @@ def _create(engine: Engine, given: dict[str, Any]) -> str:
     if cidfile:
         Path(cidfile).write_text(info.id)
     return info.id
+
+
+def _with_secrets(engine: Engine, spec: ContainerSpec, words: tuple[str, ...]) -> ContainerSpec:
+    from wherry.cli.container_mounts import parse_secret
+    from wherry.core.value import replace
+    from wherry.engine import secrets
+    from wherry.spec.container import Mount, MountType
+
+    found = []
+    for name, target in map(parse_secret, words):
+        source = str(secrets.path(engine.paths, name))
+        found.append(Mount(type=MountType.BIND, source=source, target=target, read_only=True))
+    return replace(spec, mounts=(*spec.mounts, *found))
 
 
 def terminal_fd() -> int | None:
@@ -142,28 +158,46 @@ def run(detach: bool, **given: Any) -> int:
     current = settings()
 
     def work() -> int:
+        from wherry.cli import container_options
+
+        streams = container_options.parse_attach(given["attach"])
+        if streams and detach:
+            raise UsageError("-d and -a are two ways", hint="leave out one of them")
         engine = open_engine(current, with_store=True)
         container_id = _create(engine, given)
         if detach:
             engine.start(container_id)
             print(container_id)
             return 0
-        return _start_attached(engine, container_id, interactive=given["interactive"], tty=given["tty"])
+        keys = container_options.parse_keys(given["detach_keys"]) if given["detach_keys"] else None
+        return _start_attached(
+            engine, container_id, interactive=given["interactive"], tty=given["tty"], streams=streams, keys=keys
+        )
 
     return failing_as_docker(work, debug=current.debug)
 
 
-def _start_attached(engine: Engine, container_id: str, *, interactive: bool, tty: bool) -> int:
+def _start_attached(
+    engine: Engine,
+    container_id: str,
+    *,
+    interactive: bool,
+    tty: bool,
+    streams: frozenset[str] = frozenset(),
+    keys: bytes | None = None,
+) -> int:
     from wherry.engine.person import Detached
 
     sys.stdout.flush()
+    null_fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC) if streams else -1
     try:
         return engine.start_attached(
             container_id,
             stdin_fd=0 if interactive else None,
-            stdout_fd=1,
-            stderr_fd=2,
+            stdout_fd=1 if not streams or "stdout" in streams else null_fd,
+            stderr_fd=2 if not streams or "stderr" in streams else null_fd,
             terminal_fd=terminal_fd() if tty else None,
+            detach_keys=keys,
         )
     except Detached:
         note(f"\r\nleft {container_id[:12]} running")

@@ -24,7 +24,7 @@ from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
 from wherry.core.errors import NotFound, Unsupported, WherryError
 from wherry.core.lock import file_lock
-from wherry.engine import imagecache
+from wherry.engine import imagecache, rootfile
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths, all_ids, read_config, remove_tree
 from wherry.engine.wire import dump_error, load_error
@@ -108,8 +108,19 @@ def root_mounter(paths: Paths, store: str, config: ContainerConfig, *, to_look: 
     if not store:
         copy = config.spec.rootfs
 
+    direct = config.spec.rootfs_direct
+    mount_file = None if store or os.path.isdir(copy) else rootfile.mounter(copy, target)
+
     def mount_root() -> None:
         leave_the_host()
+        if direct:
+            _bind_directly(copy, target)
+            return
+        if mount_file is not None:
+            mount_file()
+            lower = _open_dir(target, "root image")
+            _mount_overlay(folder, target, layers, [lower], None, volatile=volatile)
+            return
         if not store or os.path.isdir(copy):
             lower = _open_dir(copy, "image" if store else "root directory")
             _mount_overlay(folder, target, layers, [lower], None, volatile=volatile)
@@ -121,6 +132,13 @@ def root_mounter(paths: Paths, store: str, config: ContainerConfig, *, to_look: 
         os.close(objects)
 
     return mount_root
+
+
+def _bind_directly(source: str, target: str) -> None:
+    try:
+        mount.mount(source, target, None, mount.MS_BIND | mount.MS_REC)
+    except OSError as error:
+        raise map_os_error(error, "cannot mount the root directory", where=source) from error
 
 
 def leave_the_host() -> None:

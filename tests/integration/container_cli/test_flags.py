@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.engine.support import IMAGE, Cli, until
+from tests.integration.engine.support import IMAGE, Cli, make_tree, until
 
 QUICK = ("run", "--rm", "--network", "none")
 
@@ -178,6 +179,54 @@ def test_display(cli: Cli, tmp_path: Path) -> None:
     finally:
         if made:
             sockets.rmdir()
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rootfs") / "tree"
+    make_tree(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["", ":O", "squashfs", "erofs"])
+def test_a_root_that_is_not_written_to(cli: Cli, tree: Path, tmp_path: Path, kind: str) -> None:
+    root = str(tree) + kind
+    if kind in ("squashfs", "erofs"):
+        root = str(tmp_path / "image")
+        made = {"squashfs": ["mksquashfs", str(tree), root, "-quiet"], "erofs": ["mkfs.erofs", root, str(tree)]}[kind]
+        subprocess.run(made, check=True, capture_output=True)
+    script = "echo new > /etc/motd; cat /etc/motd"
+    assert cli.run(*QUICK, "--rootfs", root, "sh", "-c", script).stdout == "new\n"
+    again = cli.run(*QUICK, "--rootfs", root, "cat", "/etc/motd")
+    assert again.stdout == (tree / "etc/motd").read_text() == "from the image\n"
+
+
+def test_a_root_that_is_written_to(cli: Cli, tmp_path: Path) -> None:
+    make_tree(tmp_path / "tree")
+    cli.run(*QUICK, "--rootfs", f"{tmp_path}/tree:direct", "sh", "-c", "echo new > /etc/motd; id -u > /uid")
+    assert (tmp_path / "tree/etc/motd").read_text() == "new\n"
+    assert (tmp_path / "tree/uid").read_text() == "0\n"
+
+
+def test_no_root(cli: Cli, tmp_path: Path) -> None:
+    assert "squashfs or EROFS" in cli.run(*QUICK, "--rootfs", f"{tmp_path}/none", "true", status=125).stderr
+    (tmp_path / "text").write_text("no image\n")
+    assert "not an image" in cli.run(*QUICK, "--rootfs", f"{tmp_path}/text", "true", status=125).stderr
+
+
+def test_secrets(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("hidden\n")
+    cli.run("secret", "create", "token", str(tmp_path / "s"))
+    script = "cat /run/secrets/token /run/secrets/other; stat -c %a /run/secrets/token"
+    flags = ("--secret", "token", "--secret", "source=token,target=other")
+    assert inside(cli, *flags, script=script) == "hidden\nhidden\n400"
+    assert "no secret" in cli.run(*QUICK, "--secret", "nothing", IMAGE, "true", status=125).stderr
+    assert "by root alone" in cli.run(*QUICK, "--secret", "token,type=env", IMAGE, "true", status=None).stderr
+
+
+def test_one_stream(cli: Cli) -> None:
+    result = cli.run(*QUICK, "-a", "stderr", IMAGE, "sh", "-c", "echo out; echo err >&2")
+    assert (result.stdout, result.stderr) == ("", "err\n")
 
 
 def test_pipes_and_no_terminal(cli: Cli) -> None:

@@ -103,3 +103,12 @@ def test_service_manager() -> None:
 def test_no_such_time_zone(word: str) -> None:
     with pytest.raises(UsageError, match="no time zone"):
         mounts.timezone(word)
+
+
+def test_secrets() -> None:
+    assert mounts.parse_secret("a") == ("a", "/run/secrets/a")
+    assert mounts.parse_secret("source=a,target=b") == ("a", "/run/secrets/b")
+    assert mounts.parse_secret("a,target=/b,mode=0400") == ("a", "/b")
+    for text in ("", "a,type=env", "a,uid=5"):
+        with pytest.raises(UsageError):
+            mounts.parse_secret(text)

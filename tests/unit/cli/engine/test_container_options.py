@@ -103,6 +103,14 @@ def test_rates_and_limits() -> None:
             wrong()
 
 
+def test_keys() -> None:
+    assert parse.parse_keys("ctrl-p,ctrl-q") == b"\x10\x11"
+    assert parse.parse_keys("a,ctrl-[") == b"a\x1b"
+    for text in ("", "ctrl-", "ctrl-pp", "ctrl-ä"):
+        with pytest.raises(UsageError):
+            parse.parse_keys(text)
+
+
 def test_label_files(tmp_path: Path) -> None:
     file = tmp_path / "labels"
     file.write_text("# no\n\na=b\n c\n")
