@@ -34,7 +34,7 @@ def test_a_tree_of_another_architecture(
     line = foreign.entry(architecture, interpreter=link, flags=flags)
     done = run(cli, line, *QUICK, "--rootfs", tree, "sh", "-c", "uname -m; exit 3")
     assert (done.stdout, done.returncode) == (f"{foreign.MACHINES[architecture]}\n", 3), done.stderr
-    script = f"cat /proc/mounts | while read a b c; do if [ $b = {link} ]; then echo mounted; fi; done"
+    script = f"[ -s {link} ] && echo mounted || :"  # words of the shell itself: without P, argv[0] is lost
     seen = run(cli, line, *QUICK, "--read-only", "--rootfs", tree, "sh", "-c", script)
     assert seen.stdout == ("" if "F" in flags else "mounted\n"), seen.stderr
     assert not (trees[architecture] / "tmp/pytest-of-root").exists()  # the tree itself is as it was
