@@ -158,6 +158,7 @@ REFUSED = {
     "--disable-content-trust": "images are verified by their digests; there is no Notary to leave out",
     "--gpus": "there is no hook of a vendor; name the nodes with --device and mount the libraries with -v",
     "--kernel-memory": "Linux has none since 5.16; --memory counts it",
+    "--link-local-ip": "the kernel gives link-local addresses itself; name others with --ip and --ip6",
     "--link": "docker's own advice is a network; containers of one network find each other by name",
     "--runtime": "the runtime is Wherry's own; see `wherry runtime`",
     "--storage-opt": "the root is an overlay, which has no limit of its own; put data on a volume",

@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[3] / "docs/reference/docker-flags.md"
 
 
 def _table() -> dict[str, str]:
-    rows = re.findall(r"^\| `(--[a-z0-9-]+)` \| (done|refused|with networks) \|", PAGE.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `(--[a-z0-9-]+)` \| (done|refused) \|", PAGE.read_text(), re.MULTILINE)
     return dict(rows)
 
 
