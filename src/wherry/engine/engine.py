@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.core import trace
 from wherry.core.digest import Checksum
-from wherry.core.errors import Conflict, InvalidInput, NotFound, WherryError
-from wherry.engine import control, foreign, pausing, state
+from wherry.core.errors import Conflict, NotFound, WherryError
+from wherry.engine import control, foreign, pausing, rootfile, state
 from wherry.engine.info import ContainerInfo, describe
 from wherry.engine.spec import BareSettings, ContainerSpec, ImageSettings, check, resolve
 from wherry.engine.state import Paths
@@ -82,13 +82,7 @@ class Engine:
 
     def _image(self, spec: ContainerSpec) -> tuple[ImageSettings, str, str]:
         if spec.rootfs:
-            if not os.path.isdir(spec.rootfs):
-                from wherry.engine import rootfile
-
-                rootfile.kind_of(spec.rootfs)
-                if spec.rootfs_direct:
-                    raise InvalidInput("an image file is not written to", where=spec.rootfs, hint="leave out :direct")
-            return BareSettings(platform=foreign.platform_of_tree(spec.rootfs)), spec.rootfs, ""
+            return BareSettings(platform=rootfile.check(spec.rootfs, direct=spec.rootfs_direct)), spec.rootfs, ""
         if self.repo is None:
             raise NotFound(f"no image {spec.image!r}: there is no store", hint="import one with `wherry image import`")
         from wherry.engine.rootfs import prepare_image

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
+from wherry.engine import foreign
 from wherry.linux import mount
 
 TYPE_CHECKING = False
@@ -14,6 +15,28 @@ if TYPE_CHECKING:
 _SQUASHFS = b"hsqs"
 _EROFS, _EROFS_AT = b"\xe2\xe1\xf5\xe0", 1024
 HINT = "give a directory, or an image of squashfs or EROFS"
+
+
+def check(path: str, *, direct: bool) -> str:
+    """Refuses what cannot be a container's root.
+
+    Args:
+        path: a directory, or an image file.
+        direct: whether it shall be written to itself.
+
+    Returns:
+        What a directory is for, as ``linux/arm64``; "" when that is not known.
+
+    Raises:
+        NotFound: there is no such thing.
+        InvalidInput: it is no root, or an image that shall be written to.
+    """
+    if os.path.isdir(path):
+        return foreign.platform_of_tree(path)
+    kind_of(path)
+    if direct:
+        raise InvalidInput("an image file is not written to", where=path, hint="leave out :direct")
+    return ""
 
 
 def kind_of(path: str) -> str:
