@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from wherry.core.errors import InvalidInput
 from wherry.core.value import Value
-from wherry.engine.net.leasing import INTERFACE
-from wherry.engine.net.subnets import parse_address, parse_mac
 from wherry.spec.container import PortMapping
 
 TYPE_CHECKING = False
@@ -76,6 +74,8 @@ def check(spec: ContainerSpec) -> None:
     for item in spec.networks:
         _check_attachment(item)
     for server in spec.dns.servers:
+        from wherry.engine.net.subnets import parse_address  # most requests name no address
+
         parse_address(server, what="the address of a name server")
     for word in (*spec.dns.search, *spec.dns.options):
         if not word or any(c.isspace() or ord(c) < 32 for c in word):
@@ -88,13 +88,18 @@ def check(spec: ContainerSpec) -> None:
 
 
 def _check_attachment(item: NetworkAttachment) -> None:
+    if not (item.ip or item.ip6 or item.mac):
+        return
+    from wherry.engine.net.leasing import INTERFACE  # most requests name no address
+    from wherry.engine.net.subnets import parse_address, parse_mac
+
     if item.ip and len(parse_address(item.ip)) != 4:
         raise InvalidInput(f"not an IPv4 address: {item.ip!r}", hint="IPv6 addresses are ip6 (--ip6)")
     if item.ip6 and len(parse_address(item.ip6)) != 16:
         raise InvalidInput(f"not an IPv6 address: {item.ip6!r}", hint="IPv4 addresses are ip (--ip)")
     if item.mac:
         parse_mac(item.mac)
-    if item.network.startswith(INTERFACE) and (item.ip or item.ip6 or item.mac):
+    if item.network.startswith(INTERFACE):
         raise InvalidInput(f"{item.network} keeps its own addresses", hint="leave ip, ip6 and mac out")
 
 
