@@ -91,8 +91,13 @@ def settle_in_child(
 
     def settled(_: int) -> None:
         loop.forget(worker)
-        os.waitpid(pid, 0)
+        failed = os.waitpid(pid, 0)[1]
         os.close(worker)
+        if failed:
+            try:
+                settle(paths, config, outcome, lock_fd)  # it was killed, or could not: not without a second try
+            except WherryError:
+                pass  # a full disk: what is known stands in run.json, or is gone with the container
         done()
 
     loop.watch(worker, settled)

@@ -36,7 +36,7 @@ from wherry.engine.restart import Backoff, wants_restart
 from wherry.engine.rootfs import root_mounter
 from wherry.engine.signals import SIGKILL
 from wherry.engine.spec import ContainerConfig
-from wherry.engine.state import Paths, read_config, read_last, read_stop, write_last, write_run
+from wherry.engine.state import Paths, read_config, read_stop, write_last, write_run
 from wherry.engine.streams import Streams, stdio_of
 from wherry.engine.watching import Watch
 from wherry.linux import packets, process
@@ -246,17 +246,13 @@ class Life:
             held: by name, what the container hangs on: ``pidfd``, ``stdout`` ...
         """
         self.state = replace(run, supervisor_pid=os.getpid(), foreground=not self._detached)
-        self._last = read_last(self._paths, self.config.id) or LastRun()
+        self._last = LastRun(started_s=run.started_s, restarts=run.restarts)
         self.flow.settle()
         if run.status == "ending":
             self.started = bool(run.started_s)
+            known = (run.exit_code, run.oom_killed, run.error)
             self._last = replace(
-                self._last,
-                finished_s=self._last.finished_s or time.time(),
-                exit_code=run.exit_code,
-                oom_killed=run.oom_killed,
-                restarts=run.restarts,
-                error=run.error,
+                self._last, finished_s=time.time(), exit_code=known[0], oom_killed=known[1], error=known[2]
             )
             self._finish()
             return

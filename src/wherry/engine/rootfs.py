@@ -29,8 +29,8 @@ from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths, all_ids, read_config, remove_tree
 from wherry.engine.wire import dump_error, load_error
 from wherry.linux import mount
+from wherry.linux.erofs import mount_image
 from wherry.linux.namespaces import CLONE_NEWNS, setns, unshare
-from wherry.store.mount.imagemount import mount_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from wherry.linux.erofs import mount_image
 from wherry.linux.mount import MNT_DETACH, MS_RDONLY, mount, umount
-from wherry.store.mount.imagemount import mount_image
 from wherry.store.mount.mounting import escape_path, lowerdir_options
 
 

@@ -18,10 +18,10 @@ from tests.property.composefs.trees import xattr_values
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
 from wherry.core.proc import run
+from wherry.linux.erofs import mount_image
 from wherry.store.format.objects import Mode
 from wherry.store.mount.composefs import write_image
 from wherry.store.mount.erofs import Inode, build
-from wherry.store.mount.imagemount import mount_image
 from wherry.store.repository import Repository
 from wherry.store.tree.commit import commit_directory
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from wherry.core.errors import InvalidInput, NotFound
+from wherry.linux import erofs
 from wherry.store.config import Config
 from wherry.store.format.objects import Mode
-from wherry.store.mount import imagemount, mounting, seen
+from wherry.store.mount import mounting, seen
 from wherry.store.mount.composefs import write_image
 from wherry.store.mount.mounting import DataLayer, Plan, escape_path, lowerdir_options
 from wherry.store.mount.overlay_tree import escape, with_redirect
@@ -58,7 +59,7 @@ def test_a_plan_tells_whether_it_can_be_written_to() -> None:
 def test_what_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "short").write_bytes(b"x")
     with pytest.raises(InvalidInput, match="not an EROFS image"):
-        imagemount.mount_image(tmp_path / "short", tmp_path)
+        erofs.mount_image(tmp_path / "short", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from pathlib import Path
 from wherry.core.digest import Checksum
 from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
-from wherry.store.mount.imagemount import mount_image
+from wherry.linux.erofs import mount_image
 from wherry.store.mount.seen import SOURCE, mounts
 
 _CANNOT = (errno.ENODEV, errno.EOPNOTSUPP, errno.ENOSYS)

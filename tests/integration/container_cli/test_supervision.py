@@ -1,0 +1,157 @@
+"""The supervisor and the keeper, killed at every point of a container's life: nothing is lost, nothing is twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from tests.integration.engine.support import IMAGE, Cli, kill, named, supervisors, until
+
+LINES = 120
+COUNT = f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); usleep 10000; done; printf end; exit 7"
+EXPECTED = "".join(f"line {number}\n" for number in range(LINES)) + "end"
+
+STARTING = ("engine.supervisor.asked", "engine.life.created", "engine.life.plugged", "engine.life.started")
+RUNNING = ("engine.life.running", "engine.limbo.taken", "engine.limbo.written", "engine.limbo.settled")
+ENDING = (
+    "engine.life.exited",
+    "engine.life.ended",
+    "engine.life.cleaned",
+    "engine.life.recorded",
+    "engine.life.settled",
+)
+
+
+def counted(cli: Cli) -> None:
+    """Waits for the counting container's end, and looks at all that it leaves."""
+    assert cli.run("container", "wait", "c").stdout == "7\n"
+    assert cli.run("logs", "c").stdout == EXPECTED
+    info = cli.inspect("c")
+    assert (info["status"], info["exit_code"], info["error"]) == ("exited", 7, "")
+    cli.run("rm", "c")
+    until(lambda: not supervisors(cli.run_root))
+
+
+@pytest.mark.parametrize("point", [*STARTING, *RUNNING, *ENDING])
+def test_supervisor_killed_at(cli: Cli, tmp_path: Path, point: str) -> None:
+    once = tmp_path / "once"
+    once.touch()
+    env = {**cli.env, "WHERRY_TRACE": f"{point}=kill:{once}"}
+    cli.run("run", "-d", "--name", "c", "-p", "18085:80", IMAGE, "sh", "-c", COUNT, env=env)
+    counted(cli)
+    assert not once.exists(), "the point was reached"
+
+
+def test_supervisor_killed_with_half_a_line(cli: Cli, tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    script = "printf 'one '; sleep 0.5; printf 'two '; sleep 1; echo three; exit 7"
+    env = {**cli.env, "WHERRY_TRACE": f"engine.limbo.kept=kill:{once}"}
+    once.touch()
+    cli.run("run", "-d", "--name", "c", IMAGE, "sh", "-c", script, env=env)
+    until(lambda: not once.exists())
+    once.touch()  # the trace goes on to the next supervisor
+    assert cli.run("container", "wait", "c").stdout == "7\n"
+    assert cli.run("logs", "c").stdout == "one two three\n"
+    assert not once.exists()
+
+
+def test_logs_that_rotate_while_supervisors_die(cli: Cli) -> None:
+    script = "i=0; while [ $i -lt 3000 ]; do echo line $i of some length; i=$((i+1)); done; exit 7"
+    options = ("--log-opt", "max-size=8k", "--log-opt", "max-file=100")
+    cli.run("run", "-d", "--name", "c", *options, IMAGE, "sh", "-c", f"sleep 0.5; {script}")
+    for _ in range(6):
+        kill(named("supervisor", cli.run_root))
+        until(lambda: len(supervisors(cli.run_root)) == 2)
+        time.sleep(0.05)
+    assert cli.run("container", "wait", "c").stdout == "7\n"
+    assert cli.run("logs", "c").stdout == "".join(f"line {number} of some length\n" for number in range(3000))
+
+
+def test_terminal_outlives_the_supervisor(cli: Cli) -> None:
+    cli.run("run", "-d", "-t", "--name", "c", IMAGE, "sh", "-c", COUNT)
+    kill(named("supervisor", cli.run_root))
+    assert cli.run("container", "wait", "c").stdout == "7\n"
+    assert cli.run("logs", "c").stdout.replace("\r", "") == EXPECTED
+
+
+@pytest.mark.parametrize("first", ["keeper", "supervisor"])
+def test_keeper_and_supervisor_killed_in_turn(cli: Cli, first: str) -> None:
+    """Each takes the other's place; the exit status comes from whoever is the parent by then."""
+    cli.run("run", "-d", "--name", "c", IMAGE, "sh", "-c", COUNT)
+    pid = cli.inspect("c")["pid"]
+    for index in range(4):
+        victim = first if index % 2 == 0 else {"keeper": "supervisor", "supervisor": "keeper"}[first]
+        kill(named(victim, cli.run_root))
+        until(lambda: len(supervisors(cli.run_root)) == 2)
+        until(lambda: cli.inspect("c")["supervisor_pid"] == named("supervisor", cli.run_root))
+        assert cli.inspect("c")["pid"] == pid
+    counted(cli)
+
+
+def test_killed_supervisor_restarts_stops_and_watches_on(cli: Cli) -> None:
+    script = "echo run; sleep 0.3; exit 3"
+    cli.run("run", "-d", "--name", "c", "--restart", "on-failure:3", IMAGE, "sh", "-c", script)
+    cli.run("run", "-d", "--name", "h", "--health-cmd", "true", "--health-interval", "100ms", IMAGE, "sleep", "100")
+    kill(named("supervisor", cli.run_root))
+    assert cli.run("container", "wait", "c").stdout == "3\n"
+    assert cli.run("logs", "c").stdout == "run\n" * 4
+    until(lambda: cli.inspect("h")["health"] == "healthy")
+    kill(named("supervisor", cli.run_root))
+    cli.run("stop", "-t", "0", "h")
+    assert cli.inspect("h")["exit_code"] == 137
+
+
+def test_client_waits_while_supervisors_die(cli: Cli) -> None:
+    cli.run("run", "-d", "--name", "c", IMAGE, "sh", "-c", COUNT)
+    waiter = cli.start("container", "wait", "c")
+    follower = cli.start("logs", "-f", "c")
+    time.sleep(0.3)
+    kill(named("supervisor", cli.run_root))
+    assert waiter.communicate(timeout=60)[0] == b"7\n"
+    assert follower.communicate(timeout=60)[0].decode() == EXPECTED
+
+
+def test_one_supervisor_for_all(cli: Cli) -> None:
+    starters = [cli.start("run", "-d", "--name", f"c{number}", IMAGE, "sleep", "100") for number in range(4)]
+    for process in starters:
+        assert process.wait(timeout=60) == 0
+        process.communicate()
+    assert len(supervisors(cli.run_root)) == 2
+    assert {cli.inspect(f"c{number}")["supervisor_pid"] for number in range(4)} == {named("supervisor", cli.run_root)}
+    for pid in supervisors(cli.run_root):
+        fds = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+        assert os.readlink(f"/proc/{pid}/cwd") == "/"
+        assert not [
+            target
+            for target in fds
+            if target.startswith("/tmp") and "life.lock" not in target and "limbo" not in target
+        ]
+    cli.run("rm", "-f", *(f"c{number}" for number in range(4)))
+    until(lambda: not supervisors(cli.run_root))
+
+
+def test_foreground_needs_no_supervisor(cli: Cli) -> None:
+    process = cli.start("run", "--rm", "--name", "c", IMAGE, "sh", "-c", "echo up; sleep 100")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    assert supervisors(cli.run_root) == []
+    assert cli.inspect("c")["supervisor_pid"] == process.pid
+    process.send_signal(signal.SIGTERM)
+    cli.run("stop", "-t", "0", "c")
+    assert process.wait(timeout=30) == 137
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    "point", ["engine.prepared", "engine.life.created", "engine.life.plugged", "engine.life.started"]
+)
+def test_foreground_killed_at(cli: Cli, point: str) -> None:
+    env = {**cli.env, "WHERRY_TRACE": f"{point}=kill"}
+    cli.run("run", "--name", "c", "-p", "18085:80", IMAGE, "sleep", "100", env=env, status=-9)
+    until(lambda: cli.inspect("c")["status"] in ("exited", "created"))
+    cli.run("container", "start", "c")
+    assert cli.inspect("c")["status"] == "running"
+    cli.run("rm", "-f", "c")
