@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.core.value import EMPTY
@@ -17,6 +16,7 @@ from wherry.engine.spec import ContainerConfig, normal_path
 from wherry.engine.state import Paths
 from wherry.engine.volume_mounts import FileSystem
 from wherry.linux.seccomp_profile import Profile
+from wherry.linux.signals import number_of
 from wherry.runtime import default
 from wherry.runtime.default_seccomp import profile as default_profile
 from wherry.runtime.spec import Capabilities, Mount, Namespace, Process, Spec
@@ -49,17 +49,10 @@ def signal_number(text: str) -> int:
     Raises:
         InvalidInput: there is no such signal.
     """
-    word = text.upper()
-    if word.isdigit() and 0 < int(word) < signal.NSIG:
-        return int(word)
-    name = word if word.startswith("SIG") else f"SIG{word}"
-    if name.startswith("SIGRTMIN+") and name[9:].isdigit():
-        number = int(signal.SIGRTMIN) + int(name[9:])
-        if number <= signal.SIGRTMAX:
-            return number
-    elif name in signal.Signals.__members__:
-        return int(signal.Signals[name])
-    raise InvalidInput(f"not a signal: {text!r}", hint="write it as SIGTERM, TERM or 15")
+    number = number_of(text)
+    if not number:
+        raise InvalidInput(f"not a signal: {text!r}", hint="write it as SIGTERM, TERM or 15")
+    return number
 
 
 def build_spec(config: ContainerConfig, prepared: Prepared, joined: Mapping[str, str] = EMPTY) -> Spec:

@@ -52,15 +52,13 @@ _IGNORED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGPIPE, _s
 
 def main() -> None:
     """Supervises until there is nothing to do; ``sys.argv``: the package's place, root, run root, options."""
-    from pathlib import Path
-
     root, run_root, *options = sys.argv[2:]
     for option in options:
         if option.startswith("trace="):
             trace.arm_by_text(option[6:])
     with open("/proc/self/comm", "wb") as comm:
         comm.write(b"wherry-supervisor"[:15])
-    supervisor = Supervisor(Paths(Path(root), Path(run_root)), packets.from_fd(CHANNEL_FD), stay="stay" in options)
+    supervisor = Supervisor(Paths(root, run_root), packets.from_fd(CHANNEL_FD), stay="stay" in options)
     gc.collect()
     gc.freeze()
     supervisor.run()

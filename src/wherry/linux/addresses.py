@@ -5,7 +5,7 @@ Source: include/uapi/linux/if_addr.h and rtnetlink.h of Linux 6.12.
 
 from __future__ import annotations
 
-import socket
+import _socket as socket
 import struct
 
 from wherry.linux.links import ETHERNET_MTU, get_by_index

@@ -9,9 +9,9 @@ Source: netlink(7), include/uapi/linux/netlink.h of Linux 6.12.
 
 from __future__ import annotations
 
+import _socket as socket
 import errno
 import os
-import socket
 import struct
 
 from wherry.core.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unsupported, WherryError

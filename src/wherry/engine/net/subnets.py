@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import socket
+import _socket as socket
 
 from wherry.core.errors import Conflict, InvalidInput, NoSpace
 from wherry.core.value import Value
@@ -108,7 +107,9 @@ def choose_subnet(tag: str, taken: Iterable[tuple[int, int]]) -> Subnet:
 
 def unique_local(tag: str, name: str = "") -> Subnet:
     """Returns the /64 of a network: unique local (RFC 4193), made of the engine root's tag and the network's name."""
-    digest = hashlib.sha256(f"wherry network {tag} {name}".encode()).digest()
+    from hashlib import sha256
+
+    digest = sha256(f"wherry network {tag} {name}".encode()).digest()
     head = b"\xfd" + digest[:5] + (digest[5:7] if name else b"\0\0")
     return Subnet(bits=128, base=int.from_bytes(head.ljust(16, b"\0"), "big"), prefix=PREFIX6)
 
