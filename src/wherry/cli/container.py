@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wherry.cli import completing
+from wherry.cli.container_attach import attach
 from wherry.cli.container_change import pause, prune, rename, unpause, update
 from wherry.cli.container_copy import commit, cp, diff, export
 from wherry.cli.container_events import events
@@ -24,7 +25,7 @@ from wherry.cli.generate import generate
 if TYPE_CHECKING:
     from wherry.engine.logs import LogEntry
 
-__all__ = ["container", "exec_", "inspect", "kill", "logs", "ps", "rm", "run", "stop"]
+__all__ = ["attach", "container", "exec_", "inspect", "kill", "logs", "ps", "rm", "run", "stop"]
 
 KINDS = ("container", "image", "volume")
 
@@ -262,5 +263,6 @@ _COMMANDS = (run, create, start, exec_, logs, stop, kill, restart, wait, rm, ins
 _MORE = (cp, diff, commit, export, top, stats, port, events, prune, generate)
 for _command in (*_COMMANDS, *_MORE):
     container.add_command(_command)
+container.add_command(attach)
 container.add_command(ps, "ls")
 container.add_command(ps, "ps")

@@ -42,6 +42,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         "create": ("container", "create", "Make a container; start nothing."),
         "start": ("container", "start", "Start containers that are there."),
         "exec": ("container", "exec_", "Run a command in a running container."),
+        "attach": ("container", "attach", "Stay with a container that runs."),
         "ps": ("container", "ps", "List containers."),
         "logs": ("container", "logs", "Show what a container printed."),
         "stop": ("container", "stop", "Stop containers."),

@@ -300,6 +300,35 @@ def system_info(engine: Engine) -> dict[str, Any]:
     }
 
 
+@system.command()
+def supervisor() -> None:
+    """Be the supervisor of detached containers, and stay: for an init system.
+
+    Without it the first detached container starts one, which ends with the last.
+
+    \b
+    Examples:
+      wherry system supervisor
+    """
+    from wherry.engine.calling import run_supervisor_here
+
+    run_supervisor_here(open_engine(settings()).paths)
+
+
+@system.command()
+def boot() -> int:
+    """Start the containers that are to run after a boot, by their restart policies: for an init system.
+
+    \b
+    Examples:
+      wherry system boot
+    """
+    failed = open_engine(settings(), with_store=True).start_all_wanted()
+    for text in failed:
+        print(f"wherry: {text}", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def _cgroup_version() -> str:
     return "2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "1"
 

@@ -29,7 +29,7 @@ from wherry.engine.flow import Flow
 from wherry.engine.health import STARTING
 from wherry.engine.limbo import Unfinished
 from wherry.engine.logwriter import LogWriter
-from wherry.engine.loop import Timers
+from wherry.engine.loop import GONE, Timers
 from wherry.engine.network import Joined
 from wherry.engine.records import LastRun, RunState
 from wherry.engine.restart import Backoff, wants_restart
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 DRAIN_S = 2.0
 """How long output is still read after the container's end, should something outside hold its streams open."""
+REAPED_S = 5.0
 EXIT_UNKNOWN = 255
 
 
@@ -124,8 +125,6 @@ class Life:
             drained=self._on_drained,
         )
         self._state_dir = bundle.runtime_dir(paths, config.id)
-
-    # --- beginning
 
     def start(self, prepared: prepare.Prepared | None = None) -> None:
         """Starts the container; how that went is in `started` and `failure`, the latter once the life is over."""
@@ -221,7 +220,7 @@ class Life:
         """Waits for what a running container does."""
         self._exit_status = None
         self._told = None
-        self._loop.watch(self._pidfd, lambda _: self._on_exit())
+        self._loop.watch(self._pidfd, self._on_exit)
         self.flow.let_output_flow()
         check = self.config.healthcheck
         if check is not None:
@@ -372,14 +371,18 @@ class Life:
             except ProcessLookupError:
                 pass
 
-    # --- ending
-
-    def _on_exit(self) -> None:
+    def _on_exit(self, events: int) -> None:
+        status = ended.status_of(self._pidfd, self._pid, self._keep)
+        if status is None and not events & GONE:
+            # It is somebody else's child, and the kernel tells its status when it is reaped.
+            self._loop.watch(self._pidfd, self._on_exit, 0)
+            self._timers.after("reaped", REAPED_S, lambda: self._on_exit(GONE))
+            return
+        self._timers.cancel("reaped")
         self._loop.forget(self._pidfd)
-        self._exit_status = ended.status_of(self._pidfd, self._pid, self._keep)
-        if self._exit_status is None:
-            self._exit_status = EXIT_UNKNOWN << 8
+        if status is None:
             self.state = replace(self.state, error=ended.UNKNOWN)
+        self._exit_status = EXIT_UNKNOWN << 8 if status is None else status
         trace.reach("engine.life.exited")
         self._timers.after("drain", DRAIN_S, self._on_drain_timeout)
         self.flow.ended = True

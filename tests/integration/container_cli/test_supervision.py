@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -155,3 +159,91 @@ def test_foreground_killed_at(cli: Cli, point: str) -> None:
     cli.run("container", "start", "c")
     assert cli.inspect("c")["status"] == "running"
     cli.run("rm", "-f", "c")
+
+
+def test_attach(cli: Cli) -> None:
+    """Several clients see what is printed from then on; input and the exit status go through."""
+    cli.run("run", "-d", "-i", "--name", "c", IMAGE, "sh", "-c", "read x; echo got $x; read y; exit $y")
+    watcher = cli.start("attach", "--no-stdin", "c")
+    typist = cli.start("attach", "c", stdin=subprocess.PIPE)
+    assert typist.stdin is not None
+    assert typist.stdout is not None
+    time.sleep(1.5)
+    typist.stdin.write(b"hello\n")
+    typist.stdin.flush()
+    assert typist.stdout.readline() == b"got hello\n"
+    kill(named("supervisor", cli.run_root))
+    time.sleep(1)
+    typist.stdin.write(b"5\n")
+    typist.stdin.flush()
+    assert typist.wait(timeout=30) == 5
+    assert watcher.wait(timeout=30) == 5
+    assert watcher.communicate()[0] == b"got hello\n"
+    typist.communicate()
+    assert (
+        "does not run" in cli.run("attach", "c", status=125).stderr
+        or "not running" in cli.run("attach", "c", status=125).stderr
+    )
+
+
+def test_left_by_its_keys_and_attached_again(cli: Cli) -> None:
+    """A foreground container with a terminal goes to the supervisor, and its exit status is known even so."""
+    with Terminal(cli, "run", "-it", "--name", "c", IMAGE, "sh") as person:
+        person.until(b"# ")
+        person.type(b"echo one\n")
+        person.until(b"one\r\n")
+        person.type(b"\x10\x11")
+        person.until(b"left ")
+    info = cli.inspect("c")
+    assert (info["status"], info["supervisor_pid"]) == ("running", named("supervisor", cli.run_root))
+    with Terminal(cli, "attach", "--detach-keys", "ctrl-a,d", "c") as person:
+        person.type(b"echo t''wo\n")
+        person.until(b"two\r\n")
+        person.type(b"\x01d")
+        person.until(b"left ")
+    kill(named("supervisor", cli.run_root))
+    with Terminal(cli, "attach", "c") as person:
+        person.type(b"exit 9\n")
+        assert person.wait() == 9
+    assert cli.inspect("c")["exit_code"] == 9
+    assert cli.run("logs", "c").stdout.count("one") == 2
+
+
+class Terminal:
+    """A command on a terminal of its own, and who sits at it."""
+
+    def __init__(self, cli: Cli, *args: str) -> None:
+        self._seen = b""
+        self._pid, self._fd = pty.fork()
+        if self._pid == 0:
+            os.execve(sys.executable, [*cli.prefix, *args], cli.env)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pid:
+            self.wait()
+        os.close(self._fd)
+
+    def type(self, data: bytes) -> None:
+        os.write(self._fd, data)
+
+    def until(self, text: bytes) -> None:
+        deadline = time.monotonic() + 30
+        while text not in self._seen:
+            assert time.monotonic() < deadline, self._seen
+            if select.select([self._fd], [], [], 1)[0]:
+                self._seen += os.read(self._fd, 4096)
+        self._seen = self._seen.partition(text)[2]
+
+    def wait(self) -> int:
+        while True:
+            try:
+                if not os.read(self._fd, 4096):
+                    break
+            except OSError:
+                break
+        status = os.waitpid(self._pid, 0)[1]
+        self._pid = 0
+        return os.waitstatus_to_exitcode(status)
