@@ -80,7 +80,8 @@ def _start_keeper(paths: Paths, listener_fd: int, *, stay: bool) -> None:
                 os._exit(0)
             os.chdir("/")
             os.umask(0o022)
-            os.dup2(listener_fd, CHANNEL_FD, inheritable=True)
+            os.dup2(listener_fd, CHANNEL_FD)
+            os.set_inheritable(CHANNEL_FD, True)
             for fd in (0, 1, 2):
                 os.dup2(null, fd, inheritable=True)
             close_from(CHANNEL_FD + 1)
@@ -182,8 +183,9 @@ def run_supervisor_here(paths: Paths) -> None:
     except ConnectionRefusedError:
         os.unlink(path)
     listener = packets.listen(path)
-    os.dup2(listener.fileno(), CHANNEL_FD, inheritable=True)
+    os.close(lock)  # whoever comes now connects
+    os.dup2(listener.fileno(), CHANNEL_FD)
+    os.set_inheritable(CHANNEL_FD, True)
     os.chdir("/")
     set_child_subreaper()
-    os.close(lock)
     os.execve(sys.executable, _keeper(paths, stay=True), ENVIRONMENT)  # noqa: S606 the keeper

@@ -14,9 +14,19 @@ from pathlib import Path
 import pytest
 from tests.integration.engine.support import IMAGE, Cli, kill, named, supervisors, until
 
-LINES = 120
-COUNT = f"i=0; while [ $i -lt {LINES} ]; do echo line $i; i=$((i+1)); usleep 10000; done; printf end; exit 7"
-EXPECTED = "".join(f"line {number}\n" for number in range(LINES)) + "end"
+
+def count(lines: int) -> str:
+    """Returns a script that prints numbered lines for some time."""
+    return f"i=0; while [ $i -lt {lines} ]; do echo line $i; i=$((i+1)); usleep 10000; done; printf end; exit 7"
+
+
+def expected(lines: int) -> str:
+    """Returns what that prints."""
+    return "".join(f"line {number}\n" for number in range(lines)) + "end"
+
+
+LINES, MANY_LINES = 120, 1500
+COUNT, EXPECTED = count(LINES), expected(LINES)
 
 STARTING = ("engine.supervisor.asked", "engine.life.created", "engine.life.plugged", "engine.life.started")
 RUNNING = ("engine.life.running", "engine.limbo.taken", "engine.limbo.written", "engine.limbo.settled")
@@ -29,10 +39,10 @@ ENDING = (
 )
 
 
-def counted(cli: Cli) -> None:
+def counted(cli: Cli, text: str = EXPECTED) -> None:
     """Waits for the counting container's end, and looks at all that it leaves."""
     assert cli.run("container", "wait", "c").stdout == "7\n"
-    assert cli.run("logs", "c").stdout == EXPECTED
+    assert cli.run("logs", "c").stdout == text
     info = cli.inspect("c")
     assert (info["status"], info["exit_code"], info["error"]) == ("exited", 7, "")
     cli.run("rm", "c")
@@ -63,15 +73,14 @@ def test_supervisor_killed_with_half_a_line(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_logs_that_rotate_while_supervisors_die(cli: Cli) -> None:
-    script = "i=0; while [ $i -lt 3000 ]; do echo line $i of some length; i=$((i+1)); done; exit 7"
-    options = ("--log-opt", "max-size=8k", "--log-opt", "max-file=100")
-    cli.run("run", "-d", "--name", "c", *options, IMAGE, "sh", "-c", f"sleep 0.5; {script}")
-    for _ in range(6):
+    script = "i=0; while [ $i -lt 20000 ]; do echo line $i of some length; i=$((i+1)); done"
+    options = ("--log-opt", "max-size=64k", "--log-opt", "max-file=100")
+    cli.run("run", "-d", "--name", "c", *options, IMAGE, "sh", "-c", f"sleep 1; {script}; sleep 1; exit 7")
+    until(lambda: cli.run("logs", "-n", "1", "c").stdout)
+    for _ in range(3):
         kill(named("supervisor", cli.run_root))
-        until(lambda: len(supervisors(cli.run_root)) == 2)
-        time.sleep(0.05)
     assert cli.run("container", "wait", "c").stdout == "7\n"
-    assert cli.run("logs", "c").stdout == "".join(f"line {number} of some length\n" for number in range(3000))
+    assert cli.run("logs", "c").stdout == "".join(f"line {number} of some length\n" for number in range(20000))
 
 
 def test_terminal_outlives_the_supervisor(cli: Cli) -> None:
@@ -84,15 +93,14 @@ def test_terminal_outlives_the_supervisor(cli: Cli) -> None:
 @pytest.mark.parametrize("first", ["keeper", "supervisor"])
 def test_keeper_and_supervisor_killed_in_turn(cli: Cli, first: str) -> None:
     """Each takes the other's place; the exit status comes from whoever is the parent by then."""
-    cli.run("run", "-d", "--name", "c", IMAGE, "sh", "-c", COUNT)
+    cli.run("run", "-d", "--name", "c", IMAGE, "sh", "-c", count(MANY_LINES))
     pid = cli.inspect("c")["pid"]
     for index in range(4):
         victim = first if index % 2 == 0 else {"keeper": "supervisor", "supervisor": "keeper"}[first]
         kill(named(victim, cli.run_root))
-        until(lambda: len(supervisors(cli.run_root)) == 2)
         until(lambda: cli.inspect("c")["supervisor_pid"] == named("supervisor", cli.run_root))
         assert cli.inspect("c")["pid"] == pid
-    counted(cli)
+    counted(cli, expected(MANY_LINES))
 
 
 def test_killed_supervisor_restarts_stops_and_watches_on(cli: Cli) -> None:

@@ -241,12 +241,16 @@ def until(test: Callable[[], object], *, timeout_s: float = 15.0) -> None:
 
 
 def named(name: str, run_root: Path) -> int:
-    """Returns the process id of an engine's ``keeper`` or ``supervisor``."""
-    pids = [
-        pid for pid in supervisors(run_root) if Path(f"/proc/{pid}/comm").read_text().startswith(f"wherry-{name[:6]}")
-    ]
-    assert len(pids) == 1, pids
-    return int(pids[0])
+    """Returns the process id of an engine's ``keeper`` or ``supervisor``, when both are there."""
+    found: list[str] = []
+
+    def both() -> bool:
+        module = f"from wherry.engine.{name} ".encode()
+        found[:] = [pid for pid in supervisors(run_root) if module in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return len(found) == 1 and len(supervisors(run_root)) == 2
+
+    until(both)
+    return int(found[0])
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
