@@ -67,7 +67,7 @@ def mounter(path: str, target: str) -> Callable[[], None]:
     """
     kind = kind_of(path)
     if kind == "erofs":
-        from wherry.store.mount.imagemount import mount_image
+        from wherry.linux.erofs import mount_image
 
         def mount_erofs() -> None:
             mount_image(path, target, loop=None)
