@@ -22,7 +22,6 @@ from wherry.linux.process import (
 )
 from wherry.linux.signals import SIG_SETMASK, pthread_sigmask
 from wherry.runtime import channel
-from wherry.runtime.users import home_of, read_identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,6 +86,10 @@ class At:
 def identify(task: Task) -> Task:
     """Returns the task with the ids that a user by name has in this root, and with HOME where it is missing."""
     process = task.process
+    if not process.user and b"HOME" in task.environment:
+        return task
+    from wherry.runtime.users import home_of, read_identity  # `make_task` has loaded it: this process cannot
+
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if process.user:
@@ -94,8 +97,6 @@ def identify(task: Task) -> Task:
             groups = tuple(dict.fromkeys((*found.groups, *process.additional_gids)))
             process = replace(process, uid=found.uid, gid=found.gid, additional_gids=groups)
             home = found.home
-        elif b"HOME" in task.environment:
-            return task
         else:
             home = home_of(root, process.uid)
     except WherryError as error:

@@ -42,6 +42,8 @@ def make_task(
         if not name or not equals or "\0" in item:
             raise InvalidInput("not NAME=VALUE", where=f"process.env: {item}")
         environment[os.fsencode(name)] = os.fsencode(value)
+    if process.user or b"HOME" not in environment:
+        import wherry.runtime.users  # noqa: F401 for `become.identify`
     return Task(
         process=process,
         sets=_sets(process.capabilities),
