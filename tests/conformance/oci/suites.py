@@ -179,13 +179,13 @@ def _wait(process: subprocess.Popen[bytes], timeout_s: int) -> int | None:
     return None
 
 
-def _children(leader: int) -> list[str]:
-    return Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
-
-
 def _first_lives(leader: int) -> bool:
     """Tells whether the first process of the namespace still has memory: else it waits for others to die."""
-    return all(Path(f"/proc/{child}/cmdline").read_bytes() for child in _children(leader))
+    try:
+        children = Path(f"/proc/{leader}/task/{leader}/children").read_text().split()
+        return all(Path(f"/proc/{child}/cmdline").read_bytes() for child in children)
+    except OSError:
+        return True  # it has just ended
 
 
 def _thaw(leader: int) -> None:
