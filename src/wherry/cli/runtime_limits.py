@@ -12,7 +12,7 @@ from wherry.core.value import replace
 from wherry.linux.process import pidfd_open
 from wherry.runtime.config_resources import MAX_RESOURCES_BYTES, parse_resources
 from wherry.runtime.resources import Resources
-from wherry.runtime.state import Status, load_state
+from wherry.runtime.state import Status, load_state, save
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ def update_command(context: Context, found: Arguments) -> int:
         state.cgroup.apply(limits)
     except OSError as error:
         raise WherryError(f"cannot change a limit: {error.strerror}", where=error.filename) from None
+    finally:
+        save(context.directory(found.rest[0]), state)  # it may be in a group more now, which is to be removed
     return 0
 
 

@@ -202,6 +202,11 @@ def test_update_and_events(bundle: Bundle) -> None:
     limits.write_text(json.dumps({"pids": {"limit": 44}}))
     bundle.ok("update", "--resources", str(limits), "one")
     assert json.loads(bundle.ok("events", "--stats", "one"))["data"]["pids"]["limit"] == 44
+    bundle.ok("update", "--cpuset-cpus", str(min(os.sched_getaffinity(0))), "one")
+    groups = json.loads((bundle.root / "one/runtime.json").read_text())["cgroups"]
+    bundle.ok("delete", "--force", "one")
+    assert [group["path"] for group in groups if os.path.exists(group["path"])] == []
+    bundle.ok("run", "-d", "-b", str(bundle.path), "one")
     assert bundle.call("update", "--l3-cache-schema", "x", "one").returncode == 11
 
 
