@@ -9,6 +9,7 @@ Budget: ``wherry --version`` imports nothing beyond the interpreter; ``wherry --
 
 from __future__ import annotations
 
+import os
 import sys
 
 PROGRAM = "wherry"
@@ -18,6 +19,7 @@ RUNTIME_ALIAS = "wherry-runc"
 
 def main() -> None:
     """Runs the command line of this process and exits with its status."""
+    open_standard_streams()
     if sys.argv[1:2] == ["runtime"] or sys.argv[0].rpartition("/")[2] == RUNTIME_ALIAS:
         from wherry.cli.runtime import main_runtime
 
@@ -42,6 +44,20 @@ def main() -> None:
     from wherry.cli.root import run
 
     sys.exit(run(sys.argv[1:]))
+
+
+def open_standard_streams() -> None:
+    """Has standard input, output and errors be something where the caller closed them (``<&- >&-``).
+
+    What is opened next would take the place of one of them otherwise: a lock, or a container's pipe.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(fd)
+            except OSError:
+                os.set_inheritable(os.open("/dev/null", os.O_RDWR), True)
+            setattr(sys, name, open(fd, "w" if fd else "r", closefd=False))  # noqa: SIM115 as long as the process
 
 
 def find_packages() -> None:

@@ -77,7 +77,8 @@ class Attached:
         self._exit_code: int | None = None
         self._left = False
         self._error: WherryError | None = None
-        self._screen = Screen(self._loop, stdout_fd, stderr_fd, self._watch)
+        self._unread = False
+        self._screen = Screen(self._loop, stdout_fd, stderr_fd, self._watch, self._on_unread)
         self._keys = keys
         self._keyboard: Keyboard | None = None
         self._end = self._connect()
@@ -112,7 +113,8 @@ class Attached:
 
         Raises:
             Detached: the person pressed the detach keys.
-            WherryError: the connection broke off.
+            WherryError: the connection broke off, or not all that it printed could be written.
+            BrokenPipeError: nobody reads what is shown; the container goes on.
         """
 
         def on_signal(_: int) -> None:
@@ -130,14 +132,17 @@ class Attached:
         self._loop.watch(signals.wake_fd, on_signal)
         self._watch()
         with RawTerminal(self._terminal_fd if self._stdin_fd is not None else None):
-            while self._exit_code is None and not self._left and self._error is None:
+            while self._exit_code is None and not self._left and self._error is None and not self._unread:
                 self._loop.turn()
         while self._screen.busy:
             self._loop.turn()
         self._loop.close()
         self._end.close()
-        if self._error is not None:
-            raise self._error
+        if self._unread:
+            raise BrokenPipeError
+        error = self._error or self._screen.lost
+        if error is not None:
+            raise error
         if self._exit_code is None:
             raise Detached
         return self._exit_code
@@ -153,6 +158,9 @@ class Attached:
 
     def _leave(self) -> None:
         self._left = True
+
+    def _on_unread(self, _stream: str) -> None:
+        self._unread = True
 
     def _put(self, packet: bytes) -> None:
         self._outbox.append(packet)

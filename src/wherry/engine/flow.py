@@ -112,12 +112,12 @@ class Flow:
 
     def _flush(self, streams: Streams, fd: int) -> None:
         """Hands waiting input on; whoever has more reads on when all is gone."""
+        self._loop.forget(fd)  # it is closed when all is gone and no more is to come
         streams.flush()
         if streams.stdin_fd != fd:
-            self._loop.forget(fd)
             self._keep.drop(f"{self._id}/stdin")
+        self.let_output_flow()
         if not streams.backlog:
-            self.let_output_flow()
             for sink in list(self.sinks):
                 sink.take_more()
 
@@ -137,6 +137,14 @@ class Flow:
         if any(sink.busy for sink in self.sinks):
             self.let_output_flow()
 
+    def end_output(self, name: str) -> None:
+        """Has nobody read what the container writes to ``stdout`` or ``stderr``: it gets EPIPE; a terminal stays."""
+        streams = self.streams
+        for fd in [fd for fd, own in streams.outputs.items() if own == name] if streams is not None else ():
+            if streams is not None and fd != streams.master_fd:
+                self._loop.forget(fd)
+                streams.close_output(fd)
+
     def _take(self, streams: Streams, fd: int, name: str) -> bytes | None:
         if self._limbo is not None:
             return self._limbo.move(self._id, STREAMS.index(name), fd, self.log, self.unfinished)
@@ -152,8 +160,14 @@ class Flow:
 
     def feed(self, data: bytes) -> None:
         """Gives the container input."""
-        if self.streams is not None:
-            self.streams.feed(data)
+        streams = self.streams
+        if streams is not None:
+            before = streams.stdin_fd
+            if before != streams.master_fd:
+                self._loop.forget(before)  # it is closed when nobody reads it any more
+            streams.feed(data)
+            if streams.stdin_fd != before:
+                self._keep.drop(f"{self._id}/stdin")
             self.let_output_flow()
 
     def end_input(self) -> None:

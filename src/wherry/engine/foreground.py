@@ -113,7 +113,10 @@ class Foreground:
         except FileNotFoundError:
             pass
         self._server = Server(self._loop, packets.listen(path), {self._config.id: life})
-        life.flow.sinks.append(Screen(self._loop, stdout_fd, stderr_fd, life.flow.let_output_flow))
+        # as in any pipeline, a command whose output has no reader any more is to learn of it
+        flow = life.flow
+        self._screen = Screen(self._loop, stdout_fd, stderr_fd, flow.let_output_flow, flow.end_output)
+        flow.sinks.append(self._screen)
         life.flow.sinks.append(_End(self._on_end))
         life.start(prepared)
         while not life.started and not life.is_over:
@@ -141,6 +144,7 @@ class Foreground:
 
         Raises:
             Detached: the person left; the supervisor has the container.
+            WherryError: not all that it printed could be written.
         """
         life, loop = self._life, self._loop
         keyboard: Keyboard | None = None
@@ -180,6 +184,8 @@ class Foreground:
             self._close()
             raise Detached
         self._close()
+        if self._screen.lost is not None:
+            raise self._screen.lost
         return self._exit_code
 
     def _leave(self) -> None:

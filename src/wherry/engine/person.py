@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import termios
+from errno import EIO, EPIPE
 
 from wherry.core.errors import WherryError
 from wherry.engine.keep import Sink
@@ -134,18 +135,28 @@ def write_all(fd: int, data: bytes) -> None:
 class Screen(Sink):
     """Where a container's output is shown: this process's own descriptors; a slow reader holds the container up.
 
-    Nothing waits, so that signals and times are served meanwhile: only what is surely taken is written at once. When
-    nobody reads any more, output goes to the log alone.
+    Nothing waits, so that signals and times are served meanwhile: only what is surely taken is written at once. What a
+    descriptor does not take any more goes to the log alone.
 
     Args:
         loop: what it waits on.
         stdout_fd: for output.
         stderr_fd: for errors.
         resume: called when there is room again.
+        unread: called with the stream when a pipe has no reader any more (EPIPE).
     """
 
-    def __init__(self, loop: Loop, stdout_fd: int, stderr_fd: int, resume: Callable[[], None]) -> None:
-        self._loop, self._resume = loop, resume
+    def __init__(
+        self,
+        loop: Loop,
+        stdout_fd: int,
+        stderr_fd: int,
+        resume: Callable[[], None],
+        unread: Callable[[str], None] | None = None,
+    ) -> None:
+        self._loop, self._resume, self._unread = loop, resume, unread
+        self.lost: WherryError | None = None
+        """Why not everything could be shown, as on a full disk."""
         self._fds = {"stdout": stdout_fd, "stderr": stderr_fd}
         self._outbox: list[tuple[int, bytes]] = []
         self._closed: set[int] = set()
@@ -183,10 +194,21 @@ class Screen(Sink):
                 view = view[os.write(fd, view[:_PIPE_BUF]) :]
             except BlockingIOError:
                 break
-            except OSError:  # EPIPE, EIO, ENOSPC
+            except OSError as error:
                 self._closed.add(fd)
+                self._on_loss(fd, error)
                 return b""
         return bytes(view)
+
+    def _on_loss(self, fd: int, error: OSError) -> None:
+        if error.errno == EPIPE:
+            if self._unread is not None:
+                for stream in [name for name, own in self._fds.items() if own == fd]:
+                    self._unread(stream)
+        elif error.errno != EIO:  # EIO: the terminal was hung up, and SIGHUP is on its way
+            from wherry.core.durable import map_os_error
+
+            self.lost = map_os_error(error, "not all that the command printed could be written")
 
     def _on_room(self, fd: int) -> None:
         self._loop.forget(fd)

@@ -1,0 +1,82 @@
+"""Input and output of ``wherry run`` as pipelines, scripts and full disks have them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.integration.engine.support import IMAGE, Cli, until
+
+
+def shell(cli: Cli, script: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script in which ``wherry`` is the command under test."""
+    words = " ".join(f"'{word}'" for word in cli.prefix)
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f'wherry() {{ {words} "$@"; }}\n{script}'],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=cli.env,
+        check=False,
+    )
+
+
+def test_much_input_of_a_file_and_of_a_pipe_arrives(cli: Cli, tmp_path: Path) -> None:
+    data = os.urandom(10_000_000)
+    (tmp_path / "data").write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    script = f"wherry run --rm -i {IMAGE} sha256sum"
+    for line in (f"{script} <{tmp_path}/data", f"cat {tmp_path}/data | {script}"):
+        done = shell(cli, line)
+        assert (done.stdout.split()[:1], done.stderr, done.returncode) == ([digest], "", 0)
+
+
+def test_input_that_nobody_reads_is_no_error(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(bytes(3_000_000))
+    done = shell(cli, f"wherry run --rm -i {IMAGE} true <{tmp_path}/data")
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_much_output_is_the_same_in_pipe_and_log(cli: Cli) -> None:
+    line = "x" * 1000
+    script = f"wherry run --name c {IMAGE} sh -c 'yes {line} | head -c 5000000' | sha256sum; wherry logs c | sha256sum"
+    first, second = shell(cli, script).stdout.splitlines()
+    assert first == second
+    text = f"{line}\n".encode() * 5000
+    assert first.split()[0] == hashlib.sha256(text[:5_000_000]).hexdigest()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_descriptors(cli: Cli, closed: str) -> None:
+    done = shell(cli, f"wherry run --rm -i {IMAGE} sh -c 'cat; echo out; echo err >&2; ls /proc/1/fd | wc -l' {closed}")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+    if ">" not in closed:
+        # 0, 1, 2: nothing of ours took the place of what was closed
+        assert done.stdout == "out\n3\n"
+
+
+def test_a_reader_that_goes_ends_the_command(cli: Cli) -> None:
+    done = shell(
+        cli, f"wherry run --rm {IMAGE} yes | head -n 1; wherry run --rm {IMAGE} sh -c 'yes >&2' 2>&1 | head -n 1"
+    )
+    assert done.stdout == "y\ny\n"
+    assert cli.run("ps", "-aq").stdout == ""
+
+
+def test_a_reader_of_attach_that_goes_leaves_the_container(cli: Cli) -> None:
+    cli.run("run", "-d", "--name", "c", IMAGE, "sh", "-c", "while true; do echo u; usleep 100000; done")
+    done = shell(cli, "wherry container attach c | head -n 1")
+    assert done.stdout == "u\n"
+    assert done.returncode == 141
+    until(lambda: "Up" in cli.run("ps", "--format", "{{.Status}}").stdout)
+
+
+def test_a_full_disk_is_told(cli: Cli) -> None:
+    done = shell(cli, f"wherry run --name c {IMAGE} echo lost >/dev/full")
+    assert done.returncode == 125
+    assert "not all that the command printed could be written: no space left" in done.stderr
+    assert cli.run("logs", "c").stdout == "lost\n"
