@@ -66,6 +66,8 @@ def _limit_and_swap(path: str, resources: Resources) -> None:
     swap: int | None = None
     if both == UNLIMITED:
         swap = UNLIMITED
+    elif both == 0 and most is None:
+        swap = 0  # no swap at all, as crun reads it
     elif both is not None:
         base = limit(path, "memory.max") if most is None else most
         if base is None or base == UNLIMITED:
