@@ -9,21 +9,23 @@ was killed is cleaned up by the next call that meets it. Calls of several proces
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from wherry.core import trace
-from wherry.core.digest import Checksum
 from wherry.core.errors import Conflict, NotFound, WherryError
-from wherry.engine import control, foreign, pausing, rootfile, state
+from wherry.engine import control, foreign, imagecache, pausing, rootfile, state
+from wherry.engine.imagestore import ImageStore, image_store
 from wherry.engine.info import ContainerInfo, describe
+from wherry.engine.signals import SIGKILL
 from wherry.engine.spec import BareSettings, ContainerSpec, ImageSettings, check, resolve
 from wherry.engine.state import Paths
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+    from typing import Any
+
     from wherry.engine.logs import LogEntry
     from wherry.store.repository import Repository
 
@@ -39,9 +41,14 @@ class Engine:
         repo: where images come from; None serves containers with a root directory, and all that does not start one.
     """
 
-    def __init__(self, root: Path, run_root: Path, repo: Repository | None) -> None:
+    def __init__(self, root: Path | str, run_root: Path | str, repo: Repository | ImageStore | None) -> None:
         self.paths = Paths(root, run_root)
-        self.repo = repo
+        self.store = image_store(repo)
+
+    @property
+    def repo(self) -> Repository | None:
+        """The repository that images come from."""
+        return None if self.store is None else self.store.repo
 
     # --- making and starting
 
@@ -83,13 +90,17 @@ class Engine:
     def _image(self, spec: ContainerSpec) -> tuple[ImageSettings, str, str]:
         if spec.rootfs:
             return BareSettings(platform=rootfile.check(spec.rootfs, direct=spec.rootfs_direct)), spec.rootfs, ""
-        if self.repo is None:
+        if self.store is None:
             raise NotFound(f"no image {spec.image!r}: there is no store", hint="import one with `wherry image import`")
+        found = imagecache.find(self.store.path, self.paths.images, spec.image)
+        if found is not None:
+            return found.settings, found.reference, found.commit
         from wherry.engine.rootfs import prepare_image
         from wherry.image.catalog import Images
 
-        record = Images(self.repo).get(spec.image)
-        prepare_image(self.paths, self.repo, Checksum(record.commit))
+        record = Images(self.store.repo).get(spec.image)
+        prepare_image(self.paths, self.store, record.commit)
+        imagecache.remember(self.paths.images, record.commit, record.config)
         return record.config, str(record.reference), record.commit
 
     def start(self, container: str) -> bool:
@@ -110,7 +121,7 @@ class Engine:
 
         container_id = state.find(self.paths, container)
         with state.container_lock(self.paths, container_id):
-            ready = make_ready(self.paths, self.repo, container_id)
+            ready = make_ready(self.paths, self.store, container_id)
             if ready is None:
                 return False
             from wherry.engine.calling import ask_supervisor
@@ -194,7 +205,7 @@ class Engine:
 
         return run_in_foreground(
             self.paths,
-            self.repo,
+            self.store,
             state.find(self.paths, container),
             stdin_fd=stdin_fd,
             stdout_fd=stdout_fd,
@@ -332,7 +343,7 @@ class Engine:
         control.ask_for_end(self.paths, container_id, signal_number(config.stop_signal), patience_s)
         control.await_end(self.paths, container_id, patience_s + control.KILL_GRACE_S)
 
-    def kill(self, container: str, signal_number: int = signal.SIGKILL, *, wait: bool = True) -> None:
+    def kill(self, container: str, signal_number: int = SIGKILL, *, wait: bool = True) -> None:
         """Sends a signal to a container's first process; SIGKILL and its stop signal keep it from being restarted.
 
         Args:
@@ -371,7 +382,7 @@ class Engine:
                 raise Conflict(
                     f"container {config.name} is running", hint=f"stop it first, or use `wherry rm -f {config.name}`"
                 )
-            control.ask_for_end(self.paths, container_id, signal.SIGKILL, None)
+            control.ask_for_end(self.paths, container_id, SIGKILL, None)
             control.await_end(self.paths, container_id, control.KILL_GRACE_S)
         with state.container_lock(self.paths, container_id):
             if state.is_kept(self.paths, container_id):

@@ -33,14 +33,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wherry.engine.imagestore import ImageStore
     from wherry.engine.prepare import Prepared
     from wherry.engine.spec import ContainerConfig
-    from wherry.store.repository import Repository
 
 
 def run_in_foreground(
     paths: Paths,
-    repo: Repository | None,
+    store: ImageStore | None,
     container_id: str,
     *,
     stdin_fd: int | None,
@@ -54,7 +54,7 @@ def run_in_foreground(
 
     with Signals() as signals:
         with state.container_lock(paths, container_id):
-            ready = make_ready(paths, repo, container_id)
+            ready = make_ready(paths, store, container_id)
             if ready is None:
                 raise Conflict(
                     f"container {container_id[:12]} runs already",

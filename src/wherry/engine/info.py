@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
+from wherry.core.value import EMPTY, Value
 from wherry.engine.records import LastRun, ProbeResult, RunState
 from wherry.engine.spec import ContainerConfig
 from wherry.spec.container import PortMapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CREATED, RUNNING, PAUSED, RESTARTING, EXITED = "created", "running", "paused", "restarting", "exited"
 EXIT_KILLED = 137
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerInfo:
+class ContainerInfo(Value):
     """A container as others see it."""
 
     id: str
@@ -40,7 +41,7 @@ class ContainerInfo:
     finished_s: float | None = None
     ip: str = ""
     ports: tuple[PortMapping, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = EMPTY
     config: ContainerConfig
 
 

@@ -7,15 +7,14 @@ after they run again, so that after a kill in between `unpause` still helps.
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from wherry.core.errors import Conflict, WherryError
 from wherry.engine import state
 from wherry.engine.events import emit
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import TracebackType
 
     from wherry.engine.info import ContainerInfo
     from wherry.engine.state import Paths
@@ -81,18 +80,26 @@ def thaw(paths: Paths, container_id: str) -> bool:
     return True
 
 
-@contextmanager
-def frozen(paths: Paths, info: ContainerInfo, *, wanted: bool = True) -> Iterator[None]:
+class frozen:  # noqa: N801 a context manager, read as a word
     """Keeps a container frozen while the block runs; nothing happens to one that does not run, or is paused."""
-    if not wanted or not info.pid or is_paused(paths, info.id):
-        yield
-        return
-    group = _cgroup(paths, info.id)
-    try:
-        group.freeze()
-        yield
-    finally:
-        group.thaw()
+
+    def __init__(self, paths: Paths, info: ContainerInfo, *, wanted: bool = True) -> None:
+        runs = wanted and info.pid and not is_paused(paths, info.id)
+        self._group = _cgroup(paths, info.id) if runs else None
+
+    def __enter__(self) -> None:
+        if self._group is not None:
+            try:
+                self._group.freeze()
+            except BaseException:
+                self._group.thaw()
+                raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._group is not None:
+            self._group.thaw()
 
 
 def _cgroup(paths: Paths, container_id: str) -> Cgroup:

@@ -26,8 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from wherry.engine.imagestore import ImageStore
     from wherry.engine.ports import Reservation
-    from wherry.store.repository import Repository
 
 
 class Prepared(Value):
@@ -40,7 +40,7 @@ class Prepared(Value):
     reservation: Reservation | None = None
 
 
-def prepare(paths: Paths, repo: Repository | None, config: ContainerConfig) -> Prepared:
+def prepare(paths: Paths, store: ImageStore | None, config: ContainerConfig) -> Prepared:
     """Sees to the image, fills volumes, writes name resolution files, reserves ports and an address.
 
     Raises:
@@ -55,10 +55,10 @@ def prepare(paths: Paths, repo: Repository | None, config: ContainerConfig) -> P
         network = Network(paths)
         reservation = reserve(config.spec.ports, network.published(), ipv6=network.publishes_ipv6(networks))
     try:
-        if repo is not None:
-            see_to_image(paths, repo, config)
+        if store is not None:
+            see_to_image(paths, store, config)
         set_up = net_setup.set_up(paths, config)
-        _fill_volumes(paths, "" if repo is None else str(repo.path), config)
+        _fill_volumes(paths, "" if store is None else store.path, config)
         sources = tuple(_sources(paths, config))
         if networks:
             joined = Network(paths).join(

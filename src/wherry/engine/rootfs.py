@@ -36,14 +36,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from wherry.store.repository import Repository
+    from wherry.engine.imagestore import ImageStore
 
 _REFUSED = (errno.ENOTBLK, errno.EINVAL, errno.ENODEV, errno.EOPNOTSUPP, errno.EPERM)
 """What a kernel answers that has no EROFS, cannot mount it from a file, or has no data-only layers."""
 MAX_LAYERS = 64
 
 
-def prepare_image(paths: Paths, repo: Repository, commit: Checksum) -> None:
+def prepare_image(paths: Paths, store: ImageStore, commit: Checksum) -> None:
     """Makes what is mounted for an image, unless it is there already.
 
     Raises:
@@ -54,17 +54,17 @@ def prepare_image(paths: Paths, repo: Repository, commit: Checksum) -> None:
     if os.path.exists(image) or os.path.exists(f"{paths.images}/{commit}"):
         return
     with _images_lock(paths):
-        if os.path.exists(image) or repo.mode.value == "archive":
+        if os.path.exists(image) or store.repo.mode.value == "archive":
             return
         _remove_half_made(paths)
         from pathlib import Path
 
         from wherry.store.mount.composefs import write_image
 
-        write_image(repo, commit, Path(image))
+        write_image(store.repo, commit, Path(image))
 
 
-def check_out_image(paths: Paths, repo: Repository, commit: Checksum) -> None:
+def check_out_image(paths: Paths, store: ImageStore, commit: Checksum) -> None:
     """Makes a private copy of an image's files, unless it is there already."""
     folder = f"{paths.images}/{commit}"
     if os.path.exists(folder):
@@ -79,7 +79,7 @@ def check_out_image(paths: Paths, repo: Repository, commit: Checksum) -> None:
         from wherry.store.tree.checkout import checkout
 
         new = Path(f"{paths.images}/.new-{commit}")
-        checkout(repo, commit, new, force_copy=True)
+        checkout(store.repo, commit, new, force_copy=True)
         syncfs(new)
         new.rename(folder)
 
@@ -190,13 +190,13 @@ def mount_in_child(mount_root: Callable[[], None], work: Callable[[], None]) -> 
         raise load_error(told)
 
 
-def see_to_image(paths: Paths, repo: Repository, config: ContainerConfig) -> None:
+def see_to_image(paths: Paths, store: ImageStore, config: ContainerConfig) -> None:
     """Makes what a container's root is mounted from; a copy of the files where this kernel refuses the image.
 
     Whether it does is tried once after each boot.
     """
     commit = Checksum(config.commit)
-    prepare_image(paths, repo, commit)
+    prepare_image(paths, store, commit)
     if os.path.isdir(f"{paths.images}/{commit}"):
         return
     if os.path.exists(f"{paths.run}/composefs") and os.path.exists(f"{paths.images}/{commit}.erofs"):
@@ -204,9 +204,9 @@ def see_to_image(paths: Paths, repo: Repository, config: ContainerConfig) -> Non
     try:
         if not os.path.exists(f"{paths.images}/{commit}.erofs"):
             raise Unsupported("the store keeps no files to mount")
-        mount_in_child(root_mounter(paths, str(repo.path), config, to_look=True), _nothing)
+        mount_in_child(root_mounter(paths, store.path, config, to_look=True), _nothing)
     except Unsupported:
-        check_out_image(paths, repo, commit)
+        check_out_image(paths, store, commit)
     else:
         os.close(os.open(f"{paths.run}/composefs", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 

@@ -15,10 +15,10 @@ from wherry.engine.prepare import Prepared, prepare
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
+    from wherry.engine.imagestore import ImageStore
     from wherry.engine.info import ContainerInfo
     from wherry.engine.spec import ContainerConfig
     from wherry.engine.state import Paths
-    from wherry.store.repository import Repository
 
 
 class Ready(Value):
@@ -45,12 +45,12 @@ class Ready(Value):
             os.close(fd)
 
 
-def make_ready(paths: Paths, repo: Repository | None, container_id: str) -> Ready | None:
+def make_ready(paths: Paths, store: ImageStore | None, container_id: str) -> Ready | None:
     """Takes the lock of a container's life and prepares it; the caller holds the container's lock.
 
     Args:
         paths: of the engine root.
-        repo: where images come from.
+        store: where images come from.
         container_id: the container.
 
     Returns:
@@ -59,8 +59,8 @@ def make_ready(paths: Paths, repo: Repository | None, container_id: str) -> Read
     control.recover_locked(paths, container_id)
     config = state.read_config(paths, container_id)
     if not config.commit:
-        repo = None
-    elif repo is None:
+        store = None
+    elif store is None:
         raise NotFound(f"the store with image {config.image} is not there")
     run_dir = paths.run_dir(container_id)
     try:
@@ -72,9 +72,9 @@ def make_ready(paths: Paths, repo: Repository | None, container_id: str) -> Read
         return None
     state.unlink(f"{run_dir}/{state.STOP_FILE}")
     try:
-        prepared = prepare(paths, repo, config)
-        store = "" if repo is None else str(repo.path)
-        run = records.RunState(status="starting", supervisor_pid=os.getpid(), foreground=True, store=store)
+        prepared = prepare(paths, store, config)
+        place = "" if store is None else store.path
+        run = records.RunState(status="starting", supervisor_pid=os.getpid(), foreground=True, store=place)
         state.write_run(paths, container_id, run)
     except WherryError as error:
         _not_started(paths, config, error, lock_fd)
@@ -83,7 +83,7 @@ def make_ready(paths: Paths, repo: Repository | None, container_id: str) -> Read
         os.close(lock_fd)
         raise
     trace.reach("engine.prepared")
-    return Ready(config=config, prepared=prepared, store=store, lock_fd=lock_fd)
+    return Ready(config=config, prepared=prepared, store=place, lock_fd=lock_fd)
 
 
 def _not_started(paths: Paths, config: ContainerConfig, error: WherryError, lock_fd: int) -> None:

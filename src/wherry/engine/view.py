@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from wherry.core import errors
 from wherry.core.errors import Conflict, NotFound, NotPermitted, WherryError
 from wherry.engine import state
+from wherry.engine.imagestore import ImageStore
 
 if TYPE_CHECKING:
     from wherry.engine.info import ContainerInfo
@@ -145,7 +146,7 @@ def _mount(paths: Paths, repo: Repository | None, config: ContainerConfig, *, wi
     from wherry.linux.x import MOUNT_ATTR_RDONLY
 
     if repo is not None:
-        see_to_image(paths, repo, config)
+        see_to_image(paths, ImageStore(repo.path, repo), config)
     unshare(CLONE_NEWNS)
     root_mounter(paths, "" if repo is None else str(repo.path), config, to_look=True)()
     root_fd = os.open(f"{paths.container(config.id)}/rootfs", _DIRECTORY)
