@@ -25,7 +25,10 @@ from wherry.spec.container import MountType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal as _signal
     from collections.abc import Iterator, Mapping
+else:
+    import _signal
 
 DEFAULT_TMPFS_MODE = 0o1777
 _TMPFS_OPTIONS = ("nosuid", "nodev")

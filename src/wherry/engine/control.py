@@ -11,7 +11,7 @@ import time
 
 from wherry.core import trace
 from wherry.core.errors import Conflict, NoSpace, NotFound, Timeout
-from wherry.engine import calling, pausing, records, state
+from wherry.engine import pausing, records, state
 from wherry.engine.info import EXIT_KILLED
 from wherry.engine.signals import SIGKILL
 from wherry.engine.state import Paths
@@ -81,6 +81,8 @@ def tell(paths: Paths, container_id: str, what: str) -> bool:
     if end is None:
         return False
     try:
+        from wherry.engine import calling
+
         return calling.ask(end, {"do": what, "id": container_id}) is not None
     except NotFound:
         return False
@@ -96,7 +98,11 @@ def tell_changed(paths: Paths, container_id: str) -> None:
 def connect_keeper(paths: Paths, container_id: str) -> socket | None:
     """Returns a connection with a container's keeper; None when it has none, or one that does not listen yet."""
     run = state.read_run(paths, container_id)
-    return None if run is None else calling.connect(paths, container_id, foreground=run.foreground)
+    if run is None:
+        return None
+    from wherry.engine import calling
+
+    return calling.connect(paths, container_id, foreground=run.foreground)
 
 
 def await_end(paths: Paths, container_id: str, timeout_s: float | None) -> int | None:
@@ -140,6 +146,8 @@ def _wait(paths: Paths, container_id: str, left_s: float | None) -> None:
         return
     try:
         end.settimeout(left_s)
+        from wherry.engine import calling
+
         calling.ask(end, {"do": "wait", "id": container_id})
     except NotFound:
         time.sleep(_POLL_S)  # it is being handed over, or has just ended

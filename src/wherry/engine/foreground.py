@@ -18,7 +18,7 @@ import os
 
 from wherry.core import trace
 from wherry.core.errors import Conflict, WherryError
-from wherry.engine import calling, state
+from wherry.engine import state
 from wherry.engine.keep import Keep, Sink
 from wherry.engine.life import Life
 from wherry.engine.loop import Loop
@@ -197,6 +197,8 @@ class Foreground:
         fds = life.hand_over()
         trace.reach("engine.foreground.leaving")
         own = {name.partition("/")[2]: fd for name, fd in fds.items()}
+        from wherry.engine import calling
+
         calling.ask_supervisor(self._paths, {"do": "take-on", "id": self._config.id, "store": self._store}, own)
         trace.reach("engine.foreground.left")
         life.close_handed_over()

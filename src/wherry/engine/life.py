@@ -26,11 +26,10 @@ from wherry.core.value import replace
 from wherry.engine import bundle, ended, joining, prepare
 from wherry.engine.ending import Outcome, exit_code_of, settle, settle_in_child, tell
 from wherry.engine.flow import Flow
-from wherry.engine.health import STARTING
 from wherry.engine.limbo import Unfinished
 from wherry.engine.logwriter import LogWriter
 from wherry.engine.loop import GONE, Timers
-from wherry.engine.network import Joined
+from wherry.engine.net.records import Joined
 from wherry.engine.records import LastRun, RunState
 from wherry.engine.restart import Backoff, wants_restart
 from wherry.engine.rootfs import root_mounter
@@ -38,7 +37,6 @@ from wherry.engine.signals import SIGKILL
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths, read_config, read_stop, write_last, write_run
 from wherry.engine.streams import Streams, stdio_of
-from wherry.engine.watching import Watch
 from wherry.linux import packets, process
 from wherry.runtime import container
 from wherry.runtime.state import load_state
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
     from wherry.engine.keep import Keep
     from wherry.engine.limbo import Limbo
     from wherry.engine.loop import Loop
+    from wherry.engine.watching import Watch
 
 DRAIN_S = 2.0
 """How long output is still read after the container's end, should something outside hold its streams open."""
@@ -198,7 +197,7 @@ class Life:
             status="running",
             pid=created.pid,
             started_s=now_s,
-            health=STARTING if check else "",
+            health="starting" if check else "",
             ip=joined.ip,
             ports=joined.ports,
             failing_streak=0,
@@ -224,6 +223,8 @@ class Life:
         self.flow.let_output_flow()
         check = self.config.healthcheck
         if check is not None:
+            from wherry.engine.watching import Watch
+
             self._watch = Watch(self._loop, check, self._run_dir, start=self._exec, tell=self._on_health, before=before)
         self.look()
 

@@ -22,10 +22,10 @@ import os
 
 from wherry.core import trace
 from wherry.core.errors import Conflict, InvalidInput
-from wherry.core.value import Value, replace
+from wherry.core.value import replace
 from wherry.engine import hosts
 from wherry.engine.net import bridge, leasing, names, plug, registry, subnets
-from wherry.engine.net.records import Definition, Lease, Live
+from wherry.engine.net.records import Definition, Joined, Lease, Live
 from wherry.engine.net.state import LiveNetworks, NetworkLock
 from wherry.engine.net.subnets import parse_subnet, show
 from wherry.linux import addresses, links
@@ -44,18 +44,6 @@ _moved_in: dict[str, int] = {}
 gives hardware back by itself, but removes what is virtual with the namespace."""
 _removers: set[int] = set()
 """Children of this process that remove bridges."""
-
-
-class Joined(Value):
-    """What a container holds: a lease for each of its networks, in the order in which they were asked for."""
-
-    leases: tuple[Lease, ...] = ()
-    ports: tuple[PortMapping, ...] = ()
-
-    @property
-    def ip(self) -> str:
-        """The address on the first network that has one."""
-        return next((lease.ip for lease in self.leases if lease.ip), "")
 
 
 class Network:

@@ -13,9 +13,9 @@ from wherry.core.errors import NotFound, WherryError
 from wherry.core.value import Value
 from wherry.engine.net import setup as net_setup
 from wherry.engine.net.connections import attachments
-from wherry.engine.net.request import own_namespace
+from wherry.engine.net.records import Joined
+from wherry.engine.net.request import BRIDGE
 from wherry.engine.net.setup import NetworkSetup
-from wherry.engine.network import Joined, Network
 from wherry.engine.rootfs import mount_in_child, root_mounter, see_to_image
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wherry.engine.imagestore import ImageStore
+    from wherry.engine.network import Network
     from wherry.engine.ports import Reservation
 
 
@@ -52,7 +53,7 @@ def prepare(paths: Paths, store: ImageStore | None, config: ContainerConfig) -> 
     if config.spec.ports:
         from wherry.engine.ports import reserve
 
-        network = Network(paths)
+        network = _network(paths)
         reservation = reserve(config.spec.ports, network.published(), ipv6=network.publishes_ipv6(networks))
     try:
         if store is not None:
@@ -61,7 +62,7 @@ def prepare(paths: Paths, store: ImageStore | None, config: ContainerConfig) -> 
         _fill_volumes(paths, "" if store is None else store.path, config)
         sources = tuple(_sources(paths, config))
         if networks:
-            joined = Network(paths).join(
+            joined = _network(paths).join(
                 config.id,
                 attachments=networks,
                 names=(config.name, *config.spec.aliases),
@@ -80,7 +81,7 @@ def standing(paths: Paths, config: ContainerConfig) -> Prepared:
     """Returns what was prepared for a container by another process, but for the sockets of its ports."""
     joined = Joined()
     if attachments(paths, config):
-        leases = tuple(lease for _, lease in Network(paths).leases_of(config.id))
+        leases = tuple(lease for _, lease in _network(paths).leases_of(config.id))
         if not leases:
             raise NotFound("the container's addresses are gone", where=config.name, hint="stop and start it")
         joined = Joined(leases=leases, ports=next((lease.ports for lease in leases if lease.ports), ()))
@@ -88,15 +89,15 @@ def standing(paths: Paths, config: ContainerConfig) -> Prepared:
 
 
 def plug(paths: Paths, config: ContainerConfig, pid: int) -> None:
-    """Gives the network namespace of a process its network."""
-    if own_namespace(config.spec):
-        Network(paths).plug(config.id, pid)
+    """Gives the network namespace of a process its network; a loopback it has."""
+    if attachments(paths, config):
+        _network(paths).plug(config.id, pid)
 
 
 def unplug(paths: Paths, config: ContainerConfig) -> None:
     """Takes a container's end of the network away; its addresses stay."""
-    if own_namespace(config.spec):
-        Network(paths).unplug(config.id)
+    if config.spec.network == BRIDGE:
+        _network(paths).unplug(config.id)
 
 
 def clean_up(paths: Paths, config: ContainerConfig) -> list[WherryError]:
@@ -106,9 +107,9 @@ def clean_up(paths: Paths, config: ContainerConfig) -> list[WherryError]:
         What could not be taken away.
     """
     problems: list[WherryError] = []
-    if own_namespace(config.spec):
+    if config.spec.network == BRIDGE:
         try:
-            Network(paths).leave(config.id)
+            _network(paths).leave(config.id)
         except WherryError as error:
             problems.append(error)
     return problems
@@ -147,3 +148,10 @@ def _sources(paths: Paths, config: ContainerConfig) -> Iterator[str | FileSystem
             yield item.source
         else:
             yield ""
+
+
+def _network(paths: Paths) -> Network:
+    """Returns the networks; a container without one pays nothing for them."""
+    from wherry.engine.network import Network
+
+    return Network(paths)

@@ -19,6 +19,7 @@ import sys
 from wherry.core.value import Value, replace
 from wherry.linux import attributes, procfs
 from wherry.linux.beneath import open_in_root
+from wherry.linux.loopback import bring_loopback_up
 from wherry.linux.namespaces import (
     CLONE_NEWCGROUP,
     CLONE_NEWNS,
@@ -43,6 +44,7 @@ from wherry.runtime import channel
 from wherry.runtime.become import At, Task, become, identify, look_early
 from wherry.runtime.enter import enter, mount_console
 from wherry.runtime.hooks import run_hooks
+from wherry.runtime.spec import Namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -204,6 +206,9 @@ def _init(init: InitTask, at: At) -> NoReturn:
         sethostname(spec.hostname)
     if spec.domainname:
         setdomainname(spec.domainname)
+    if spec.namespaces.get(Namespace.NETWORK) == "":
+        at.step = "bringing the loopback up"
+        bring_loopback_up()
     if spec.sysctl:
         at.step = "setting sysctl"
         _write_sysctls(spec.sysctl)

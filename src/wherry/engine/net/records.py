@@ -80,3 +80,15 @@ class Live(Value):
     """Whether rules were put into iptables' FORWARD chains."""
     leases: Mapping[str, Lease] = EMPTY
     """Container id -> lease."""
+
+
+class Joined(Value):
+    """What a container holds: a lease for each of its networks, in the order in which they were asked for."""
+
+    leases: tuple[Lease, ...] = ()
+    ports: tuple[PortMapping, ...] = ()
+
+    @property
+    def ip(self) -> str:
+        """The address on the first network that has one."""
+        return next((lease.ip for lease in self.leases if lease.ip), "")

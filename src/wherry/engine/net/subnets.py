@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import _socket as socket
+from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from wherry.core.errors import Conflict, InvalidInput, NoSpace
+from wherry.core.sha256 import sha256_hex
 from wherry.core.value import Value
 
 TYPE_CHECKING = False
@@ -52,7 +53,7 @@ PREFIX, PREFIX6 = 24, 64
 
 def show(address: bytes) -> str:
     """Returns an address as people write it."""
-    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+    return inet_ntop(AF_INET if len(address) == 4 else AF_INET6, address)
 
 
 def parse_address(text: str, *, what: str = "an address") -> bytes:
@@ -62,7 +63,7 @@ def parse_address(text: str, *, what: str = "an address") -> bytes:
         InvalidInput: it is none.
     """
     try:
-        return socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
+        return inet_pton(AF_INET6 if ":" in text else AF_INET, text)
     except (OSError, ValueError):
         raise InvalidInput(f"not {what}: {text!r}", hint="write it as 192.0.2.1 or fd00::1") from None
 
@@ -107,9 +108,7 @@ def choose_subnet(tag: str, taken: Iterable[tuple[int, int]]) -> Subnet:
 
 def unique_local(tag: str, name: str = "") -> Subnet:
     """Returns the /64 of a network: unique local (RFC 4193), made of the engine root's tag and the network's name."""
-    from hashlib import sha256
-
-    digest = sha256(f"wherry network {tag} {name}".encode()).digest()
+    digest = bytes.fromhex(sha256_hex(f"wherry network {tag} {name}".encode()))
     head = b"\xfd" + digest[:5] + (digest[5:7] if name else b"\0\0")
     return Subnet(bits=128, base=int.from_bytes(head.ljust(16, b"\0"), "big"), prefix=PREFIX6)
 
