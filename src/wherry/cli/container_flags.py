@@ -24,6 +24,13 @@ class Flag(Value):
     help: str = ""
 
     @property
+    def default(self) -> str | tuple[str, ...] | bool | None:
+        """What it is when it is not given; an entrypoint may be taken away by an empty word."""
+        if not self.metavar:
+            return False
+        return () if self.many else None if self.key == "entrypoint" else ""
+
+    @property
     def key(self) -> str:
         """What its value is called: ``env_file`` of ``--env-file``."""
         return self.names[-1].lstrip("-").replace("-", "_")
@@ -149,6 +156,20 @@ FLAGS = (
 )
 """In the order of ``--help``."""
 
+RUN_FLAGS = (_switch("-d --detach", "Print the container's id and come back."), *FLAGS)
+
+EXEC_FLAGS = (
+    _switch("-d --detach", "Come back when it runs."),
+    _switch("-i --interactive", "Hand standard input on."),
+    _switch("-t --tty", "Give it a terminal."),
+    _words("-e --env", "NAME[=VALUE]", "Set a variable, or hand one down."),
+    _words("--env-file", "FILE", "Read variables from a file."),
+    _word("-u --user", "USER[:GROUP]", "Names of the image, or numbers."),
+    _word("-w --workdir", "DIR", "Its working directory."),
+    _switch("--privileged", "With all capabilities."),
+)
+
+
 REFUSED = {
     "--cpu-count": "that is for Windows",
     "--cpu-percent": "that is for Windows",
@@ -178,4 +199,4 @@ REFUSED_SWITCHES = frozenset({"--disable-content-trust", "--use-api-socket"})
 
 def defaults() -> dict[str, Any]:
     """Returns what every flag is when it is not given."""
-    return {flag.key: () if flag.many else "" if flag.metavar else False for flag in FLAGS}
+    return {flag.key: flag.default for flag in FLAGS}

@@ -35,6 +35,12 @@ def main() -> None:
         from wherry.cli.root import run
 
         sys.exit(run([STORE_ALIAS, *sys.argv[1:]], program=""))
+    if "run" in sys.argv or "exec" in sys.argv:
+        from wherry.cli import quick_container
+
+        status = quick_container.run_quickly(sys.argv[1:])
+        if status is not None:
+            quick_container.leave(status)
     if sys.argv[1:] in (["--version"], ["-V"]):
         from wherry.version import __version__
 

@@ -22,13 +22,13 @@ def parse(flags: Iterable[Flag], words: Sequence[str]) -> tuple[dict[str, Any], 
         words: the command line, without the command's own name.
 
     Returns:
-        The values by key, as click gives them (False, None and () for those that are missing), and the words from the
+        The values by key, as click gives them (their defaults for those that are missing), and the words from the
         first on that is no flag; None when click shall read it.
     """
     known: dict[str, Flag] = {}
     given: dict[str, Any] = {}
     for flag in flags:
-        given[flag.key] = () if flag.many else None if flag.metavar else False
+        given[flag.key] = flag.default
         for name in flag.names:
             known[name] = flag
     rest = list(words)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,17 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wherry.cli.context import Settings, arm_trace_points
+from wherry.cli.failing import status_of
 from wherry.cli.main import PROGRAM, STORE_ALIAS
-from wherry.core.durable import map_os_error
-from wherry.core.errors import WherryError
 from wherry.version import __version__
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 COMPLETION_VARIABLE = "_WHERRY_COMPLETE"
-EXIT_INTERRUPTED = 128 + signal.SIGINT
-EXIT_PIPE = 128 + signal.SIGPIPE
 
 # section -> {word: (module, attribute, one line of help)}
 COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
@@ -180,40 +176,19 @@ def run(args: list[str], *, program: str = PROGRAM) -> int:
         args: the words after the program's name.
         program: the name that usage and help show; "" when the first word is the program's name.
     """
+    return status_of(lambda: _run(args, program), debug="--debug" in args)
+
+
+def _run(args: list[str], program: str) -> int:
+    arm_trace_points(os.environ.get("WHERRY_TRACE", ""))
     try:
-        return _run(args, program)
+        result: Any = cli.main(args=args, prog_name=program, standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except WherryError as error:
-        if "--debug" in args:
-            raise
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        _abandon_stdout()
-        return EXIT_PIPE
-    except OSError as error:
-        if "--debug" in args:
-            raise
-        known = map_os_error(error, "the system says no", where=error.filename)
-        _abandon_stdout()
-        print(f"{PROGRAM}: {known}", file=sys.stderr)
-        return known.exit_code
-
-
-def _run(args: list[str], program: str) -> int:
-    arm_trace_points(os.environ.get("WHERRY_TRACE", ""))
-    result: Any = cli.main(args=args, prog_name=program, standalone_mode=False)
+    except click.Abort:
+        raise KeyboardInterrupt from None
     sys.stdout.flush()
     return result if isinstance(result, int) else 0
-
-
-def _abandon_stdout() -> None:
-    """Sends what is still buffered for a closed or full standard output nowhere, so that the exit is quiet."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
