@@ -3,8 +3,10 @@
 Not imported by anything. It finds the package beside itself, as a bare interpreter knows no folder of packages.
 """
 
+import gc
 import sys
 
+gc.disable()  # loading modules makes much and throws nothing away; what lives long turns it on again (cli.main)
 sys.path.insert(0, __file__.rsplit("/", 2)[0])
 del sys.argv[0]
 

@@ -7,8 +7,10 @@ import sys
 import click
 
 from wherry.cli import completing
-from wherry.cli.container_run import failing_as_docker, open_engine, terminal_fd
+from wherry.cli.container_run import open_engine
+from wherry.cli.container_work import terminal_fd
 from wherry.cli.context import settings
+from wherry.cli.failing import failing_as_docker
 from wherry.cli.output import note
 
 

@@ -34,7 +34,7 @@ def open_engine(current: Settings, *, with_store: bool = False) -> Engine:
     return container_work.open_engine(str(current.root), str(current.run_root), with_store=with_store)
 
 
-def _options(flags: Iterable[Flag]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def with_flags(flags: Iterable[Flag]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds a table of flags to a command."""
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,7 +70,7 @@ def _refused(name: str, reason: str) -> Callable[[Callable[..., Any]], Callable[
 
 
 @click.command(context_settings=_OPTIONS_FIRST)
-@_options(RUN_FLAGS)
+@with_flags(RUN_FLAGS)
 @_spec_options
 def run(**given: Any) -> int:
     """Make a container from an image and start it.
@@ -93,7 +93,7 @@ def run(**given: Any) -> int:
 
 
 @click.command(context_settings=_OPTIONS_FIRST)
-@_options(FLAGS)
+@with_flags(FLAGS)
 @_spec_options
 def create(**given: Any) -> int:
     """Make a container and print its id; start nothing.
@@ -143,7 +143,7 @@ def start(attach: bool, interactive: bool, containers: tuple[str, ...]) -> int:
 
 
 @click.command("exec", context_settings=_OPTIONS_FIRST)
-@_options(EXEC_FLAGS)
+@with_flags(EXEC_FLAGS)
 @click.argument("container")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(container: str, command: tuple[str, ...], **given: Any) -> int:

@@ -9,6 +9,7 @@ Budget: ``wherry --version`` imports nothing beyond the interpreter; ``wherry --
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -68,6 +69,8 @@ def open_standard_streams() -> None:
 
 def find_packages() -> None:
     """Has an interpreter that was started bare (``-S``) look for packages, as others have done when they started."""
+    if not gc.isenabled():
+        gc.enable()
     if sys.flags.no_site and "site" not in sys.modules:
         import site
 

@@ -15,20 +15,19 @@ from wherry.engine.prepare import Prepared
 from wherry.engine.spec import ContainerConfig, normal_path
 from wherry.engine.state import Paths
 from wherry.engine.volume_mounts import FileSystem
-from wherry.linux.seccomp_profile import Profile
 from wherry.linux.signals import number_of
 from wherry.runtime import default
-from wherry.runtime.default_seccomp import profile as default_profile
 from wherry.runtime.spec import Capabilities, Mount, Namespace, Process, Spec
 from wherry.spec.container import Mount as WantedMount
 from wherry.spec.container import MountType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal as _signal
     from collections.abc import Iterator, Mapping
+
+    from wherry.linux.seccomp_profile import Profile
 else:
-    import _signal
+    pass
 
 DEFAULT_TMPFS_MODE = 0o1777
 _TMPFS_OPTIONS = ("nosuid", "nodev")
@@ -58,13 +57,16 @@ def signal_number(text: str) -> int:
     return number
 
 
-def build_spec(config: ContainerConfig, prepared: Prepared, joined: Mapping[str, str] = EMPTY) -> Spec:
+def build_spec(
+    config: ContainerConfig, prepared: Prepared, joined: Mapping[str, str] = EMPTY, *, filter_code: bytes = b""
+) -> Spec:
     """Returns the runtime's specification of a container.
 
     Args:
         config: the container's.
         prepared: its mount sources and files.
         joined: of the namespaces of other containers that it joins, the paths by their kinds (`joining.namespaces`).
+        filter_code: its system call filter, when that is compiled already (`filters.default_filter`).
     """
     spec = config.spec
     parts = spec.isolation
@@ -84,7 +86,8 @@ def build_spec(config: ContainerConfig, prepared: Prepared, joined: Mapping[str,
         masked_paths=(*parts.masked, *_still(default.masked_paths(), parts.unmasked, unmasked)),
         readonly_paths=_still(default.READONLY_PATHS, parts.unmasked, unmasked),
         sysctl=_sysctls(config),
-        seccomp=seccomp_profile(config),
+        seccomp=None if filter_code else seccomp_profile(config),
+        filter=filter_code,
         annotations=spec.annotations,
     )
 
@@ -136,22 +139,30 @@ def _default_mounts(config: ContainerConfig) -> Iterator[Mount]:
         yield Mount(destination="/sys/kernel/debug", type="debugfs", source="debugfs", options=_MOUNT_QUIET)
 
 
+def has_default_filter(config: ContainerConfig) -> bool:
+    """Tells whether a container has the default filter of system calls: neither its own, nor none."""
+    spec = config.spec
+    return spec.seccomp and not spec.privileged and not spec.isolation.seccomp_profile
+
+
 def seccomp_profile(config: ContainerConfig) -> Profile | None:
     """Returns the filter of system calls, or None for a container without one."""
     if config.spec.privileged or not config.spec.seccomp:
         return None
-    text = config.spec.isolation.seccomp_profile
-    if text:
-        from wherry.runtime import docker_seccomp
+    capabilities = frozenset(capabilities_of(config).bounding)
+    if has_default_filter(config):
+        from wherry.runtime.default_seccomp import profile
 
-        version = os.uname().release.split("-")[0].split(".")
-        return docker_seccomp.parse(
-            text.encode(),
-            capabilities=frozenset(capabilities_of(config).bounding),
-            kernel=(int(version[0]), int(version[1])),
-            where="--security-opt seccomp",
-        )
-    return default_profile(frozenset(capabilities_of(config).bounding))
+        return profile(capabilities)
+    from wherry.runtime import docker_seccomp
+
+    version = os.uname().release.split("-")[0].split(".")
+    return docker_seccomp.parse(
+        config.spec.isolation.seccomp_profile.encode(),
+        capabilities=capabilities,
+        kernel=(int(version[0]), int(version[1])),
+        where="--security-opt seccomp",
+    )
 
 
 def capabilities_of(config: ContainerConfig) -> Capabilities:

@@ -172,7 +172,7 @@ def recover_locked(paths: Paths, container_id: str) -> None:
         return
     from wherry.engine import bundle
     from wherry.engine.prepare import clean_up
-    from wherry.engine.volumes import remove_container
+    from wherry.engine.state import remove_container
     from wherry.runtime.container import delete
 
     trace.reach("engine.recovering")

@@ -110,7 +110,7 @@ def tell(paths: Paths, config: ContainerConfig, action: str, **attributes: objec
 
 
 def _remove(paths: Paths, config: ContainerConfig) -> None:
-    from wherry.engine.volumes import remove_container
+    from wherry.engine.state import remove_container
 
     remove_container(paths, config)
     tell(paths, config, "destroy")

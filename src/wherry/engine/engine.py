@@ -373,7 +373,7 @@ class Engine:
         Raises:
             Conflict: it runs.
         """
-        from wherry.engine.volumes import remove_container
+        from wherry.engine.state import remove_container
 
         container_id = state.find(self.paths, container)
         config = state.read_config(self.paths, container_id)

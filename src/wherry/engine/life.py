@@ -25,6 +25,7 @@ from wherry.core.errors import NoSpace, WherryError
 from wherry.core.value import replace
 from wherry.engine import bundle, ended, joining, prepare
 from wherry.engine.ending import Outcome, exit_code_of, settle, settle_in_child, tell
+from wherry.engine.filters import default_filter
 from wherry.engine.flow import Flow
 from wherry.engine.limbo import Unfinished
 from wherry.engine.logwriter import LogWriter
@@ -163,8 +164,11 @@ class Life:
         if self._prepared is None:
             self._prepared = prepare.standing(self._paths, config)
         streams = self.flow.streams = Streams(tty=config.spec.tty, stdin_open=config.spec.stdin_open)
+        code = b""
+        if bundle.has_default_filter(config):
+            code = default_filter(self._paths, frozenset(bundle.capabilities_of(config).bounding))
         created = container.create(
-            bundle.build_spec(config, self._prepared, joining.namespaces(self._paths, config)),
+            bundle.build_spec(config, self._prepared, joining.namespaces(self._paths, config), filter_code=code),
             container_id=config.id,
             state_dir=self._state_dir,
             rootfs=f"{self._paths.container(config.id)}/rootfs",

@@ -400,6 +400,13 @@ def drop_container(paths: Paths, container_id: str, name: str) -> None:
     remove_tree(paths.run_dir(container_id))
 
 
+def remove_container(paths: Paths, config: ContainerConfig) -> None:
+    """Removes a container's folders, its name and its anonymous volumes; the caller holds the container's lock."""
+    drop_container(paths, config.id, config.name)
+    for name in config.anonymous_volumes:
+        remove_tree(f"{paths.volumes}/{name}")
+
+
 def remove_garbage(paths: Paths) -> None:
     """Removes what was half made or half removed; the caller holds the engine lock."""
     for name in os.listdir(paths.containers):

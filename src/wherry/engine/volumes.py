@@ -29,8 +29,7 @@ from wherry.core.lock import file_lock
 from wherry.core.value import EMPTY
 from wherry.engine import volume_mounts
 from wherry.engine.events import emit
-from wherry.engine.spec import ContainerConfig
-from wherry.engine.state import Paths, all_ids, drop_container, read_config, remove_tree
+from wherry.engine.state import Paths, all_ids, read_config, remove_tree
 from wherry.engine.volume_mounts import MAX_METADATA_BYTES, METADATA, Volume
 from wherry.linux.beneath import open_in_root
 from wherry.spec.codec import decode, encode
@@ -182,13 +181,6 @@ def remove_volume(paths: Paths, name: str) -> None:
             raise Conflict(f"volume {name!r} is used by container {users[0]}", hint="remove the container first")
         remove_tree(Path(paths.volumes) / name)
     emit(paths, "destroy", type="volume", actor_id=name, attributes={"driver": "local"})
-
-
-def remove_container(paths: Paths, config: ContainerConfig) -> None:
-    """Removes a container's folders, its name and its anonymous volumes; the caller holds the container's lock."""
-    drop_container(paths, config.id, config.name)
-    for name in config.anonymous_volumes:
-        remove_tree(Path(paths.volumes) / name)
 
 
 def _fill(new: Path, root_fd: int, target: str) -> None:

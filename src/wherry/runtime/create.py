@@ -258,7 +258,11 @@ class _Making:
         self._unguarded = denies and not self._cgroup.controls_devices and not self._flags & CLONE_NEWUSER
 
     def _compile(self) -> None:
-        if self._spec.seccomp is not None:
+        if self._spec.filter:
+            from wherry.linux.seccomp import Program
+
+            self._program = Program(self._spec.filter)
+        elif self._spec.seccomp is not None:
             from wherry.linux.seccomp import compile_profile
 
             self._program = compile_profile(self._spec.seccomp)

@@ -216,6 +216,8 @@ class Spec(Value):
     mount_label: str = ""
     sysctl: Mapping[str, str] = EMPTY
     seccomp: Profile | None = None
+    filter: bytes = b""
+    """A system call filter that is compiled already, in place of `seccomp`."""
     personality: Personality | None = None
     intel_rdt: IntelRdt | None = None
     hooks: Hooks = Hooks()

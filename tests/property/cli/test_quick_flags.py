@@ -8,18 +8,9 @@ import click
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.cli.container_flags import Flag
+from wherry.cli.container_flags import RUN_FLAGS
+from wherry.cli.container_run import with_flags
 from wherry.cli.quick_flags import parse
-
-FLAGS = (
-    Flag(names=("-i", "--interactive")),
-    Flag(names=("-t", "--tty")),
-    Flag(names=("--rm",)),
-    Flag(names=("--name",), metavar="NAME"),
-    Flag(names=("-e", "--env"), metavar="NAME", many=True),
-    Flag(names=("-m", "--memory"), metavar="SIZE"),
-    Flag(names=("--env-file",), metavar="FILE", many=True),
-)
 
 
 def by_click(words: list[str]) -> tuple[dict[str, Any], list[str]] | None:
@@ -30,13 +21,8 @@ def by_click(words: list[str]) -> tuple[dict[str, Any], list[str]] | None:
     def command(**values: Any) -> None:
         found.update(values)
 
-    for flag in FLAGS:
-        option = (
-            click.option(*flag.names, multiple=flag.many) if flag.metavar else click.option(*flag.names, is_flag=True)
-        )
-        command = option(command)
     try:
-        command.main(list(words), standalone_mode=False)
+        with_flags(RUN_FLAGS)(command).main(list(words), standalone_mode=False)
     except click.ClickException:
         return None
     return {key: value for key, value in found.items() if key != "rest"}, list(found.get("rest", ()))
@@ -44,34 +30,27 @@ def by_click(words: list[str]) -> tuple[dict[str, Any], list[str]] | None:
 
 WORDS = """
 -i -t -it -ti --rm --name --name=x --name= -e -eA=b -ite -m -m64m --env-file --env --env=A -- - busybox true --no-such
--x -ix --rm=true A=b --nam
+-y -iy --rm=true A=b --nam
 """
 words = st.sampled_from([*WORDS.split(), ""])
 
 
 @given(st.lists(words, max_size=7))
 def test_the_same_values_as_click_s(line: list[str]) -> None:
-    quick = parse(FLAGS, line)
+    quick = parse(RUN_FLAGS, line)
     if quick is not None:
         assert quick == by_click(line)
 
 
 def test_the_usual_lines_are_read() -> None:
-    found = parse(FLAGS, ["--rm", "-it", "-e", "A=b", "-eC", "--name=n", "busybox", "sh", "-c", "exit 3"])
+    found = parse(RUN_FLAGS, ["--rm", "-it", "-e", "A=b", "-eC", "--name=n", "busybox", "sh", "-c", "exit 3"])
     assert found is not None
     values, rest = found
     assert rest == ["busybox", "sh", "-c", "exit 3"]
-    assert values == {
-        "interactive": True,
-        "tty": True,
-        "rm": True,
-        "name": "n",
-        "env": ("A=b", "C"),
-        "memory": None,
-        "env_file": (),
-    }
+    expected = {"interactive": True, "tty": True, "rm": True, "name": "n", "env": ("A=b", "C")}
+    assert values == {**{flag.key: flag.default for flag in RUN_FLAGS}, **expected}
 
 
 def test_what_is_doubtful_is_left_to_click() -> None:
-    for line in (["--help"], ["--no-such"], ["--name"], ["-m"], ["-ix"], ["--rm=true"]):
-        assert parse(FLAGS, line) is None
+    for line in (["--help"], ["--no-such"], ["--name"], ["-m"], ["-iy"], ["--rm=true"]):
+        assert parse(RUN_FLAGS, line) is None
