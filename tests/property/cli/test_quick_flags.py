@@ -22,7 +22,8 @@ def by_click(words: list[str]) -> tuple[dict[str, Any], list[str]] | None:
         found.update(values)
 
     try:
-        with_flags(RUN_FLAGS)(command).main(list(words), standalone_mode=False)
+        made: click.Command = with_flags(RUN_FLAGS)(command)  # type: ignore[assignment]
+        made.main(list(words), standalone_mode=False)
     except click.ClickException:
         return None
     return {key: value for key, value in found.items() if key != "rest"}, list(found.get("rest", ()))
