@@ -13,11 +13,11 @@ import time
 
 from wherry.core import trace
 from wherry.core.errors import Conflict, NotFound, WherryError
-from wherry.engine import control, foreign, imagecache, pausing, rootfile, state
-from wherry.engine.imagestore import ImageStore, image_store
+from wherry.engine import control, foreign, pausing, state
+from wherry.engine.imagestore import ImageStore, image_store, look_up
 from wherry.engine.info import ContainerInfo, describe
 from wherry.engine.signals import SIGKILL
-from wherry.engine.spec import BareSettings, ContainerSpec, ImageSettings, check, resolve
+from wherry.engine.spec import ContainerSpec, check, resolve
 from wherry.engine.state import Paths
 
 TYPE_CHECKING = False
@@ -64,7 +64,7 @@ class Engine:
 
         check(spec)
         self.paths.make()
-        settings, image, commit = self._image(spec)
+        settings, image, commit = look_up(self.paths, self.store, spec)
         foreign.check(settings.platform, spec.platform, image=image)
         for _ in range(_NAME_TRIES):
             container_id = os.urandom(32).hex()
@@ -86,22 +86,6 @@ class Engine:
             trace.reach("engine.created")
             return describe(config, None, None)
         raise Conflict("no free name was found", hint="give one with --name")
-
-    def _image(self, spec: ContainerSpec) -> tuple[ImageSettings, str, str]:
-        if spec.rootfs:
-            return BareSettings(platform=rootfile.check(spec.rootfs, direct=spec.rootfs_direct)), spec.rootfs, ""
-        if self.store is None:
-            raise NotFound(f"no image {spec.image!r}: there is no store", hint="import one with `wherry image import`")
-        found = imagecache.find(self.store.path, self.paths.images, spec.image)
-        if found is not None:
-            return found.settings, found.reference, found.commit
-        from wherry.engine.rootfs import prepare_image
-        from wherry.image.catalog import Images
-
-        record = Images(self.store.repo).get(spec.image)
-        prepare_image(self.paths, self.store, record.commit)
-        imagecache.remember(self.paths.images, record.commit, record.config)
-        return record.config, str(record.reference), record.commit
 
     def start(self, container: str) -> bool:
         """Starts a container in the supervisor's care, and returns when its command runs.

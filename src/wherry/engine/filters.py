@@ -15,10 +15,22 @@ import os
 from wherry.core.durable import make_dirs
 from wherry.core.errors import WherryError
 from wherry.core.sha256 import sha256_hex
+from wherry.engine import bundle
 from wherry.engine.state import Paths, read_bytes, write_lazily
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.engine.spec import ContainerConfig
 
 _MADE_OF = ("runtime/default_seccomp.py", "linux/seccomp_compile.py", "linux/seccomp_profile.py", "linux/syscalls.py")
 _INSTRUCTION_BYTES = 8
+
+
+def filter_of(paths: Paths, config: ContainerConfig) -> bytes:
+    """Returns a container's filter when that is the default one; b"" leaves it to its specification."""
+    if not bundle.has_default_filter(config):
+        return b""
+    return default_filter(paths, frozenset(bundle.capabilities_of(config).bounding))
 
 
 def default_filter(paths: Paths, capabilities: frozenset[str]) -> bytes:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 
+from wherry.core.errors import NotFound
+from wherry.engine import imagecache, rootfile
+from wherry.engine.spec import BareSettings
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from wherry.engine.spec import ContainerSpec, ImageSettings
+    from wherry.engine.state import Paths
     from wherry.store.repository import Repository
 
 
@@ -40,3 +46,33 @@ class ImageStore:
 def image_store(given: Repository | ImageStore | None) -> ImageStore | None:
     """Returns a repository, or what stands for one, as an image store."""
     return given if given is None or isinstance(given, ImageStore) else ImageStore(given.path, given)
+
+
+def look_up(paths: Paths, store: ImageStore | None, spec: ContainerSpec) -> tuple[ImageSettings, str, str]:
+    """Finds what a container is to be made from, and makes what is mounted of it.
+
+    Args:
+        paths: of the engine root.
+        store: where images come from.
+        spec: the request.
+
+    Returns:
+        What the image says about running it; its reference, or the root directory; its commit, or "".
+
+    Raises:
+        NotFound: there is no such image.
+    """
+    if spec.rootfs:
+        return BareSettings(platform=rootfile.check(spec.rootfs, direct=spec.rootfs_direct)), spec.rootfs, ""
+    if store is None:
+        raise NotFound(f"no image {spec.image!r}: there is no store", hint="import one with `wherry image import`")
+    found = imagecache.find(store.path, paths.images, spec.image)
+    if found is not None:
+        return found.settings, found.reference, found.commit
+    from wherry.engine.rootfs import prepare_image
+    from wherry.image.catalog import Images
+
+    record = Images(store.repo).get(spec.image)
+    prepare_image(paths, store, record.commit)
+    imagecache.remember(paths.images, record.commit, record.config)
+    return record.config, str(record.reference), record.commit

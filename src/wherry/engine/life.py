@@ -25,7 +25,6 @@ from wherry.core.errors import NoSpace, WherryError
 from wherry.core.value import replace
 from wherry.engine import bundle, ended, joining, prepare
 from wherry.engine.ending import Outcome, exit_code_of, settle, settle_in_child, tell
-from wherry.engine.filters import default_filter
 from wherry.engine.flow import Flow
 from wherry.engine.limbo import Unfinished
 from wherry.engine.logwriter import LogWriter
@@ -36,6 +35,7 @@ from wherry.engine.restart import Backoff, wants_restart
 from wherry.engine.rootfs import root_mounter
 from wherry.engine.signals import SIGKILL
 from wherry.engine.spec import ContainerConfig
+from wherry.engine.specification import specification
 from wherry.engine.state import Paths, read_config, read_stop, write_last, write_run
 from wherry.engine.streams import Streams, stdio_of
 from wherry.linux import packets, process
@@ -164,11 +164,8 @@ class Life:
         if self._prepared is None:
             self._prepared = prepare.standing(self._paths, config)
         streams = self.flow.streams = Streams(tty=config.spec.tty, stdin_open=config.spec.stdin_open)
-        code = b""
-        if bundle.has_default_filter(config):
-            code = default_filter(self._paths, frozenset(bundle.capabilities_of(config).bounding))
         created = container.create(
-            bundle.build_spec(config, self._prepared, joining.namespaces(self._paths, config), filter_code=code),
+            specification(self._paths, config, self._prepared),
             container_id=config.id,
             state_dir=self._state_dir,
             rootfs=f"{self._paths.container(config.id)}/rootfs",
@@ -227,7 +224,7 @@ class Life:
         self.flow.let_output_flow()
         check = self.config.healthcheck
         if check is not None:
-            from wherry.engine.watching import Watch
+            from wherry.engine.watching import Watch  # heavy, and seldom wanted
 
             self._watch = Watch(self._loop, check, self._run_dir, start=self._exec, tell=self._on_health, before=before)
         self.look()

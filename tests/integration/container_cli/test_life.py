@@ -60,7 +60,7 @@ def test_kill(cli: Cli) -> None:
     info = cli.inspect("c")
     assert (info["status"], info["exit_code"], info["restarts"]) == ("exited", 137, 0)
     assert "does not run" in cli.run("kill", "c", status=4).stderr
-    assert "not a signal" in cli.run("kill", "-s", "NOPE", "c", status=5).stderr
+    assert "no signal is called" in cli.run("kill", "-s", "NOPE", "c", status=5).stderr
 
 
 def test_restart_on_failure(cli: Cli) -> None:
