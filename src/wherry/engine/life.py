@@ -10,9 +10,8 @@ The same object serves a command in the foreground, in that command's own proces
 the one supervisor. It waits for nothing but the few milliseconds of `create` and `start`, and for one worker process
 at its end (`detached`). What was prepared for it (``prepare.py``) was so by the command.
 
-Where a supervisor can be killed, somebody else must find enough to go on: what is so is in ``run.json`` before it
-matters, descriptors are held by the keeper as well (`Keep`), and output is taken by way of the limbo (``limbo.py``).
-`take_on` begins where another process stopped.
+Where a supervisor can be killed, another must find enough to go on: what is so is in ``run.json`` before it matters,
+descriptors are held by the keeper too (`Keep`), output goes through the limbo. `take_on` begins where another stopped.
 """
 
 from __future__ import annotations
@@ -224,7 +223,7 @@ class Life:
         self.flow.let_output_flow()
         check = self.config.healthcheck
         if check is not None:
-            from wherry.engine.watching import Watch  # heavy, and seldom wanted
+            from wherry.engine.watching import Watch  # seldom wanted
 
             self._watch = Watch(self._loop, check, self._run_dir, start=self._exec, tell=self._on_health, before=before)
         self.look()
