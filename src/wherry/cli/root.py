@@ -62,6 +62,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         "store": ("store", "store", "The content-addressed repository (OSTree's format)."),
         "image": ("image", "image", "Images in the store."),
         "container": ("container", "container", "Containers (all their commands)."),
+        "compose": ("compose", "compose", "Projects of several containers, from Compose files."),
         "volume": ("volume", "volume", "Data that outlives containers."),
         "secret": ("secret", "secret", "Files that containers get and logs do not."),
         "system": ("system", "system", "Disk use, and what can go."),

@@ -2,8 +2,9 @@
 
 Works on PyYAML's node graph and never constructs Python objects, so that no tag does anything, and so that a
 scalar is the text that stands in the file: ``22:22`` stays a port and ``1.10`` a version, whatever YAML 1.1 makes
-of them. Refused by line: duplicate keys, more than one document, explicit tags, anything that is too long, too
-deep, or grows too large through aliases. Merge keys (``<<``) are resolved as YAML 1.1 says.
+of them. Refused by line: duplicate keys, more than one document, explicit tags but those that the caller names,
+anything that is too long, too deep, or grows too large through aliases. Merge keys (``<<``) are resolved as YAML 1.1
+says.
 
 Budget: some 10 µs for a byte; documents are bounded by ``MAX_YAML_BYTES``.
 """
@@ -11,7 +12,7 @@ Budget: some 10 µs for a byte; documents are bounded by ``MAX_YAML_BYTES``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 import yaml
@@ -34,11 +35,16 @@ _KNOWN_TAGS = frozenset(
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's reader, with limits on depth and number, and without explicit tags."""
+    """PyYAML's reader, with limits on depth and number, and with those explicit tags alone that are allowed.
 
-    def __init__(self, text: str, where: object) -> None:
+    Such a tag goes into `tags`, by the node; the node has the tag that it would have without.
+    """
+
+    def __init__(self, text: str, where: object, allowed: frozenset[str]) -> None:
         super().__init__(text)
         self._where = where
+        self._allowed = allowed
+        self.tags: dict[int, str] = {}
         self._depth = 0
         self._count = 0
 
@@ -51,9 +57,14 @@ class _Loader(yaml.SafeLoader):
             raise InvalidInput(f"nested deeper than {MAX_DEPTH} levels", where=place)
         if self._count > MAX_NODES:
             raise InvalidInput(f"more than {MAX_NODES} values in one document", where=place)
-        if not isinstance(event, AliasEvent) and getattr(event, "tag", None) is not None:
-            raise InvalidInput(f"a YAML tag is not supported here: {str(event.tag)[:60]}", where=place)
+        tag = None if isinstance(event, AliasEvent) else getattr(event, "tag", None)
+        if tag is not None and tag not in self._allowed:
+            raise InvalidInput(f"a YAML tag is not supported here: {str(tag)[:60]}", where=place)
         node: Node | None = super().compose_node(parent, index)
+        if tag is not None and node is not None:
+            self.tags[id(node)] = tag
+            implicit = (True, False) if isinstance(node, ScalarNode) and not node.style else (False, True)
+            node.tag = self.resolve(type(node), node.value if isinstance(node, ScalarNode) else None, implicit)  # type: ignore[no-untyped-call]
         self._depth -= 1
         return node
 
@@ -63,6 +74,8 @@ class _Budget:
     """What is left to visit, shared by all values of a document."""
 
     nodes: int = MAX_NODES
+    tags: dict[int, str] = field(default_factory=dict)
+    """The allowed tags that stand in the document, by the id of their node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,11 @@ class Value:
     def wrong(self, what: str, *, hint: str | None = None) -> InvalidInput:
         """Returns the error that says what is wrong with this value."""
         return InvalidInput(f"{self.path}: {what}" if self.path else what, where=self.place, hint=hint)
+
+    @property
+    def tag(self) -> str:
+        """The explicit tag that stands before it, as ``!reset``; "" without one."""
+        return self.budget.tags.get(id(self.node), "")
 
     @property
     def is_null(self) -> bool:
@@ -229,12 +247,13 @@ class Value:
         return "a mapping" if self.is_map else "a list" if self.is_list else "text"
 
 
-def read_yaml(data: bytes, where: object) -> Value | None:
+def read_yaml(data: bytes, where: object, *, tags: frozenset[str] = frozenset()) -> Value | None:
     """Parses one YAML document; None when it is empty.
 
     Args:
         data: the bytes of the file.
         where: its name, for errors.
+        tags: explicit tags that may stand in it; they do nothing but show in ``Value.tag``.
 
     Raises:
         InvalidInput: it is not YAML, or breaks a limit of this module; with line and column.
@@ -247,7 +266,8 @@ def read_yaml(data: bytes, where: object) -> Value | None:
         line = data[: error.start].count(b"\n")
         raise InvalidInput("not UTF-8", where=_at(where, line, 0)) from error
     try:
-        node = _Loader(text.removeprefix("\ufeff"), where).get_single_node()
+        loader = _Loader(text.removeprefix("\ufeff"), where, tags)
+        node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = where if mark is None else _at(where, mark.line, mark.column)
@@ -256,7 +276,7 @@ def read_yaml(data: bytes, where: object) -> Value | None:
         raise InvalidInput(f"not YAML: {str(error).splitlines()[0]}", where=where) from error
     if node is None:
         return None
-    value = Value(node, "", where, _Budget())
+    value = Value(node, "", where, _Budget(tags=loader.tags))
     return None if value.is_null else value
 
 
