@@ -5,7 +5,17 @@ from __future__ import annotations
 from wherry.core.errors import InvalidInput, UsageError
 from wherry.core.value import replace
 from wherry.engine.net.leasing import HOST_GATEWAY, INTERFACE
-from wherry.engine.net.request import BRIDGE, CONTAINER, HOST, NAMESPACE, NONE, DnsSettings, NetworkAttachment, exposed
+from wherry.engine.net.request import (
+    BRIDGE,
+    CONTAINER,
+    HOST,
+    NAMESPACE,
+    NONE,
+    USERSPACE,
+    DnsSettings,
+    NetworkAttachment,
+    exposed,
+)
 from wherry.engine.net.subnets import parse_address, show
 from wherry.spec.container import PortMapping
 
@@ -65,12 +75,13 @@ def parse_network(text: str) -> tuple[str, NetworkAttachment | None]:
     """Returns what ``--network`` means: the mode, and the network with the mode ``bridge``.
 
     Understood are docker's ``NAME`` and ``name=NAME,alias=...,ip=...``, podman's ``NAME:alias=...,ip=...``, ``bridge``,
-    ``none``, ``host``, ``container:NAME``, ``ns:PATH``, and ``interface:IF``, which MINCS writes ``raw,IF``.
+    ``none``, ``host``, ``slirp4netns``, ``container:NAME``, ``ns:PATH``, and ``interface:IF``, which MINCS writes
+    ``raw,IF``.
 
     Raises:
         UsageError: a key is unknown.
     """
-    if text in (NONE, HOST) or text.startswith((CONTAINER, NAMESPACE)):
+    if text in (NONE, HOST, USERSPACE) or text.startswith((CONTAINER, NAMESPACE)):
         return text, None
     if text.startswith((RAW, INTERFACE)):
         name = text.removeprefix(RAW).removeprefix(INTERFACE)

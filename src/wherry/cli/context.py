@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from wherry.cli.places import enter_home
 from wherry.core import trace
 from wherry.core.errors import UsageError
 from wherry.core.progress import QUIET, Progress
@@ -29,6 +30,13 @@ class Settings:
     def make(cls, *, root: str, run_root: str, debug: bool, quiet: bool) -> Settings:
         """Returns settings with absolute paths."""
         return cls(root=Path(root).absolute(), run_root=Path(run_root).absolute(), debug=debug, quiet=quiet)
+
+    def enter_home(self) -> None:
+        """Makes somebody without root the root of a user namespace of their own (``engine/home.py``); root stays.
+
+        Called before anything is read or written, as this process may begin anew there.
+        """
+        enter_home(str(self.root), str(self.run_root))
 
     def progress(self) -> Progress:
         """Returns bars on a terminal, and silence elsewhere."""

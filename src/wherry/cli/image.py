@@ -118,6 +118,8 @@ def import_(
     from wherry.store.format.objects import Mode
     from wherry.store.repository import Repository
 
+    if repo_path is None:
+        settings().enter_home()
     repo = (
         Repository.open(repo_path)
         if repo_path is not None
@@ -194,6 +196,8 @@ def _open(repo_path: Path | None, *, missing_ok: bool) -> Images | None:
     from wherry.image.catalog import Images
     from wherry.store.repository import Repository
 
+    if repo_path is None:
+        settings().enter_home()
     try:
         return Images(Repository.open(repo_path or settings().root / "store"))
     except NotFound:

@@ -12,6 +12,7 @@ import click
 from wherry.cli.context import Settings, arm_trace_points
 from wherry.cli.failing import status_of
 from wherry.cli.main import PROGRAM, STORE_ALIAS
+from wherry.cli.places import default_root, default_run_root
 from wherry.version import __version__
 
 if TYPE_CHECKING:
@@ -152,22 +153,28 @@ class RootGroup(click.Group):
     "--root",
     metavar="DIR",
     envvar="WHERRY_ROOT",
-    default="/var/lib/wherry",
-    show_default=True,
+    default="",
+    show_default="/var/lib/wherry, without root ~/.local/share/wherry",
     help="Where this machine's images and containers live.",
 )
 @click.option(
     "--run-root",
     metavar="DIR",
     envvar="WHERRY_RUN_ROOT",
-    default="/run/wherry",
-    show_default=True,
+    default="",
+    show_default="/run/wherry, without root $XDG_RUNTIME_DIR/wherry",
     help="Where state that a reboot may clear lives.",
 )
 @click.pass_context
 def cli(ctx: click.Context, debug: bool, quiet: bool, root: str, run_root: str) -> None:
     """One signed revision for a whole Linux device."""
-    ctx.obj = Settings.make(root=root, run_root=run_root, debug=debug, quiet=quiet)
+    uid = os.geteuid()
+    ctx.obj = Settings.make(
+        root=root or default_root(os.environ, uid),
+        run_root=run_root or default_run_root(os.environ, uid),
+        debug=debug,
+        quiet=quiet,
+    )
 
 
 def run(args: list[str], *, program: str = PROGRAM) -> int:

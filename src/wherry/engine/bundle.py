@@ -15,9 +15,11 @@ from wherry.engine.prepare import Prepared
 from wherry.engine.spec import ContainerConfig, normal_path
 from wherry.engine.state import Paths
 from wherry.engine.volume_mounts import FileSystem
+from wherry.linux import usernamespace
 from wherry.linux.signals import number_of
 from wherry.runtime import default
 from wherry.runtime.spec import Capabilities, Mount, Namespace, Process, Spec
+from wherry.runtime.users import MAX_ID
 from wherry.spec.container import Mount as WantedMount
 from wherry.spec.container import MountType
 
@@ -113,7 +115,8 @@ def _sysctls(config: ContainerConfig) -> dict[str, str]:
     if not own_namespace(config.spec):
         return dict(config.spec.sysctls)
     # docker's: a user of the container may use low ports and ping, as the network is the container's own
-    usual = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+    last = min(usernamespace.mapped("gid") - 1, MAX_ID) if usernamespace.inside() else MAX_ID
+    usual = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last}"}
     return {**usual, **config.spec.sysctls}
 
 

@@ -21,7 +21,9 @@ from wherry.core.errors import InvalidInput
 MAX_DEPTH = 256
 MAX_CHANGES = 5_000_000
 ADDED, CHANGED, DELETED = "A", "C", "D"
-_OPAQUE, _REDIRECT, _WHITEOUT = "trusted.overlay.opaque", "trusted.overlay.redirect", "trusted.overlay.whiteout"
+_OPAQUE, _REDIRECT, _WHITEOUT = ".overlay.opaque", ".overlay.redirect", ".overlay.whiteout"
+_PLACES = ("trusted", "user")
+"""Where overlayfs keeps its marks: the latter in a user namespace (``userxattr``)."""
 _READ_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 ENGINE_PATHS = ("/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/secrets", "/.wherry")
@@ -235,7 +237,9 @@ def _parents(path: str) -> list[str]:
 
 
 def _attribute(fd: int, name: str) -> bytes:
-    try:
-        return os.getxattr(fd, name)
-    except OSError:
-        return b""
+    for place in _PLACES:
+        try:
+            return os.getxattr(fd, place + name)
+        except OSError:
+            continue
+    return b""

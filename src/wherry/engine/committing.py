@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from wherry.store.tree.mutable import TreeBuilder
 
 MAX_COMMENT_CHARS = 4096
+_OVERLAY = "user.overlay."
+"""Marks of an overlay in a user namespace."""
 _KEPT = ("user.", "security.capability", "system.posix_acl_")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -285,7 +287,7 @@ class _Applier:
 
 def _attributes(place: int) -> Xattrs:
     path = f"/proc/self/fd/{place}"
-    names = sorted(name for name in os.listxattr(path) if name.startswith(_KEPT))
+    names = sorted(name for name in os.listxattr(path) if name.startswith(_KEPT) and not name.startswith(_OVERLAY))
     return tuple((name.encode(), os.getxattr(path, name)) for name in names)
 
 

@@ -16,6 +16,7 @@ from wherry.core.errors import Conflict, NotFound, WherryError
 from wherry.engine import control, foreign, pausing, state
 from wherry.engine.imagestore import ImageStore, image_store, look_up
 from wherry.engine.info import ContainerInfo, describe
+from wherry.engine.net.request import without_root
 from wherry.engine.signals import SIGKILL
 from wherry.engine.spec import ContainerSpec, check, resolve
 from wherry.engine.state import Paths
@@ -62,6 +63,7 @@ class Engine:
         """
         from wherry.engine.names import free_name
 
+        spec = without_root(spec)
         check(spec)
         self.paths.make()
         settings, image, commit = look_up(self.paths, self.store, spec)

@@ -59,7 +59,7 @@ def find(store: str, images: str, name: str) -> Found | None:
         return None
     head = _read(f"{store}/refs/heads/{ref_of(reference)}", _MAX_REF_BYTES)
     commit = "" if head is None else head.decode("ascii", "replace").strip()
-    if not is_checksum(commit) or not os.path.exists(f"{images}/{commit}.erofs"):
+    if not is_checksum(commit) or not is_prepared(images, commit):
         return None
     data = _read(f"{images}/{commit}{SUFFIX}", MAX_BYTES)
     if data is None:
@@ -72,6 +72,11 @@ def find(store: str, images: str, name: str) -> Found | None:
     except (InvalidInput, KeyError, TypeError):
         return None
     return Found(reference=reference, commit=commit, settings=settings)
+
+
+def is_prepared(images: str, commit: str) -> bool:
+    """Tells whether what is mounted of an image is there: its metadata, or a copy of its files."""
+    return os.path.exists(f"{images}/{commit}.erofs") or os.path.exists(f"{images}/{commit}")
 
 
 def remember(images: str, commit: str, settings: ImageSettings) -> None:

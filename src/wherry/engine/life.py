@@ -22,13 +22,14 @@ import time
 from wherry.core import trace
 from wherry.core.errors import NoSpace, WherryError
 from wherry.core.value import replace
-from wherry.engine import bundle, ended, joining, prepare
+from wherry.engine import bundle, ended, joining, limits, prepare
 from wherry.engine.ending import Outcome, exit_code_of, settle, settle_in_child, tell
 from wherry.engine.flow import Flow
 from wherry.engine.limbo import Unfinished
 from wherry.engine.logwriter import LogWriter
 from wherry.engine.loop import GONE, Timers
 from wherry.engine.net.records import Joined
+from wherry.engine.plugging import Plugged
 from wherry.engine.records import LastRun, RunState
 from wherry.engine.restart import Backoff, wants_restart
 from wherry.engine.rootfs import root_mounter
@@ -93,8 +94,7 @@ class Life:
         self._loop, self._paths, self.config = loop, paths, config
         self._lock_fd, self._port_fds = lock_fd, port_fds
         self._keep, self._detached = keep, detached
-        self._death_signal = parent_death_signal
-        self._over = over
+        self._death_signal, self._over = parent_death_signal, over
         self.state = RunState(status="starting", supervisor_pid=os.getpid(), foreground=not detached, store=store)
         self.failure: WherryError | None = None
         self.started = False
@@ -110,8 +110,7 @@ class Life:
         self._began_s = 0.0
         self._prepared: prepare.Prepared | None = None
         self._watch: Watch | None = None
-        self._backoff = Backoff()
-        self._timers = Timers(loop)
+        self._backoff, self._timers, self._network = Backoff(), Timers(loop), Plugged(paths, keep)
         self._run_dir = paths.run_dir(config.id)
         self._log = LogWriter(f"{paths.container(config.id)}/log", config.spec.log)
         self.flow = Flow(
@@ -138,9 +137,8 @@ class Life:
     def held(self) -> dict[str, int]:
         """Returns all descriptors that the container hangs on, by the names of the keeper."""
         fds = {} if self.flow.streams is None else self.flow.streams.held()
-        if self._pidfd >= 0:
-            fds["pidfd"] = self._pidfd
-        return {**self._own_fds(), **self._named(fds)}
+        pidfd = {"pidfd": self._pidfd} if self._pidfd >= 0 else {}
+        return {**self._own_fds(), **self._named({**fds, **pidfd, **self._network.held()})}
 
     def _named(self, fds: Mapping[str, int]) -> dict[str, int]:
         return {f"{self.config.id}/{name}": fd for name, fd in fds.items()}
@@ -160,8 +158,8 @@ class Life:
 
     def _create(self) -> None:
         config = self.config
-        if self._prepared is None:
-            self._prepared = prepare.standing(self._paths, config)
+        self._prepared = self._prepared or prepare.standing(self._paths, config)
+        self.state = replace(self.state, ports=self._prepared.joined.ports)
         streams = self.flow.streams = Streams(tty=config.spec.tty, stdin_open=config.spec.stdin_open)
         created = container.create(
             specification(self._paths, config, self._prepared),
@@ -171,6 +169,7 @@ class Life:
             stdio=stdio_of(streams.child),
             mount_root=root_mounter(self._paths, self.state.store, config),
             parent_death_signal=self._death_signal,
+            cgroups=limits.has_groups(),
         )
         streams.close_child_side()
         if created.console_fd is not None:
@@ -179,7 +178,7 @@ class Life:
         self._keep.remember(created.pid)
         self._keep.hold(self._named({**streams.held(), "pidfd": created.pidfd, "channel": created.end.fileno()}))
         trace.reach("engine.life.created")
-        prepare.plug(self._paths, config, created.pid)
+        self._network.plug(config, created.pid, self.state.ports)
         joining.settle(config, created.pid)
         if self._detached:
             self._write(status="plugged", pid=created.pid)
@@ -263,6 +262,7 @@ class Life:
             self._wait_and_restart()
             return
         self._pidfd = held.get("pidfd", -1)
+        self._network.take_on(held)
         self._pid = run.pid or (process.pidfd_pid(self._pidfd) if self._pidfd >= 0 else -1)
         self.flow.streams = Streams.taken_on(held, stdin_open=self.config.spec.stdin_open)
         if run.status == "running" and self._pidfd >= 0:
@@ -287,7 +287,7 @@ class Life:
                 self._pid, self._pidfd, None, os.fspath(self._state_dir), packets.from_fd(held["channel"])
             )
             if run.status == "starting":
-                prepare.plug(self._paths, self.config, self._pid)
+                self._network.plug(self.config, self._pid, self.state.ports)
                 joining.settle(self.config, self._pid)
                 self._write(status="plugged", pid=self._pid)
             self._tell_to_start(created, again=True)
@@ -450,7 +450,7 @@ class Life:
         for name in ("pidfd", "std", "tty", "channel"):
             self._keep.drop(f"{self.config.id}/{name}")
         container.delete(self._state_dir)
-        prepare.unplug(self._paths, self.config)
+        self._network.unplug(self.config)
 
     def _wait_and_restart(self) -> None:
         delay_s = self._backoff.delay_s(time.monotonic() - self._began_s)

@@ -85,7 +85,9 @@ class frozen:  # noqa: N801 a context manager, read as a word
 
     def __init__(self, paths: Paths, info: ContainerInfo, *, wanted: bool = True) -> None:
         runs = wanted and info.pid and not is_paused(paths, info.id)
-        self._group = _cgroup(paths, info.id) if runs else None
+        group = _cgroup(paths, info.id) if runs else None
+        # without root there may be no groups, and so no freezer
+        self._group = group if group is not None and group.groups else None
 
     def __enter__(self) -> None:
         if self._group is not None:

@@ -14,11 +14,11 @@ from wherry.core.value import Value
 from wherry.engine.net import setup as net_setup
 from wherry.engine.net.connections import attachments
 from wherry.engine.net.records import Joined
-from wherry.engine.net.request import BRIDGE
+from wherry.engine.net.request import BRIDGE, USERSPACE
 from wherry.engine.net.setup import NetworkSetup
 from wherry.engine.rootfs import mount_in_child, root_mounter, see_to_image
 from wherry.engine.spec import ContainerConfig
-from wherry.engine.state import Paths
+from wherry.engine.state import Paths, read_run
 from wherry.engine.volume_mounts import FileSystem, behind
 from wherry.spec.container import MountType
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wherry.engine.imagestore import ImageStore
     from wherry.engine.network import Network
     from wherry.engine.ports import Reservation
+    from wherry.spec.container import PortMapping
 
 
 class Prepared(Value):
@@ -50,7 +51,9 @@ def prepare(paths: Paths, store: ImageStore | None, config: ContainerConfig) -> 
     reservation = None
     joined = Joined()
     networks = attachments(paths, config)
-    if config.spec.ports:
+    if config.spec.network == USERSPACE:
+        joined = _userspace(config)
+    elif config.spec.ports:
         from wherry.engine.ports import reserve
 
         network = _network(paths)
@@ -80,7 +83,13 @@ def prepare(paths: Paths, store: ImageStore | None, config: ContainerConfig) -> 
 def standing(paths: Paths, config: ContainerConfig) -> Prepared:
     """Returns what was prepared for a container by another process, but for the sockets of its ports."""
     joined = Joined()
-    if attachments(paths, config):
+    if config.spec.network == USERSPACE:
+        from wherry.engine.net import userspace
+
+        run = read_run(paths, config.id)
+        ports = () if run is None else run.ports
+        joined = Joined(leases=(userspace.lease((config.name,), ports),), ports=ports)
+    elif attachments(paths, config):
         leases = tuple(lease for _, lease in _network(paths).leases_of(config.id))
         if not leases:
             raise NotFound("the container's addresses are gone", where=config.name, hint="stop and start it")
@@ -88,10 +97,25 @@ def standing(paths: Paths, config: ContainerConfig) -> Prepared:
     return Prepared(sources=tuple(_sources(paths, config)), network=net_setup.standing(paths, config), joined=joined)
 
 
-def plug(paths: Paths, config: ContainerConfig, pid: int) -> None:
-    """Gives the network namespace of a process its network; a loopback it has."""
+def plug(paths: Paths, config: ContainerConfig, pid: int, ports: tuple[PortMapping, ...] = ()) -> int | None:
+    """Gives the network namespace of a process its network; a loopback it has.
+
+    Args:
+        paths: of the engine root.
+        config: the container's.
+        pid: the process.
+        ports: what it publishes.
+
+    Returns:
+        With a helper for that, the descriptor that it lives by; else None.
+    """
+    if config.spec.network == USERSPACE:
+        from wherry.engine.net import userspace
+
+        return userspace.start(paths.run_dir(config.id), pid, ports)
     if attachments(paths, config):
         _network(paths).plug(config.id, pid)
+    return None
 
 
 def unplug(paths: Paths, config: ContainerConfig) -> None:
@@ -113,6 +137,21 @@ def clean_up(paths: Paths, config: ContainerConfig) -> list[WherryError]:
         except WherryError as error:
             problems.append(error)
     return problems
+
+
+def _userspace(config: ContainerConfig) -> Joined:
+    """Chooses and tries the ports, and lets them go: the helper listens on them itself."""
+    from wherry.engine.net import userspace
+
+    userspace.find_helper()
+    ports = config.spec.ports
+    if ports:
+        from wherry.engine.ports import reserve
+
+        reservation = reserve(ports, {})
+        ports = reservation.ports
+        reservation.close()
+    return Joined(leases=(userspace.lease((config.name,), ports),), ports=ports)
 
 
 def _fill_volumes(paths: Paths, store: str, config: ContainerConfig) -> None:

@@ -47,8 +47,31 @@ def pids_of(paths: Paths, info: ContainerInfo) -> list[int]:
 
     if not info.pid:
         raise Conflict(f"container {info.name} is not running", hint=f"start it: `wherry start {info.name}`")
-    found = load_state(runtime_dir(paths, info.id)).cgroup.pids()
-    return sorted(found) or [info.pid]
+    cgroup = load_state(runtime_dir(paths, info.id)).cgroup
+    if cgroup.groups:
+        return sorted(cgroup.pids()) or [info.pid]
+    return of_namespace(info.pid)
+
+
+def of_namespace(pid: int, proc: str = "/proc") -> list[int]:
+    """Returns the processes of a process's pid namespace, and of no other; itself alone when that is this process's.
+
+    For containers without control groups, which without root there may not be.
+    """
+    try:
+        theirs = os.readlink(f"{proc}/{pid}/ns/pid")
+        if theirs == os.readlink(f"{proc}/self/ns/pid"):
+            return [pid]
+    except OSError:
+        return [pid]
+    found = []
+    for name in filter(str.isdigit, os.listdir(proc)):
+        try:
+            if os.readlink(f"{proc}/{name}/ns/pid") == theirs:
+                found.append(int(name))
+        except OSError:
+            continue  # it ended just now, or is another user's
+    return sorted(found) or [pid]
 
 
 def list_processes(paths: Paths, info: ContainerInfo) -> list[Process]:

@@ -28,7 +28,7 @@ from wherry.engine import imagecache, rootfile
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths, all_ids, read_config, remove_tree
 from wherry.engine.wire import dump_error, load_error
-from wherry.linux import mount
+from wherry.linux import mount, usernamespace
 from wherry.linux.erofs import mount_image
 from wherry.linux.namespaces import CLONE_NEWNS, setns, unshare
 
@@ -52,6 +52,9 @@ def prepare_image(paths: Paths, store: ImageStore, commit: Checksum) -> None:
     """
     image = f"{paths.images}/{commit}.erofs"
     if os.path.exists(image) or os.path.exists(f"{paths.images}/{commit}"):
+        return
+    if usernamespace.inside():
+        check_out_image(paths, store, commit)  # no disk can be mounted here, so neither can an image
         return
     with _images_lock(paths):
         if os.path.exists(image) or store.repo.mode.value == "archive":
@@ -79,7 +82,10 @@ def check_out_image(paths: Paths, store: ImageStore, commit: Checksum) -> None:
         from wherry.store.tree.checkout import checkout
 
         new = Path(f"{paths.images}/.new-{commit}")
-        checkout(store.repo, commit, new, force_copy=True)
+        if usernamespace.has_one_id():
+            checkout(store.repo, commit, new, user_mode=True)  # everything is this user's: links to the objects will do
+        else:
+            checkout(store.repo, commit, new, force_copy=True)
         syncfs(new)
         new.rename(folder)
 
@@ -287,6 +293,8 @@ def _mount_overlay(
         fds.append(work)
         lowerdir = "lowerdir=" + ":".join(mount.fd_path(fd) for fd in (*above, *lower))
         options = [f"upperdir={mount.fd_path(upper)}", f"workdir={mount.fd_path(work)}"]
+        if usernamespace.inside():
+            options.append("userxattr")  # attributes of the overlay's own that need no rights over the host
         if data is not None:
             options += ["metacopy=on", "redirect_dir=on"]
         if volatile:

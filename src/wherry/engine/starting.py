@@ -74,7 +74,8 @@ def make_ready(paths: Paths, store: ImageStore | None, container_id: str) -> Rea
     try:
         prepared = prepare(paths, store, config)
         place = "" if store is None else store.path
-        run = records.RunState(status="starting", supervisor_pid=os.getpid(), foreground=True, store=place)
+        ports = prepared.joined.ports
+        run = records.RunState(status="starting", supervisor_pid=os.getpid(), foreground=True, store=place, ports=ports)
         state.write_run(paths, container_id, run)
     except WherryError as error:
         _not_started(paths, config, error, lock_fd)

@@ -34,7 +34,7 @@ from wherry.engine.limbo import Limbo
 from wherry.engine.loop import GONE, Loop
 from wherry.engine.serving import Client, Server
 from wherry.engine.state import SOCKET, Paths, read_config, read_run
-from wherry.linux import packets
+from wherry.linux import packets, usernamespace
 from wherry.linux.process import set_child_subreaper
 
 TYPE_CHECKING = False
@@ -58,7 +58,13 @@ def main() -> None:
             trace.arm_by_text(option[6:])
     with open("/proc/self/comm", "wb") as comm:
         comm.write(b"wherry-supervisor"[:15])
-    supervisor = Supervisor(Paths(root, run_root), packets.from_fd(CHANNEL_FD), stay="stay" in options)
+    paths = Paths(root, run_root)
+    if usernamespace.inside():
+        from wherry.engine import home
+
+        if os.path.isdir(f"{paths.run}/home"):
+            home.write_down(paths)
+    supervisor = Supervisor(paths, packets.from_fd(CHANNEL_FD), stay="stay" in options)
     gc.collect()
     gc.freeze()
     supervisor.run()

@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from wherry.core.errors import WherryError
-from wherry.core.value import Value
+from wherry.core.value import Value, replace
 
 if TYPE_CHECKING:
     from wherry.engine.info import ContainerInfo
@@ -74,11 +74,16 @@ def sample(paths: Paths, info: ContainerInfo) -> Sample | None:
     if not info.pid:
         return None
     try:
-        used = load_state(runtime_dir(paths, info.id)).cgroup.usage()
+        cgroup = load_state(runtime_dir(paths, info.id)).cgroup
+        used = cgroup.usage()
     except (WherryError, OSError):
         return None  # it ended just now
     received, sent = (0, 0) if info.config.spec.network == "host" else parse_net_dev(_text(f"/proc/{info.pid}/net/dev"))
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if not cgroup.groups:
+        return replace(
+            _of_processes(info.pid), memory_limit_bytes=machine, net_received_bytes=received, net_sent_bytes=sent
+        )
     return Sample(
         at_ns=time.monotonic_ns(),
         cpu_ns=used.cpu.total_ns or 0,
@@ -90,6 +95,22 @@ def sample(paths: Paths, info: ContainerInfo) -> Sample | None:
         written_bytes=used.block_total("Write"),
         pids=used.pids or 0,
     )
+
+
+def _of_processes(pid: int) -> Sample:
+    """Returns what the processes of a container use that has no control groups; what ended meanwhile is not counted."""
+    from wherry.engine.processes import of_namespace
+
+    tick_ns, page = 1_000_000_000 // os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    pids = of_namespace(pid)
+    cpu_ns = memory = 0
+    for number in pids:
+        fields = _text(f"/proc/{number}/stat").rpartition(")")[2].split()
+        pages = _text(f"/proc/{number}/statm").split()
+        if len(fields) > 14 and len(pages) > 2:  # proc_pid_stat(5): utime, stime and those of children waited for
+            cpu_ns += sum(int(fields[index]) for index in (11, 12, 13, 14)) * tick_ns
+            memory += (int(pages[1]) - int(pages[2])) * page
+    return Sample(at_ns=time.monotonic_ns(), cpu_ns=cpu_ns, memory_bytes=memory, pids=len(pids))
 
 
 def _text(path: str) -> str:

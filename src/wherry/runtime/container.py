@@ -21,6 +21,7 @@ import os
 
 from wherry.core.errors import Conflict, InvalidInput, WherryError
 from wherry.core.value import Value, replace
+from wherry.linux import usernamespace
 from wherry.linux.namespaces import CLONE_NEWPID, CLONE_NEWUSER
 from wherry.linux.process import pidfd_open, pidfd_send_signal
 from wherry.linux.signals import SIGKILL
@@ -182,7 +183,8 @@ def exec_process(
             program,
         )
         task = replace(task, preserved=preserved)
-        if state.namespaces & CLONE_NEWUSER:
+        if state.namespaces & CLONE_NEWUSER or (state.namespaces & CLONE_NEWPID and usernamespace.inside()):
+            # there would be no way back for this process
             run = stage.ExecTask(task=task, pidfd=target, namespaces=state.namespaces)
             child = spawn(ours, 0, lambda files: stage.run_exec_between(_adding(run, files)), cgroup=group)
         else:

@@ -12,7 +12,7 @@ import time
 from wherry.core import jsonio
 from wherry.core.errors import Conflict
 from wherry.core.value import replace
-from wherry.linux import x
+from wherry.linux import usernamespace, x
 from wherry.linux.namespaces import (
     CLONE_NEWCGROUP,
     CLONE_NEWNS,
@@ -255,7 +255,8 @@ class _Making:
         It must, where the devices list cannot be kept. In a user namespace the kernel itself refuses device nodes.
         """
         denies = any(not rule.allow for rule in self._spec.resources.devices)
-        self._unguarded = denies and not self._cgroup.controls_devices and not self._flags & CLONE_NEWUSER
+        apart = self._flags & CLONE_NEWUSER or usernamespace.inside()
+        self._unguarded = denies and not self._cgroup.controls_devices and not apart
 
     def _compile(self) -> None:
         if self._spec.filter:
@@ -304,7 +305,8 @@ class _Making:
         )
 
     def _spawn(self, ours: Socket, init: stage.InitTask) -> Child:
-        if init.user_path is not None:
+        no_way_back = (init.pid_path or init.time_offsets is not None) and usernamespace.inside()
+        if init.user_path is not None or no_way_back:
             return spawn(ours, 0, lambda files: stage.run_init_between(_entering(init, files)), cgroup=self._cgroup)
         return spawn(
             ours,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from wherry.core.errors import InvalidInput
 from wherry.core.value import EMPTY, replace
-from wherry.linux import x
+from wherry.linux import usernamespace, x
 from wherry.linux.masking import MaskPath, ReadOnlyPath
 from wherry.linux.mount import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE
 from wherry.linux.mountplan import Made, MakeDirectory, MakeLink, MakeNode
@@ -54,6 +54,7 @@ _DEV_NODES = (
     ("/dev/urandom", 1, 9),
     ("/dev/tty", 5, 0),
 )
+_TTY_GROUP = 5
 _NODE_KINDS = {"c": "c", "u": "c", "b": "b", "p": "p"}
 
 
@@ -182,8 +183,13 @@ def mount_step(item: Mount, spec: Spec) -> Step:
 
 def _data(fstype: str, data: tuple[str, ...], spec: Spec) -> tuple[str, ...]:
     """Returns a file system's options without the group of devpts where the container has no such group."""
-    if fstype != "devpts" or Namespace.USER not in spec.namespaces or spec.namespaces[Namespace.USER]:
+    if fstype != "devpts" or spec.namespaces.get(Namespace.USER):
         return data
+    if Namespace.USER not in spec.namespaces:
+        if not usernamespace.inside():
+            return data
+        kept = (item for item in data if not item.startswith("gid="))
+        return data if usernamespace.has_id("gid", _TTY_GROUP) else tuple(kept)
 
     def exists(group: str) -> bool:
         return group.isdecimal() and any(
@@ -199,7 +205,9 @@ def _bind_instead(fstype: str, spec: Spec) -> str:
     sysfs needs a network namespace of the same user namespace, mqueue an ipc namespace; proc of the host is given
     only to a container that shares the host's pid namespace, and so sees no more by it than it may.
     """
-    if Namespace.USER not in spec.namespaces or (fstype == "proc" and Namespace.PID in spec.namespaces):
+    if (Namespace.USER not in spec.namespaces and not usernamespace.inside()) or (
+        fstype == "proc" and Namespace.PID in spec.namespaces
+    ):
         return ""
     return _BIND_INSTEAD.get(fstype, "")
 

@@ -125,7 +125,7 @@ def run_init(init: InitTask) -> NoReturn:
 
 
 def run_init_between(init: InitTask) -> NoReturn:
-    """Enters the user namespace and what belongs to it, and clones the container's first process."""
+    """Enters the user namespace, if it gets one, and what belongs to it, and clones the container's first process."""
     at = At()
     try:
         _detach(init.task, at, keep=tuple(init.sources.values()))
@@ -135,7 +135,7 @@ def run_init_between(init: InitTask) -> NoReturn:
         at.step = "entering the user namespace"
         if init.user_path:
             _join(init.user_path, CLONE_NEWUSER, at)
-        else:
+        elif init.user_path is not None:
             unshare(CLONE_NEWUSER)
             _ask(at, channel.MAP)
         if init.time_offsets is not None:

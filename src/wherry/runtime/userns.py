@@ -56,8 +56,13 @@ def _write(path: str, data: bytes) -> bool:
     return True
 
 
+def find_tool(name: str) -> str | None:
+    """Returns where newuidmap or newgidmap is; None when it is not there."""
+    return next((f"{place}/{name}" for place in _SEARCH if os.access(f"{place}/{name}", os.X_OK)), None)
+
+
 def _by_tool(name: str, pid: int, mappings: Sequence[IdMapping]) -> None:
-    path = next((f"{place}/{name}" for place in _SEARCH if os.access(f"{place}/{name}", os.X_OK)), None)
+    path = find_tool(name)
     if path is None:
         raise NotPermitted(
             "this user cannot map these ids, and newuidmap and newgidmap are not there", hint="install uidmap"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.core.errors import InvalidInput
-from wherry.core.value import Value
+from wherry.core.errors import InvalidInput, Unsupported
+from wherry.core.value import Value, replace
+from wherry.linux import usernamespace
 from wherry.spec.container import PortMapping
 
 TYPE_CHECKING = False
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 BRIDGE, NONE, HOST = "bridge", "none", "host"
 CONTAINER, NAMESPACE = "container:", "ns:"
+USERSPACE = "slirp4netns"
+"""A network that needs no root (userspace.py)."""
 MAX_NETWORKS = 64
 """How many networks one container may be on."""
 PROTOCOLS = ("tcp", "udp")
@@ -46,7 +49,7 @@ def attachments(spec: ContainerSpec) -> tuple[NetworkAttachment, ...]:
 
 def own_namespace(spec: ContainerSpec) -> bool:
     """Tells whether a container has a network namespace made for it."""
-    return spec.network in (BRIDGE, NONE)
+    return spec.network in (BRIDGE, NONE, USERSPACE)
 
 
 def check(spec: ContainerSpec) -> None:
@@ -56,14 +59,16 @@ def check(spec: ContainerSpec) -> None:
         InvalidInput: names the setting, and what it should look like.
     """
     mode = spec.network
-    known = mode in (BRIDGE, NONE, HOST) or (mode.startswith((CONTAINER, NAMESPACE)) and not mode.endswith(":"))
+    known = mode in (BRIDGE, NONE, HOST, USERSPACE) or (
+        mode.startswith((CONTAINER, NAMESPACE)) and not mode.endswith(":")
+    )
     if not known:
         raise InvalidInput(
             f"not a network: {mode!r}", hint="give bridge, none, host, container:NAME, ns:PATH or a network's name"
         )
     if mode.startswith(NAMESPACE) and not mode.removeprefix(NAMESPACE).startswith("/"):
         raise InvalidInput(f"not an absolute path of a network namespace: {mode!r}")
-    if (spec.ports or spec.publish_all) and mode != BRIDGE:
+    if (spec.ports or spec.publish_all) and mode not in (BRIDGE, USERSPACE):
         raise InvalidInput(f"ports cannot be published with the network {mode!r}", hint="use --network bridge")
     if spec.networks and mode != BRIDGE:
         raise InvalidInput(f"a container with the network {mode!r} has no other")
@@ -85,6 +90,22 @@ def check(spec: ContainerSpec) -> None:
             raise InvalidInput(f"not a line of /etc/hosts: {line!r}")
     for text in spec.expose:
         exposed(text)
+
+
+def without_root(spec: ContainerSpec) -> ContainerSpec:
+    """Returns a request with the network that it gets without root, where it wants the usual one.
+
+    Raises:
+        Unsupported: it wants what only root can make.
+    """
+    if spec.network != BRIDGE or not usernamespace.inside():
+        return spec
+    if [item for item in spec.networks if item != NetworkAttachment(network=BRIDGE)]:
+        raise Unsupported(
+            "networks by name, bridges and interfaces of the host need root",
+            hint=f"use --network {USERSPACE}, host, none or container:NAME",
+        )
+    return replace(spec, network=USERSPACE, networks=())
 
 
 def _check_attachment(item: NetworkAttachment) -> None:

@@ -96,6 +96,12 @@ def _write_files(paths: Paths, config: ContainerConfig) -> tuple[str, ...]:
         if spec.network == request.HOST:
             local = [line.replace(HOST_GATEWAY, LOOPBACK_IP, 1) for line in spec.add_hosts]
             text = hosts.read_or_empty("/etc/hosts") + "".join(f"{line}\n" for line in local)
+        elif spec.network == request.USERSPACE:
+            from wherry.engine.net import userspace
+
+            own = hosts.HostEntry(ip=userspace.ADDRESS, names=(config.hostname, config.name))
+            gateway = [line.replace(HOST_GATEWAY, userspace.GATEWAY, 1) for line in spec.add_hosts]
+            text = hosts.hosts_file((own,), (), gateway)
         elif spec.network == request.NONE and config.hostname:
             own = hosts.HostEntry(ip=LOOPBACK_IP, names=(config.hostname, config.name))
             text = hosts.hosts_file((own,), (), further)
@@ -107,6 +113,10 @@ def _write_files(paths: Paths, config: ContainerConfig) -> tuple[str, ...]:
             upstream=hosts.read_or_empty(SYSTEMD_UPSTREAM),
             own_network=spec.network != request.HOST,
         )
+        if spec.network == request.USERSPACE:
+            from wherry.engine.net import userspace
+
+            resolv = hosts.with_options(resolv, servers=(userspace.NAME_SERVER,), search=(), options=())
         dns = spec.dns
         resolv = hosts.with_options(resolv, servers=dns.servers, search=dns.search, options=dns.options)
         hosts.write_in_place(f"{folder}/resolv.conf", resolv)
