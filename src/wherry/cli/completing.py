@@ -11,13 +11,16 @@ from pathlib import Path
 
 import click
 
+from wherry.cli.places import default_root
+
 MAX_NAMES = 500
 Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def _completer(names: Callable[[Path], Iterable[str]]) -> Complete:
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-        root = Path(str(context.find_root().params.get("root") or "/var/lib/wherry"))
+        given_root = context.find_root().params.get("root")
+        root = Path(str(given_root or default_root(os.environ, os.geteuid())))
         try:
             given = context.params.get(parameter.name or "") or ()
             found = [name for name in sorted(names(root)) if name.startswith(incomplete) and name not in given]

@@ -31,7 +31,6 @@ def open_engine(current: Settings, *, with_store: bool = False) -> Engine:
         current: the settings.
         with_store: whether images are needed.
     """
-    current.enter_home()
     return container_work.open_engine(str(current.root), str(current.run_root), with_store=with_store)
 
 

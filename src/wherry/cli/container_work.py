@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
+from wherry.cli.places import enter_home
 from wherry.core.durable import map_os_error
 from wherry.core.errors import Conflict, UsageError
 
@@ -27,6 +28,7 @@ def open_engine(root: str, run_root: str, *, with_store: bool = False) -> Engine
         run_root: what a reboot may clear.
         with_store: whether images are needed.
     """
+    enter_home(root, run_root)
     from wherry.engine.engine import Engine
     from wherry.engine.imagestore import ImageStore
 

@@ -11,6 +11,7 @@ import sys
 from wherry.cli.container_flags import EXEC_FLAGS, RUN_FLAGS, Flag
 from wherry.cli.container_work import execute, open_engine, run_container
 from wherry.cli.failing import failing_as_docker, status_of
+from wherry.cli.places import default_root, default_run_root
 from wherry.cli.quick_flags import parse
 from wherry.core import trace
 
@@ -25,8 +26,7 @@ GLOBAL_FLAGS = (
     Flag(names=("--root",), metavar="DIR"),
     Flag(names=("--run-root",), metavar="DIR"),
 )
-"""Those of the root command (``root.cli``), with `ROOT` and `RUN_ROOT` and their variables."""
-ROOT, RUN_ROOT = "/var/lib/wherry", "/run/wherry"
+"""Those of the root command (``root.cli``), with their variables and the places of ``places.py``."""
 _COMPLETION = "_WHERRY_COMPLETE"
 
 
@@ -56,8 +56,9 @@ def run_quickly(words: Sequence[str]) -> int | None:
     if len(operands) < (1 if rest[0] == "run" else 2):
         return None
     debug = settings["debug"]
-    root = os.path.abspath(settings["root"] or os.environ.get("WHERRY_ROOT") or ROOT)
-    run_root = os.path.abspath(settings["run_root"] or os.environ.get("WHERRY_RUN_ROOT") or RUN_ROOT)
+    uid, known = os.geteuid(), os.environ
+    root = os.path.abspath(settings["root"] or known.get("WHERRY_ROOT") or default_root(known, uid))
+    run_root = os.path.abspath(settings["run_root"] or known.get("WHERRY_RUN_ROOT") or default_run_root(known, uid))
     if os.environ.get("WHERRY_TRACE"):
         trace.arm_by_text(os.environ["WHERRY_TRACE"])
 
