@@ -21,13 +21,14 @@ from wherry.cli.container_watch import port, stats, top
 from wherry.cli.context import settings
 from wherry.cli.each import each
 from wherry.cli.generate import generate
+from wherry.core.errors import UsageError
 
 if TYPE_CHECKING:
     from wherry.engine.logs import LogEntry
 
 __all__ = ["attach", "container", "exec_", "inspect", "kill", "logs", "ps", "rm", "run", "stop"]
 
-KINDS = ("container", "image", "volume")
+KINDS = ("container", "image", "volume", "network")
 
 
 @click.command()
@@ -38,7 +39,10 @@ KINDS = ("container", "image", "volume")
 @click.option("-l", "--latest", is_flag=True, help="The one that was made last; implies --all.")
 @click.option("-s", "--size", is_flag=True, help="Show how much each has written.")
 @click.option(
-    "-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="label, name, status, health, id, ancestor."
+    *("-f", "--filter", "filters"),
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="label, name, status, health, id, ancestor, exited, before, since, volume, network, publish, expose.",
 )
 @click.option("--format", "form", metavar="FORMAT", help="json, a Go template, or 'table TEMPLATE'.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -61,14 +65,18 @@ def ps(
       wherry ps -q --filter label=app=web --filter status=running
       wherry ps --format 'table {{.Names}}\\t{{.Status}}'
     """
+    from wherry.cli import container_filters as select
     from wherry.cli import container_list as show
     from wherry.cli.output import print_json, print_table
 
-    wanted = show.parse_filters(filters)
+    wanted = select.parse_filters(filters)
     last = 1 if latest else last
-    everything = everything or "status" in wanted or last is not None
+    everything = everything or last is not None or not select.ENDED_ONLY.isdisjoint(wanted)
     engine = open_engine(settings(), with_store=size)
-    found = [info for info in engine.list(all=everything) if show.matches(info, wanted)][:last]
+    around = select.Surroundings.of(engine)
+    for name in (*wanted.get("before", ()), *wanted.get("since", ())):
+        around.created_s(name)  # one that is not there is an error, whatever else is listed
+    found = [info for info in engine.list(all=everything) if select.matches(info, wanted, around)][:last]
     sizes = {info.id: show.size_text(engine, info) for info in found} if size else {}
     if as_json:
         print_json([show.summary(info) | ({"size": sizes[info.id]} if size else {}) for info in found])
@@ -79,7 +87,10 @@ def ps(
         from wherry.cli.docker_shape import listed
         from wherry.cli.template import print_rows
 
-        rows = [listed(info, truncate=not no_trunc, size=sizes.get(info.id, "")) for info in found]
+        rows = [
+            listed(info, truncate=not no_trunc, size=sizes.get(info.id, ""), networks=around.names(info))
+            for info in found
+        ]
         print_rows(form, rows, {"ID": "CONTAINER ID", "RunningFor": "CREATED", "CreatedAt": "CREATED AT"})
     else:
         head = (*show.HEAD, "SIZE") if size else show.HEAD
@@ -176,8 +187,10 @@ def kill(name: str, containers: tuple[str, ...]) -> int:
 
 @click.command()
 @click.option("-f", "--force", is_flag=True, help="Kill it first if it runs.")
+@click.option("-v", "--volumes", is_flag=True, help="Taken and ignored: its anonymous volumes go in any case.")
+@click.option("-l", "--link", is_flag=True, hidden=True)
 @click.argument("containers", nargs=-1, required=True, shell_complete=completing.containers)
-def rm(force: bool, containers: tuple[str, ...]) -> int:
+def rm(force: bool, volumes: bool, link: bool, containers: tuple[str, ...]) -> int:
     """Remove containers, with all that they wrote; named volumes stay.
 
     \b
@@ -185,6 +198,8 @@ def rm(force: bool, containers: tuple[str, ...]) -> int:
       wherry rm web
       wherry rm -f $(wherry ps -aq)
     """
+    if link:
+        raise UsageError("--link is not there: containers of one network find each other by name, without links")
     engine = open_engine(settings())
     return each(containers, lambda name: engine.remove(name, force=force))
 
@@ -195,7 +210,7 @@ def rm(force: bool, containers: tuple[str, ...]) -> int:
 @click.option("--type", "kind", type=click.Choice(KINDS), help="What NAME is; otherwise the first that there is.")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing.containers)
 def inspect(form: str | None, size: bool, kind: str | None, names: tuple[str, ...]) -> int:
-    """Show all about containers, images and volumes, as JSON.
+    """Show all about containers, images, volumes and networks, as JSON.
 
     Docker's keys begin with a capital (State.Running); those in lower case are Wherry's own.
 

@@ -1,15 +1,14 @@
-"""How containers are shown: docker's columns, filters, and JSON."""
+"""How containers are shown: docker's columns, and JSON."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wherry.core.digest import short
-from wherry.core.errors import UsageError
 from wherry.core.units import format_duration, format_size
 from wherry.core.value import Value, fields_of
 from wherry.engine.info import ContainerInfo
@@ -68,43 +67,6 @@ def ports_text(ports: Iterable[PortMapping]) -> str:
         address = "" if port.host_ip in ("0.0.0.0", "") else f"{port.host_ip}:"  # noqa: S104 a comparison
         parts.append(f"{address}{port.host_port}->{port.container_port}/{port.protocol}")
     return ", ".join(parts)
-
-
-def parse_filters(items: Iterable[str]) -> dict[str, list[str]]:
-    """Returns filters by key.
-
-    Raises:
-        UsageError: a key is not one of label, name, status, health, id, ancestor.
-    """
-    filters: dict[str, list[str]] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or key not in ("label", "name", "status", "health", "id", "ancestor"):
-            raise UsageError(
-                f"--filter: {item!r} is not supported", hint="use label=, name=, status=, health=, id= or ancestor="
-            )
-        if key == "status" and value not in STATUSES:
-            raise UsageError(f"--filter: no status {value!r}", hint=f"use {', '.join(STATUSES)}")
-        filters.setdefault(key, []).append(value)
-    return filters
-
-
-def matches(info: ContainerInfo, filters: Mapping[str, list[str]]) -> bool:
-    """Tells whether a container passes: every label, and one of the values of each other key."""
-    for text in filters.get("label", ()):
-        key, equals, value = text.partition("=")
-        if key not in info.labels or (equals and info.labels[key] != value):
-            return False
-    tests: dict[str, Callable[[str], bool]] = {
-        "name": lambda value: value in info.name,
-        "status": lambda value: value == info.status,
-        "health": lambda value: value == (info.health or "none"),
-        "id": info.id.startswith,
-        "ancestor": lambda value: (
-            value in (info.image, short_image(info.image), info.commit) or info.commit.startswith(value)
-        ),
-    }
-    return all(any(test(value) for value in filters[key]) for key, test in tests.items() if key in filters)
 
 
 def summary(info: ContainerInfo) -> dict[str, Any]:

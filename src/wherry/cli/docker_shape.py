@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from wherry.engine.logwriter import format_time
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from wherry.engine.info import ContainerInfo
     from wherry.engine.state import Paths
     from wherry.spec.container import PortMapping
@@ -58,7 +60,7 @@ def inspected(paths: Paths, info: ContainerInfo) -> dict[str, Any]:
             "StopSignal": config.stop_signal,
             "StopTimeout": spec.stop_timeout_s,
         },
-        "NetworkSettings": _network(info),
+        "NetworkSettings": _network(paths, info),
     }
 
 
@@ -102,7 +104,7 @@ def _host_config(info: ContainerInfo) -> dict[str, Any]:
             for item in info.config.mounts
             if item.type in ("bind", "volume")
         ],
-        "NetworkMode": str(spec.network),
+        "NetworkMode": _mode(info),
         "PortBindings": bindings(spec.ports),
         "RestartPolicy": {"Name": str(spec.restart.name), "MaximumRetryCount": spec.restart.max_retries},
         "AutoRemove": spec.rm,
@@ -122,7 +124,7 @@ def _host_config(info: ContainerInfo) -> dict[str, Any]:
         "BlkioWeight": limits.blkio_weight or 0,
         "PidsLimit": limits.pids or 0,
         "LogConfig": {
-            "Type": "json-file",
+            "Type": spec.log.driver,
             "Config": {"max-size": str(spec.log.max_bytes), "max-file": str(spec.log.files)},
         },
     }
@@ -152,13 +154,76 @@ def _healthcheck(info: ContainerInfo) -> dict[str, Any] | None:
     }
 
 
-def _network(info: ContainerInfo) -> dict[str, Any]:
-    mode = str(info.config.spec.network)
+def _network(paths: Paths, info: ContainerInfo) -> dict[str, Any]:
+    networks = _networks(paths, info)
+    first = networks.get("bridge") or {}
     return {
         "Ports": bindings(info.ports) if info.pid else {},
-        "IPAddress": info.ip,
-        "Networks": {mode: {"IPAddress": info.ip, "Aliases": list(info.config.spec.aliases)}},
+        # docker's own, from the time of one network: the default one's, or nothing
+        **{key: first.get(key, "" if key in _TEXTS else 0) for key in _OF_DEFAULT},
+        "IPAddress": first.get("IPAddress", "") or info.ip,
+        "SandboxKey": f"/proc/{info.pid}/ns/net" if info.pid else "",
+        "Networks": networks,
     }
+
+
+_OF_DEFAULT = (
+    *("Gateway", "IPAddress", "IPPrefixLen", "MacAddress"),
+    *("IPv6Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen"),
+)
+_TEXTS = frozenset({"Gateway", "IPAddress", "MacAddress", "IPv6Gateway", "GlobalIPv6Address"})
+
+
+def _networks(paths: Paths, info: ContainerInfo) -> dict[str, Any]:
+    """Returns a container's networks by name: what it has on each while it runs, and what it asked for."""
+    from wherry.engine.net import connections, registry
+    from wherry.engine.net.state import LiveNetworks
+
+    asked = connections.attachments(paths, info.config)
+    if not asked:
+        return {info.config.spec.network: {}}
+    known = {item.name: item.id for item in registry.every(paths)}
+    lives = {live.name: live for live in LiveNetworks(paths).every()} if info.pid else {}
+    found = {}
+    for item in asked:
+        live = lives.get(item.network)
+        lease = live.leases.get(info.id) if live is not None else None
+        own = {
+            "IPAMConfig": {
+                **({"IPv4Address": item.ip} if item.ip else {}),
+                **({"IPv6Address": item.ip6} if item.ip6 else {}),
+            }
+            or None,
+            "Aliases": list(dict.fromkeys((*info.config.spec.aliases, *item.aliases))),
+            "NetworkID": known.get(item.network, ""),
+            **dict.fromkeys(_OF_DEFAULT, ""),
+            "IPPrefixLen": 0,
+            "GlobalIPv6PrefixLen": 0,
+            "MacAddress": item.mac,
+            "DNSNames": [],
+        }
+        if live is not None and lease is not None:
+            own |= {
+                "Gateway": live.gateway,
+                "IPAddress": lease.ip,
+                "IPPrefixLen": _prefix(live.subnet),
+                "IPv6Gateway": live.gateway6,
+                "GlobalIPv6Address": lease.ip6,
+                "GlobalIPv6PrefixLen": _prefix(live.subnet6) if lease.ip6 else 0,
+                "MacAddress": lease.mac,
+                "DNSNames": list(dict.fromkeys((*lease.names, info.id[:12], *filter(None, (lease.hostname,))))),
+            }
+        found[item.network] = own
+    return found
+
+
+def _prefix(subnet: str) -> int:
+    return int(subnet.rpartition("/")[2]) if subnet else 0
+
+
+def _mode(info: ContainerInfo) -> str:
+    spec = info.config.spec
+    return spec.networks[0].network if spec.networks else spec.network
 
 
 def bindings(ports: tuple[PortMapping, ...]) -> dict[str, list[dict[str, str]]]:
@@ -170,7 +235,7 @@ def bindings(ports: tuple[PortMapping, ...]) -> dict[str, list[dict[str, str]]]:
     return found
 
 
-def listed(info: ContainerInfo, *, truncate: bool, size: str = "") -> dict[str, Any]:
+def listed(info: ContainerInfo, *, truncate: bool, networks: Iterable[str], size: str = "") -> dict[str, Any]:
     """Returns the fields of ``docker ps --format``."""
     import time
 
@@ -187,7 +252,7 @@ def listed(info: ContainerInfo, *, truncate: bool, size: str = "") -> dict[str, 
         "LocalVolumes": str(sum(1 for item in info.config.mounts if item.type == "volume")),
         "Mounts": ",".join(item.source or item.target for item in info.config.mounts),
         "Names": info.name,
-        "Networks": str(info.config.spec.network),
+        "Networks": ",".join(networks),
         "Ports": row[4],
         "RunningFor": f"{format_duration(max(0.0, time.time() - info.created_s))} ago",
         "Size": size,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wherry.cli.context import settings
+from wherry.cli.image_prune import prune
 from wherry.cli.output import note, print_json, print_table
 from wherry.core.digest import Checksum, short
 from wherry.core.errors import Conflict, NotFound, WherryError
@@ -35,6 +36,9 @@ Examples:
 )
 def image() -> None:
     """Images in the store."""
+
+
+image.add_command(prune)
 
 
 @image.command(

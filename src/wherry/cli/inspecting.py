@@ -1,4 +1,4 @@
-"""``inspect``: all about what a name means: a container, an image or a volume."""
+"""``inspect``: all about what a name means: a container, an image, a volume or a network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def inspect_each(names: Iterable[str], *, form: str | None, size: bool = False, 
         names: as they were typed.
         form: None and ``json`` print JSON; otherwise a Go template.
         size: count what containers have written.
-        kind: ``container``, ``image`` or ``volume``; None: the first of these that there is.
+        kind: ``container``, ``image``, ``volume`` or ``network``; None: the first of these that there is.
     """
     from wherry.cli.template import Template
     from wherry.core.jsonio import pretty
@@ -48,19 +48,19 @@ def inspect_each(names: Iterable[str], *, form: str | None, size: bool = False, 
 
 
 def _document(engine: Engine, name: str, kind: str | None, *, size: bool) -> dict[str, Any]:
-    first: NotFound | None = None
-    readers = {"container": _container, "image": _image, "volume": _volume}
+    readers = {"container": _container, "image": _image, "volume": _volume, "network": _network}
     for word, read in readers.items():
         if kind not in (None, word):
             continue
         try:
             return read(engine, name, size)
-        except NotFound as error:
-            first = first or error
+        except NotFound:
+            if kind is not None:
+                raise
         except WherryError:
             if kind is not None or word == "container":
                 raise
-    raise first or NotFound(f"nothing is called {name!r}")
+    raise NotFound(f"no container, image, volume or network {name!r}", hint="`wherry ps -a` lists containers")
 
 
 def _container(engine: Engine, name: str, size: bool) -> dict[str, Any]:
@@ -104,3 +104,10 @@ def _volume(engine: Engine, name: str, size: bool) -> dict[str, Any]:
     from wherry.engine.volumes import read_volume
 
     return document(engine.paths, read_volume(engine.paths, name))
+
+
+def _network(engine: Engine, name: str, size: bool) -> dict[str, Any]:
+    from wherry.cli.network import document
+    from wherry.engine.net import registry
+
+    return document(engine.paths, registry.find(engine.paths, name))

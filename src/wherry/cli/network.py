@@ -137,28 +137,67 @@ def _shown(item: Definition) -> dict[str, Any]:
 
 
 @network.command()
+@click.option("-f", "--format", "form", metavar="FORMAT", help="json, or a Go template: {{.Driver}}.")
 @click.argument("names", nargs=-1, required=True)
-def inspect(names: tuple[str, ...]) -> None:
-    """Show networks and who is on them, as JSON."""
-    from wherry.cli.output import print_json
-    from wherry.engine.net import registry
+def inspect(form: str | None, names: tuple[str, ...]) -> int:
+    """Show networks and who is on them, as JSON.
+
+    Docker's keys begin with a capital (Containers); those in lower case are Wherry's own.
+
+    \b
+    Examples:
+      wherry network inspect -f '{{(index .IPAM.Config 0).Subnet}}' plant
+    """
+    from wherry.cli.inspecting import inspect_each
+
+    return inspect_each(names, form=form, kind="network")
+
+
+def document(paths: Paths, item: Definition) -> dict[str, Any]:
+    """Returns a network as ``inspect`` prints it: in docker's shape, and our own."""
+    from wherry.engine.logwriter import format_time
     from wherry.engine.net.state import LiveNetworks
 
-    paths = _paths()
-    shown = []
-    for name in names:
-        item = registry.find(paths, name)
-        value = _shown(item)
-        live = LiveNetworks(paths).read(item.name)
-        if live is not None:
-            addresses = {key: getattr(live, key) for key in ("subnet", "gateway", "subnet6", "gateway6", "mtu")}
-            value.update(addresses)
-        value["containers"] = {
-            key: {"name": lease.names[0], "ip": lease.ip, "ip6": lease.ip6, "mac": lease.mac, "names": lease.names}
-            for key, lease in (live.leases.items() if live is not None else ())
-        }
-        shown.append(value)
-    print_json(shown)
+    value = _shown(item)
+    live = LiveNetworks(paths).read(item.name)
+    leases = live.leases if live is not None else {}
+    if live is not None:
+        value.update({key: getattr(live, key) for key in ("subnet", "gateway", "subnet6", "gateway6", "mtu")})
+    value["containers"] = {
+        key: {"name": lease.names[0], "ip": lease.ip, "ip6": lease.ip6, "mac": lease.mac, "names": lease.names}
+        for key, lease in leases.items()
+    }
+    prefix, prefix6 = (value[key].rpartition("/")[2] for key in ("subnet", "subnet6"))
+    pools = ((value["subnet"], item.ip_range, value["gateway"]), (value["subnet6"], "", value["gateway6"]))
+    return {
+        "Name": item.name,
+        "Id": item.id,
+        "Created": format_time(item.created_s),
+        "Scope": "local",
+        "Driver": item.driver,
+        "EnableIPv6": bool(value["subnet6"]),
+        "IPAM": {
+            "Driver": "default",
+            "Config": [
+                {"Subnet": net, **({"IPRange": part} if part else {}), **({"Gateway": gateway} if gateway else {})}
+                for net, part, gateway in pools
+                if net
+            ],
+        },
+        "Internal": item.internal,
+        "Attachable": True,
+        "Containers": {
+            key: {
+                "Name": lease.names[0],
+                "MacAddress": lease.mac,
+                "IPv4Address": f"{lease.ip}/{prefix}" if lease.ip else "",
+                "IPv6Address": f"{lease.ip6}/{prefix6}" if lease.ip6 else "",
+            }
+            for key, lease in leases.items()
+        },
+        "Labels": dict(item.labels),
+        **value,
+    }
 
 
 @network.command()
@@ -188,17 +227,12 @@ def rm(force: bool, names: tuple[str, ...]) -> int:
 
 @network.command()
 @click.option("-f", "--force", is_flag=True, help="Accepted; nothing is asked.")
-@click.option("--filter", "filters", multiple=True, metavar="label=KEY=VALUE", help="Only those with a label.")
+@click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="until=TIME, label=KEY[=VALUE].")
 def prune(force: bool, filters: tuple[str, ...]) -> None:
     """Remove every network that no container is on."""
-    from wherry.engine.net import connections
+    from wherry.engine import pruning
 
-    labels = {}
-    for text in filters:
-        if not text.startswith("label="):
-            raise UsageError(f"--filter: {text!r} is not supported", hint="write it as label=KEY=VALUE")
-        labels.update(_pairs((text.removeprefix("label="),), "--filter"))
-    for name in connections.prune(_paths(), labels):
+    for name in pruning.prune_networks(_paths(), pruning.Filters.parse(filters)).names:
         print(name)
 
 

@@ -91,6 +91,22 @@ Exit status: 0 well, 2 wrong usage, 3 not found, 5 malformed input, 8 network; a
 docs/reference/exit-codes.md."""
 
 
+DOCKER_WORDS = {
+    "build": "`wherry image import` takes a tree or an archive; images are not built here",
+    "history": "an image is one tree; `wherry image inspect` shows its config",
+    "images": "`wherry image ls`",
+    "import": "`wherry image import`",
+    "info": "`wherry system info`",
+    "load": "`wherry image import`",
+    "login": "`wherry fleet login`, for a hub",
+    "pull": "`wherry image import` takes a `docker save` archive or an OCI layout",
+    "rmi": "`wherry image rm`",
+    "tag": "`wherry image import --name`",
+    "version": "`wherry --version`",
+}
+"""Words of docker's that are not commands here -> what to type instead."""
+
+
 class RootGroup(click.Group):
     """Finds commands in the table and imports the one that is called."""
 
@@ -121,6 +137,8 @@ class RootGroup(click.Group):
         except click.UsageError as error:
             from difflib import get_close_matches
 
+            if args and args[0] in DOCKER_WORDS:
+                raise click.UsageError(f"No such command '{args[0]}': {DOCKER_WORDS[args[0]]}.", ctx) from None
             near = get_close_matches(args[0], self.list_commands(ctx), n=1) if args else []
             if near:
                 raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from None

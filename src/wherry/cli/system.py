@@ -220,7 +220,7 @@ def _print_verbose(found: Mapping[str, Any]) -> None:
 @click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="until=TIME, label=KEY[=VALUE].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def prune(everything: bool, with_volumes: bool, force: bool, filters: tuple[str, ...], as_json: bool) -> None:
-    """Remove what is not used: containers that do not run, and files that no image needs.
+    """Remove what is not used: containers that do not run, networks without any, and files that no image needs.
 
     \b
     Examples:
@@ -232,9 +232,9 @@ def prune(everything: bool, with_volumes: bool, force: bool, filters: tuple[str,
     wanted = pruning.Filters.parse(filters)
     if with_volumes and wanted.until_s is not None:
         raise UsageError("--filter until= goes with no --volumes")
-    goes = ["containers that do not run", "images without a name"]
+    goes = ["containers that do not run", "networks that no container is on", "images without a name"]
     if everything:
-        goes[1] = "images that no container is made from"
+        goes[2] = "images that no container is made from"
     if with_volumes:
         goes.append("anonymous volumes that no container has")
     confirm(f"This removes all {', all '.join(goes)}.", force=force)
@@ -242,6 +242,7 @@ def prune(everything: bool, with_volumes: bool, force: bool, filters: tuple[str,
     done = {"containers": pruning.prune_containers(engine, wanted)}
     if with_volumes:
         done["volumes"] = pruning.prune_volumes(engine, wanted)
+    done["networks"] = pruning.prune_networks(engine.paths, wanted)
     done["images"] = pruning.prune_images(engine, wanted, everything=everything)
     print_removed(done, as_json=as_json)
 

@@ -305,7 +305,7 @@ class Engine:
     def _running(self, container: str) -> ContainerInfo:
         info = self.inspect(container)
         if info.status != "running":
-            what, word = ("paused", "unpause") if info.status == "paused" else ("not running", "container start")
+            what, word = ("paused", "unpause") if info.status == "paused" else ("not running", "start")
             raise Conflict(f"container {info.name} is {what}", hint=f"`wherry {word} {info.name}` lets it run")
         return info
 

@@ -58,7 +58,7 @@ def run_in_foreground(
             if ready is None:
                 raise Conflict(
                     f"container {container_id[:12]} runs already",
-                    hint=f"see `wherry container attach {container_id[:12]}`",
+                    hint=f"see `wherry attach {container_id[:12]}`",
                 )
             foreground = Foreground(
                 paths, ready.config, store=ready.store, lock_fd=ready.lock_fd, port_fds=ready.port_fds

@@ -46,7 +46,7 @@ def namespace_path(paths: Paths, config: ContainerConfig, other: str, kind: str)
     if run is None or run.status != "running" or state.is_lost(paths, found):
         raise Conflict(
             f"container {other} is not running, and its {kind} namespace cannot be joined",
-            hint=f"start it: `wherry container start {other}`",
+            hint=f"start it: `wherry start {other}`",
         )
     return f"/proc/{run.pid}/ns/{kind}"
 

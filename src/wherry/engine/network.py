@@ -377,6 +377,15 @@ class Network:
 
     # --- names
 
+    def rename(self, container_id: str, old: str, new: str) -> None:
+        """Has others find a container by its new name, and no longer by the old one."""
+        with NetworkLock(self._paths):
+            held = self.leases_of(container_id)
+            for live, lease in held:
+                known = tuple(dict.fromkeys((new, *(lease.names[1:] if lease.names[:1] == (old,) else lease.names))))
+                self._live.write(replace(live, leases={**live.leases, container_id: replace(lease, names=known)}))
+            self._write_hosts({live.name for live, _ in held})
+
     def _write_hosts(self, networks: set[str]) -> None:
         """Rewrites the ``/etc/hosts`` of everybody on some networks."""
         if not networks:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from wherry.engine.engine import Engine
+    from wherry.engine.state import Paths
 
 
 class Removed(Value):
@@ -134,6 +135,23 @@ def prune_volumes(engine: Engine, filters: Filters, *, everything: bool = False)
         freed += size
     emit(engine.paths, "prune", type="volume", attributes={"reclaimed": freed})
     return Removed(names=tuple(names), freed_bytes=freed)
+
+
+def prune_networks(paths: Paths, filters: Filters) -> Removed:
+    """Removes the networks that no container is on; the default one stays."""
+    from wherry.engine.net import connections, registry
+
+    names: list[str] = []
+    for item in registry.every(paths)[1:]:
+        if not filters.fits(item.labels, item.created_s):
+            continue
+        try:
+            connections.remove(paths, item.name)
+        except (NotFound, Conflict):
+            continue
+        names.append(item.name)
+    emit(paths, "prune", type="network", attributes={"reclaimed": 0})
+    return Removed(names=tuple(names))
 
 
 def prune_images(engine: Engine, filters: Filters, *, everything: bool = False) -> Removed:

@@ -41,6 +41,7 @@ def rename(paths: Paths, container: str, name: str) -> None:
         Conflict: the name is taken, or is its own.
         InvalidInput: it is no name.
     """
+    from wherry.engine.network import Network
     from wherry.engine.spec import check
 
     container_id = state.find(paths, container)
@@ -62,6 +63,7 @@ def rename(paths: Paths, container: str, name: str) -> None:
         write_config(paths, replace(config, name=name, spec=spec))
         state.unlink(f"{paths.names}/{config.name}")
         fsync_dir(paths.names)
+        Network(paths).rename(container_id, config.name, name)
     emit(
         paths,
         "rename",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from wherry.core import jsonio
 from wherry.core.durable import write_file
 from wherry.core.errors import Conflict, InvalidInput, NotFound
-from wherry.core.value import EMPTY, Value
+from wherry.core.value import Value
 from wherry.engine import state
 from wherry.engine.net import registry, request
 from wherry.engine.net.request import NetworkAttachment
@@ -18,8 +18,6 @@ from wherry.spec.values import decode_value, encode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from wherry.engine.net.records import Definition
     from wherry.engine.spec import ContainerConfig
     from wherry.engine.state import Paths
@@ -138,16 +136,3 @@ def remove(paths: Paths, network: str) -> Definition:
             )
         registry.remove(paths, definition.name)
     return definition
-
-
-def prune(paths: Paths, labels: Mapping[str, str] = EMPTY) -> list[str]:
-    """Removes every network that no container is on, or those of them with these labels; returns their names."""
-    removed = []
-    for definition in registry.every(paths)[1:]:
-        if all(definition.labels.get(key) == value for key, value in labels.items()):
-            try:
-                remove(paths, definition.name)
-            except Conflict:
-                continue
-            removed.append(definition.name)
-    return removed

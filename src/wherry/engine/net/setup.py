@@ -70,7 +70,7 @@ def _shared(paths: Paths, config: ContainerConfig, name: str) -> NetworkSetup:
     run = state.read_run(paths, other_id)
     if run is None or not run.pid or not state.is_kept(paths, other_id):
         raise Conflict(
-            f"container {name}, whose network is to be shared, is not running", hint=f"`wherry container start {name}`"
+            f"container {name}, whose network is to be shared, is not running", hint=f"`wherry start {name}`"
         )
     other = state.read_config(paths, other_id)
     namespace: str | None = f"/proc/{run.pid}/ns/net"

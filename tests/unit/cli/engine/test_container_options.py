@@ -8,6 +8,7 @@ import pytest
 
 from wherry.cli import container_list as show
 from wherry.cli import container_options as parse
+from wherry.cli.container_filters import Surroundings, matches, parse_filters
 from wherry.core.errors import InvalidInput, NotFound, UsageError
 from wherry.engine.info import ContainerInfo, describe
 from wherry.engine.isolation import DeviceMapping, Ulimit
@@ -194,13 +195,39 @@ def test_columns() -> None:
     ],
 )
 def test_filters(filters: list[str], found: bool) -> None:
-    assert show.matches(info(), show.parse_filters(filters)) is found
+    assert matches(info(), parse_filters(filters)) is found
 
 
-@pytest.mark.parametrize("text", ["label", "colour=red", "status=odd"])
+def test_filters_of_what_is_around() -> None:
+    ended = info(last=LastRun(started_s=1, finished_s=2, exit_code=3))
+    assert matches(ended, parse_filters(["exited=3"]))
+    assert not matches(ended, parse_filters(["exited=0"]))
+    assert not matches(info(), parse_filters(["exited=0"]))
+    made_s = info().created_s
+    around = Surroundings(
+        names=lambda _: ("back",), ids=lambda: {"back": "ab" * 32}, created_s=lambda name: made_s + float(name)
+    )
+    for text, found in (
+        ("before=1", True), ("before=-1", False), ("before=0", False), ("since=-1", True), ("since=0", False),
+        ("network=back", True), ("network=abab", True), ("network=a", False), ("network=bridge", False),
+    ):  # fmt: skip
+        assert matches(info(), parse_filters([text]), around) is found, text
+    published = info(
+        RunState(
+            status="running", supervisor_pid=1, started_s=1, ports=(PortMapping(container_port=80, host_port=8080),)
+        )
+    )
+    for text, found in (
+        ("publish=8080", True), ("publish=8000-8100/tcp", True), ("publish=8080/udp", False), ("publish=80", False),
+        ("expose=80", True), ("expose=81-90", False), ("volume=data", False),
+    ):  # fmt: skip
+        assert matches(published, parse_filters([text])) is found, text
+
+
+@pytest.mark.parametrize("text", ["label", "colour=red", "status=odd", "exited=x", "publish=80/sctp", "expose=a-b"])
 def test_bad_filters(text: str) -> None:
     with pytest.raises(UsageError):
-        show.parse_filters([text])
+        parse_filters([text])
 
 
 def test_json_has_every_field() -> None:
