@@ -20,6 +20,7 @@ from wherry.cli.container_run import create, exec_, open_engine, run, start
 from wherry.cli.container_watch import port, stats, top
 from wherry.cli.context import settings
 from wherry.cli.each import each
+from wherry.cli.failing import until_interrupted
 from wherry.cli.generate import generate
 from wherry.core.errors import UsageError
 
@@ -97,7 +98,7 @@ def ps(
         cells = [show.row(info, truncate=not no_trunc) for info in found]
         if size:
             cells = [(*row, sizes[info.id]) for row, info in zip(cells, found, strict=True)]
-        print_table(head, cells, shrink=1)
+        print_table(head, cells, shrink=(1, 2, 4, 5))
 
 
 @click.command()
@@ -110,7 +111,7 @@ def ps(
 @click.argument("container", shell_complete=completing.containers)
 def logs(
     follow: bool, tail: str, since: str | None, until: str | None, timestamps: bool, details: bool, container: str
-) -> None:
+) -> int:
     """Show what a container printed: its output here, its errors on standard error.
 
     \b
@@ -139,9 +140,13 @@ def logs(
     )
     if until_s is not None:
         entries = _until(entries, until_s, last)
-    for entry in entries:
-        prefix = f"{format_time(entry.time_s)} ".encode() if timestamps else b""
-        write_all(1 if entry.stream == "stdout" else 2, prefix + extra + entry.data)
+
+    def show() -> None:
+        for entry in entries:
+            prefix = f"{format_time(entry.time_s)} ".encode() if timestamps else b""
+            write_all(1 if entry.stream == "stdout" else 2, prefix + extra + entry.data)
+
+    return until_interrupted(show)
 
 
 def _until(entries: Iterator[LogEntry], until_s: float, tail: int | None) -> Iterator[LogEntry]:

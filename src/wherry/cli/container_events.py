@@ -9,6 +9,7 @@ import click
 
 from wherry.cli.container_run import open_engine
 from wherry.cli.context import settings
+from wherry.cli.failing import until_interrupted
 
 FILTERS = ("container", "event", "image", "label", "network", "scope", "secret", "type", "volume")
 
@@ -19,7 +20,7 @@ FILTERS = ("container", "event", "image", "label", "network", "scope", "secret",
 @click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help=f"{', '.join(FILTERS)}.")
 @click.option("--format", "form", metavar="FORMAT", help="json, or a Go template: {{.Action}}.")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each.")
-def events(since: str | None, until: str | None, filters: tuple[str, ...], form: str | None, as_json: bool) -> None:
+def events(since: str | None, until: str | None, filters: tuple[str, ...], form: str | None, as_json: bool) -> int:
     """Show what happens to containers, images, volumes and networks.
 
     \b
@@ -46,19 +47,23 @@ def events(since: str | None, until: str | None, filters: tuple[str, ...], form:
     now_s = time.time()
     engine = open_engine(settings())
     engine.paths.make()
-    for event in read(
-        engine.paths,
-        since_s=parse_since(since, now_s) if since else None,
-        until_s=parse_since(until, now_s) if until else None,
-        filters=wanted,
-    ):
-        if as_json:
-            text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-        elif template is not None:
-            text = template.render(with_docker_names(event))
-        else:
-            text = line(event)
-        print(text, flush=True)
+
+    def show() -> None:
+        for event in read(
+            engine.paths,
+            since_s=parse_since(since, now_s) if since else None,
+            until_s=parse_since(until, now_s) if until else None,
+            filters=wanted,
+        ):
+            if as_json:
+                text = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+            elif template is not None:
+                text = template.render(with_docker_names(event))
+            else:
+                text = line(event)
+            print(text, flush=True)
+
+    return until_interrupted(show)
 
 
 def line(event: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.core.digest import short
 from wherry.core.units import format_duration, format_size
-from wherry.core.value import Value, fields_of
+from wherry.core.value import Value, fields_of, replace
 from wherry.engine.info import ContainerInfo
 from wherry.spec.container import PortMapping
 
@@ -61,12 +61,29 @@ def status_text(info: ContainerInfo) -> str:
 
 
 def ports_text(ports: Iterable[PortMapping]) -> str:
-    """Returns ``8080->80/tcp``, with the address when it is not all of them."""
-    parts = []
+    """Returns ``8080->80/tcp``, with the address when it is not all of them; ``8000-8010->80-90/tcp`` for a range."""
+    runs: list[list[PortMapping]] = []
     for port in ports:
-        address = "" if port.host_ip in ("0.0.0.0", "") else f"{port.host_ip}:"  # noqa: S104 a comparison
-        parts.append(f"{address}{port.host_port}->{port.container_port}/{port.protocol}")
+        last = runs[-1][-1] if runs else None
+        if last is not None and port == replace(
+            last, host_port=last.host_port + 1, container_port=last.container_port + 1
+        ):
+            runs[-1].append(port)
+        else:
+            runs.append([port])
+    parts = []
+    for run in runs:
+        first, last = run[0], run[-1]
+        address = "" if first.host_ip in ("0.0.0.0", "") else f"{first.host_ip}:"  # noqa: S104 a comparison
+        if ":" in first.host_ip:
+            address = f"[{first.host_ip}]:"
+        host = _range(first.host_port, last.host_port)
+        parts.append(f"{address}{host}->{_range(first.container_port, last.container_port)}/{first.protocol}")
     return ", ".join(parts)
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def summary(info: ContainerInfo) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import click
 from wherry.cli import completing
 from wherry.cli.container_run import open_engine
 from wherry.cli.context import settings
+from wherry.cli.failing import until_interrupted
 from wherry.cli.output import print_table
 from wherry.core.errors import NotFound, UsageError
 
@@ -66,7 +67,7 @@ def top(as_json: bool, container: str, options: tuple[str, ...]) -> None:
 @click.argument("containers", nargs=-1, shell_complete=completing.containers)
 def stats(
     everything: bool, no_stream: bool, no_trunc: bool, form: str | None, as_json: bool, containers: tuple[str, ...]
-) -> None:
+) -> int:
     """Show what containers use: processor, memory, network, disk, processes.
 
     \b
@@ -79,22 +80,26 @@ def stats(
     engine = open_engine(settings())
     for name in containers:
         engine.inspect(name)  # told once, and at once
-    before = _samples(engine, containers, everything)
     live = sys.stdout.isatty() and not (form or as_json)
-    while True:
-        time.sleep(STATS_INTERVAL_S)
-        now = _samples(engine, containers, everything)
-        used = []
-        for container_id, (info, sample) in now.items():
-            first = before.get(container_id, (info, None))[1]
-            used.append((info, between(first, sample) if sample is not None else None))
-        if live:
-            sys.stdout.write("\033[H\033[J")
-        _print(used, form=form, as_json=as_json, truncate=not no_trunc)
-        sys.stdout.flush()
-        if no_stream:
-            return
-        before = now
+
+    def show() -> None:
+        before = _samples(engine, containers, everything)
+        while True:
+            time.sleep(STATS_INTERVAL_S)
+            now = _samples(engine, containers, everything)
+            used = []
+            for container_id, (info, sample) in now.items():
+                first = before.get(container_id, (info, None))[1]
+                used.append((info, between(first, sample) if sample is not None else None))
+            if live:
+                sys.stdout.write("\033[H\033[J")
+            _print(used, form=form, as_json=as_json, truncate=not no_trunc)
+            sys.stdout.flush()
+            if no_stream:
+                return
+            before = now
+
+    return until_interrupted(show)
 
 
 def _samples(engine: Engine, names: Iterable[str], everything: bool) -> dict[str, tuple[ContainerInfo, Sample | None]]:
@@ -128,7 +133,7 @@ def _print(used: list[tuple[ContainerInfo, Usage | None]], *, form: str | None, 
         documents = [{**dict(zip(_STATS_FIELDS, row, strict=True)), "ID": row[0]} for row in rows]
         print_rows(form, documents, dict(zip(_STATS_FIELDS, STATS_HEAD, strict=True)))
         return
-    print_table(STATS_HEAD, rows, shrink=1)
+    print_table(STATS_HEAD, rows, shrink=(1, 6, 5))
 
 
 def stats_row(info: ContainerInfo, usage: Usage | None, *, truncate: bool) -> tuple[str, ...]:

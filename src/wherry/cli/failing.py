@@ -62,6 +62,17 @@ def failing_as_docker(function: Callable[[], int], *, debug: bool) -> int:
         return error.exit_code if isinstance(error, CannotInvoke) else EXIT_ENGINE
 
 
+def until_interrupted(work: Callable[[], None]) -> int:
+    """Runs what goes on until the person has seen enough: Ctrl-C is no news then, and only shows in the status."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
 def _abandon_stdout() -> None:
     """Sends what is still buffered for a closed or full standard output nowhere, so that the exit is quiet."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -9,6 +9,9 @@ from typing import Any
 
 from wherry.core.units import format_duration
 
+MIN_WIDTH = 8
+"""What is left of a column that gives way."""
+
 
 def print_json(value: Any) -> None:
     """Prints a dataclass, a list of them or any JSON value as indented JSON."""
@@ -18,13 +21,15 @@ def print_json(value: Any) -> None:
     print(pretty(encode(value)))
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, shrink: int | None = None) -> None:
-    """Prints columns as docker does; on a terminal too narrow for them the column `shrink` is cut short.
+def print_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, shrink: int | Sequence[int] | None = None
+) -> None:
+    """Prints columns as docker does; on a terminal too narrow for them the columns `shrink` are cut short.
 
     Args:
         head: the column titles, upper case.
         rows: cells as text.
-        shrink: index of the column that gives way; None: the widest.
+        shrink: index of the column that gives way, or of several, the first to give way first; None: the widest.
     """
     table = [list(head), *[list(row) for row in rows]]
     widths = [max(len(row[index]) for row in table) for index in range(len(head))]
@@ -32,9 +37,12 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, shrink: i
         import shutil
 
         spare = shutil.get_terminal_size((80, 24)).columns - 2 * (len(widths) - 1) - sum(widths)
-        if spare < 0:
-            column = shrink if shrink is not None else widths.index(max(widths))
-            widths[column] = max(8, widths[column] + spare)
+        columns = (widths.index(max(widths)),) if shrink is None else (shrink,) if isinstance(shrink, int) else shrink
+        for column in columns:
+            if spare < 0:
+                narrow = max(min(MIN_WIDTH, widths[column]), widths[column] + spare)
+                spare += widths[column] - narrow
+                widths[column] = narrow
     for row in table:
         cells = []
         for width, cell in zip(widths, row, strict=True):

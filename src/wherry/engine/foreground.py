@@ -24,7 +24,7 @@ from wherry.engine.life import Life
 from wherry.engine.loop import Loop
 from wherry.engine.person import Detached, DetachFilter, Keyboard, RawTerminal, Screen, window_of
 from wherry.engine.serving import Server
-from wherry.engine.signals import SIGKILL, SIGWINCH, Signals
+from wherry.engine.signals import SIGINT, SIGKILL, SIGWINCH, Signals
 from wherry.engine.state import LIFE_SOCKET, Paths
 from wherry.engine.wire import DETACH_KEYS
 from wherry.linux import packets
@@ -167,10 +167,12 @@ class Foreground:
         elif not self._config.spec.tty:
             life.flow.end_input()
 
+        impatience = Impatience()
+
         def on_signal(_: int) -> None:
             for number in signals.read():
                 if number != SIGWINCH:
-                    life.signal(number)
+                    life.signal(SIGKILL if number == SIGINT and impatience.again() else number)
                 elif terminal_fd is not None:
                     life.flow.resize(*window_of(terminal_fd))
 
@@ -210,6 +212,27 @@ class Foreground:
         except (FileNotFoundError, NotADirectoryError):
             pass
         self._loop.close()
+
+
+class Impatience:
+    """Counts Ctrl-C: a first process that takes no notice of SIGINT would otherwise leave a person with no way out.
+
+    Only a terminal's count: a program may send as many signals as it likes.
+    """
+
+    LIMIT = 3
+
+    def __init__(self) -> None:
+        self._left = self.LIMIT if os.isatty(0) and os.isatty(2) else 0
+
+    def again(self) -> bool:
+        """Takes in one more; tells whether it was one too many."""
+        if not self._left:
+            return False
+        self._left -= 1
+        if self._left == 1:
+            os.write(2, b"\nwherry: the command goes on; Ctrl-C once more kills it\n")
+        return not self._left
 
 
 class _End(Sink):

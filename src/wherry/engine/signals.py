@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-SIGKILL, SIGWINCH = _signal.SIGKILL, _signal.SIGWINCH
+SIGINT, SIGKILL, SIGWINCH = _signal.SIGINT, _signal.SIGKILL, _signal.SIGWINCH
 FORWARDED = (
     _signal.SIGHUP,
     _signal.SIGINT,

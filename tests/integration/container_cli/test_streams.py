@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import pty
+import select
+import signal
 import subprocess
+import termios
 from pathlib import Path
 
 import pytest
@@ -80,3 +85,45 @@ def test_a_full_disk_is_told(cli: Cli) -> None:
     assert done.returncode == 125
     assert "not all that the command printed could be written: no space left" in done.stderr
     assert cli.run("logs", "c").stdout == "lost\n"
+
+
+def test_ctrl_c_that_does_not_end_the_command_kills_it_at_the_third(cli: Cli) -> None:
+    master, slave = pty.openpty()
+    script = "trap 'echo got it' INT; echo ready; while true; do sleep 0.2; done"
+    process = subprocess.Popen(
+        [*cli.prefix, "run", "--rm", IMAGE, "sh", "-c", script],
+        stdin=slave, stdout=slave, stderr=slave, env=cli.env, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+
+    def shows(text: bytes) -> None:
+        nonlocal shown
+        while text not in shown:
+            assert select.select([master], [], [], 30)[0], shown
+            shown += os.read(master, 4096)
+
+    shows(b"ready")
+    os.write(master, b"\x03")
+    shows(b"got it")
+    os.write(master, b"\x03")
+    shows(b"once more kills it")
+    assert process.poll() is None
+    os.write(master, b"\x03")
+    assert process.wait(30) == 137
+    os.close(master)
+
+
+@pytest.mark.parametrize("command", ["logs -f c", "events", "stats"])
+def test_ctrl_c_ends_what_goes_on_without_noise(cli: Cli, command: str) -> None:
+    cli.run("run", "-d", "--name", "c", IMAGE, "sh", "-c", "while echo line; do sleep 1; done")
+    process = cli.start(*command.split())
+    if command == "events":
+        cli.run("pause", "c")
+        cli.run("unpause", "c")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, b"")

@@ -198,6 +198,13 @@ def test_filters(filters: list[str], found: bool) -> None:
     assert matches(info(), parse_filters(filters)) is found
 
 
+def test_ports_of_a_range_are_one() -> None:
+    ports = [PortMapping(container_port=80 + step, host_port=8000 + step) for step in range(3)]
+    other = PortMapping(container_port=53, host_port=53, host_ip="::1", protocol="udp")
+    assert show.ports_text([*ports, other]) == "8000-8002->80-82/tcp, [::1]:53->53/udp"
+    assert show.ports_text([ports[0], ports[2]]) == "8000->80/tcp, 8002->82/tcp"
+
+
 def test_filters_of_what_is_around() -> None:
     ended = info(last=LastRun(started_s=1, finished_s=2, exit_code=3))
     assert matches(ended, parse_filters(["exited=3"]))
