@@ -10,6 +10,9 @@ gc.disable()  # loading modules makes much and throws nothing away; what lives l
 sys.path.insert(0, __file__.rsplit("/", 2)[0])
 del sys.argv[0]
 
+from wherry import warm  # noqa: E402 the path comes first
+
+bundle = warm.install()
 from wherry.cli.main import main  # noqa: E402 the path comes first
 
 main()

@@ -76,5 +76,7 @@ def leave(status: int) -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
+        if warm := sys.modules.get("wherry.warm"):
+            warm.keep_all()
     finally:
         os._exit(status)
