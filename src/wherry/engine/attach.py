@@ -7,6 +7,7 @@ from wherry.engine import calling, control, state, wire
 from wherry.engine.loop import IN, OUT, Loop
 from wherry.engine.person import Detached, DetachFilter, Keyboard, RawTerminal, Screen, failed, window_of
 from wherry.engine.signals import SIGWINCH, Signals
+from wherry.engine.telling import tell
 from wherry.linux import packets
 
 TYPE_CHECKING = False
@@ -124,6 +125,7 @@ class Attached:
                 elif forward is not None:
                     forward(number)
 
+        self._tell_event("attach")
         self._tell_size()
         if self._stdin_fd is not None:
             keys = DetachFilter(self._keys) if self._terminal_fd is not None else None
@@ -144,8 +146,15 @@ class Attached:
         if error is not None:
             raise error
         if self._exit_code is None:
+            self._tell_event("detach")
             raise Detached
         return self._exit_code
+
+    def _tell_event(self, action: str) -> None:
+        try:
+            tell(self._paths, state.read_config(self._paths, self._id), action)
+        except NotFound:
+            pass  # it has removed itself meanwhile
 
     def _tell_size(self) -> None:
         if self._terminal_fd is not None:

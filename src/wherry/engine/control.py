@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 KILL_GRACE_S = 30.0
 """How long the end of a container is waited for after SIGKILL: processes in uninterruptible sleep take their time."""
-_POLL_S = 0.02
-"""While a command prepares a container, nobody listens for it yet."""
 
 
-def ask_for_end(paths: Paths, container_id: str, signal_number: int, patience_s: float | None) -> None:
+def ask_for_end(
+    paths: Paths, container_id: str, signal_number: int, patience_s: float | None, *, event: str = ""
+) -> None:
     """Leaves the wish for the container's end with its keeper; nothing happens when there is none.
 
     Args:
@@ -34,16 +34,23 @@ def ask_for_end(paths: Paths, container_id: str, signal_number: int, patience_s:
         container_id: whose.
         signal_number: sent to the container.
         patience_s: after which it gets SIGKILL; None: never.
+        event: ``stop``: to be told as well when it has ended so.
     """
-    while state.is_kept(paths, container_id):
-        try:
-            state.write_stop(paths, container_id, signal_number=signal_number, timeout_s=patience_s)
-        except FileNotFoundError:
-            return  # it removed itself just now
-        if tell(paths, container_id, "look"):
-            pausing.thaw(paths, container_id)  # a frozen process takes no signal
-            return
-        time.sleep(_POLL_S)
+    from wherry.engine.lifewatch import LifeWatch
+
+    with LifeWatch(paths, container_id) as watch:
+        while state.is_kept(paths, container_id):
+            try:
+                state.write_stop(paths, container_id, signal_number=signal_number, timeout_s=patience_s, event=event)
+            except (FileNotFoundError, NotFound):
+                return  # it removed itself just now
+            watch.renew()  # what is told from now on comes after the wish
+            if tell(paths, container_id, "look"):
+                pausing.thaw(paths, container_id)  # a frozen process takes no signal
+                return
+            # a command prepares it, and nobody listens yet; or it is handed over, or ends
+            if state.is_kept(paths, container_id):
+                watch.wait()
     recover(paths, container_id)
 
 
@@ -64,8 +71,10 @@ def send_signal(paths: Paths, container_id: str, number: int, *, wait: bool) -> 
         if wait and number == SIGKILL:
             await_end(paths, container_id, KILL_GRACE_S)
         return
+    from wherry.engine.telling import tell as tell_event
     from wherry.runtime.container import kill
 
+    tell_event(paths, config, "kill", signal=number)
     kill(bundle.runtime_dir(paths, container_id), number)
 
 
@@ -121,12 +130,9 @@ def await_end(paths: Paths, container_id: str, timeout_s: float | None) -> int |
         return None
     waited = False
     try:
-        while state.lock_is_held(lock_fd):
+        if state.lock_is_held(lock_fd):
             waited = True
-            left_s = None if deadline is None else deadline - time.monotonic()
-            if left_s is not None and left_s <= 0:
-                raise Timeout(f"container {container_id[:12]} still runs after {timeout_s:g} s")
-            _wait(paths, container_id, left_s)
+            _await_release(paths, container_id, lock_fd, deadline, timeout_s)
         if not waited:
             return None
         text = os.pread(lock_fd, 32, 0).decode(errors="replace").strip()
@@ -138,23 +144,18 @@ def await_end(paths: Paths, container_id: str, timeout_s: float | None) -> int |
         os.close(lock_fd)
 
 
-def _wait(paths: Paths, container_id: str, left_s: float | None) -> None:
-    """Waits until the keeper tells the end, dies, or the time is up."""
-    end = connect_keeper(paths, container_id)
-    if end is None:
-        time.sleep(_POLL_S)
-        return
-    try:
-        end.settimeout(left_s)
-        from wherry.engine import calling
+def _await_release(
+    paths: Paths, container_id: str, lock_fd: int, deadline: float | None, timeout_s: float | None
+) -> None:
+    """Waits until nobody holds the lock of a life."""
+    from wherry.engine.lifewatch import LifeWatch
 
-        calling.ask(end, {"do": "wait", "id": container_id})
-    except NotFound:
-        time.sleep(_POLL_S)  # it is being handed over, or has just ended
-    except Timeout:
-        pass
-    finally:
-        end.close()
+    with LifeWatch(paths, container_id) as watch:
+        while state.lock_is_held(lock_fd):
+            left_s = None if deadline is None else deadline - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                raise Timeout(f"container {container_id[:12]} still runs after {timeout_s:g} s")
+            watch.wait(left_s)
 
 
 def recover(paths: Paths, container_id: str) -> None:
@@ -173,6 +174,7 @@ def recover_locked(paths: Paths, container_id: str) -> None:
     from wherry.engine import bundle
     from wherry.engine.prepare import clean_up
     from wherry.engine.state import remove_container
+    from wherry.engine.telling import tell as tell_event
     from wherry.runtime.container import delete
 
     trace.reach("engine.recovering")
@@ -193,6 +195,7 @@ def recover_locked(paths: Paths, container_id: str) -> None:
             state.write_last(paths, container_id, last, durably=not config.spec.rm)
         except NoSpace:
             pass  # a full disk must not keep anybody from removing the container
+    tell_event(paths, config, "die", exitCode=last.exit_code)
     state.finish_run(paths, container_id)
     if config.spec.rm:
         remove_container(paths, config)

@@ -10,7 +10,6 @@ import os
 from wherry.core import trace
 from wherry.core.errors import CannotInvoke, CommandNotFound, WherryError
 from wherry.core.value import Value, replace
-from wherry.engine.events import emit
 from wherry.engine.records import LastRun
 from wherry.engine.state import Paths, container_lock, finish_run, write_last
 from wherry.linux.process import pidfd_open
@@ -103,14 +102,7 @@ def settle_in_child(
     loop.watch(worker, settled)
 
 
-def tell(paths: Paths, config: ContainerConfig, action: str, **attributes: object) -> None:
-    """Tells an event of a container, with docker's attributes."""
-    given = {"image": config.image, **config.labels, **attributes}
-    emit(paths, action, actor_id=config.id, name=config.name, attributes=given)
-
-
 def _remove(paths: Paths, config: ContainerConfig) -> None:
     from wherry.engine.state import remove_container
 
     remove_container(paths, config)
-    tell(paths, config, "destroy")

@@ -20,6 +20,7 @@ from wherry.engine.net.request import without_root
 from wherry.engine.signals import SIGKILL
 from wherry.engine.spec import ContainerSpec, check, resolve
 from wherry.engine.state import Paths
+from wherry.engine.telling import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Engine:
                 if spec.name:
                     raise
                 continue  # somebody took the made-up name in between
+            tell(self.paths, config, "create")
             trace.reach("engine.created")
             return describe(config, None, None)
         raise Conflict("no free name was found", hint="give one with --name")
@@ -326,7 +328,7 @@ class Engine:
         container_id = state.find(self.paths, container)
         config = state.read_config(self.paths, container_id)
         patience_s = float(config.spec.stop_timeout_s) if timeout_s is None else timeout_s
-        control.ask_for_end(self.paths, container_id, signal_number(config.stop_signal), patience_s)
+        control.ask_for_end(self.paths, container_id, signal_number(config.stop_signal), patience_s, event="stop")
         control.await_end(self.paths, container_id, patience_s + control.KILL_GRACE_S)
 
     def kill(self, container: str, signal_number: int = SIGKILL, *, wait: bool = True) -> None:
@@ -348,6 +350,7 @@ class Engine:
         container_id = state.find(self.paths, container)
         self.stop(container_id, timeout_s)
         self.start(container_id)
+        tell(self.paths, state.read_config(self.paths, container_id), "restart")
 
     def remove(self, container: str, force: bool = False) -> None:
         """Removes a container with all that it wrote, but for named volumes.
@@ -450,17 +453,14 @@ class Engine:
             follow: wait for more until it ends.
             tail: only that many of the last lines.
             since: only what is newer, in seconds since 1970.
+
+        Raises:
+            Unsupported: its log driver keeps nothing.
         """
-        from wherry.engine.logs import read_logs
+        from wherry.engine.following import read_logs_of
 
         container_id = state.find(self.paths, container)
-        return read_logs(
-            f"{self.paths.container(container_id)}/log",
-            follow=follow,
-            tail=tail,
-            since_s=since,
-            alive=lambda: state.is_kept(self.paths, container_id),
-        )
+        return read_logs_of(self.paths, container_id, follow=follow, tail=tail, since_s=since)
 
     # --- images and volumes
 

@@ -9,9 +9,11 @@ from typing import Any
 from wherry.core.errors import WherryError
 from wherry.engine import bundle
 from wherry.engine.console import serve
+from wherry.engine.ending import exit_code_of
 from wherry.engine.info import ContainerInfo
 from wherry.engine.signals import Signals
 from wherry.engine.state import Paths
+from wherry.engine.telling import Execution
 from wherry.engine.wire import dump_error, load_error
 from wherry.linux.process import close_from
 from wherry.runtime.container import Stdio, exec_process
@@ -59,7 +61,11 @@ def execute(
         try:
             input_fd = null_fd if stdin_fd is None else stdin_fd
             stdio = None if tty else Stdio(stdin_fd=input_fd, stdout_fd=stdout_fd, stderr_fd=stderr_fd)
+            execution = Execution(paths, info.config, args)
             executed = exec_process(bundle.runtime_dir(paths, info.id), process, stdio=stdio)
+        except WherryError as error:
+            execution.died(exit_code_of(error))
+            raise
         finally:
             os.close(null_fd)
         if started_fd is not None:
@@ -67,9 +73,11 @@ def execute(
             os.close(started_fd)
         if not stay:
             return 0
-        return serve(
+        exit_code = serve(
             executed, signals, stdin_fd=stdin_fd, stdout_fd=stdout_fd, terminal_fd=terminal_fd if tty else None
         )
+        execution.died(exit_code)
+        return exit_code
 
 
 def execute_detached(paths: Paths, info: ContainerInfo, args: tuple[str, ...], **options: Any) -> None:

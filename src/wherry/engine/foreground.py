@@ -26,6 +26,7 @@ from wherry.engine.person import Detached, DetachFilter, Keyboard, RawTerminal, 
 from wherry.engine.serving import Server
 from wherry.engine.signals import SIGINT, SIGKILL, SIGWINCH, Signals
 from wherry.engine.state import LIFE_SOCKET, Paths
+from wherry.engine.telling import tell
 from wherry.engine.wire import DETACH_KEYS
 from wherry.linux import packets
 
@@ -118,6 +119,7 @@ class Foreground:
         self._screen = Screen(self._loop, stdout_fd, stderr_fd, flow.let_output_flow, flow.end_output)
         flow.sinks.append(self._screen)
         life.flow.sinks.append(_End(self._on_end))
+        tell(self._paths, self._config, "attach")
         life.start(prepared)
         while not life.started and not life.is_over:
             self._loop.turn()
@@ -172,7 +174,7 @@ class Foreground:
         def on_signal(_: int) -> None:
             for number in signals.read():
                 if number != SIGWINCH:
-                    life.signal(SIGKILL if number == SIGINT and impatience.again() else number)
+                    life.kill(SIGKILL if number == SIGINT and impatience.again() else number)
                 elif terminal_fd is not None:
                     life.flow.resize(*window_of(terminal_fd))
 
@@ -182,6 +184,7 @@ class Foreground:
             while not life.is_over and not self._left:
                 loop.turn()
         if self._left:
+            tell(self._paths, self._config, "detach")
             self._hand_over()
             self._close()
             raise Detached

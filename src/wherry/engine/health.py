@@ -6,7 +6,7 @@
         └──`retries` failures in a row, after the start period──▶ unhealthy ──probe passes──▶ healthy
 
 Source: Dockerfile reference, "HEALTHCHECK". A failure in the start period does not count, and there the check runs
-every ``START_INTERVAL_S`` at the latest (docker's --health-start-interval).
+every ``start_interval`` at the latest (docker's --health-start-interval; 5 s).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from wherry.engine.records import ProbeResult
 from wherry.spec.container import Healthcheck
 
 STARTING, HEALTHY, UNHEALTHY = "starting", "healthy", "unhealthy"
-START_INTERVAL_S = 5.0
 MAX_OUTPUT_BYTES = 4096
 KEPT_PROBES = 5
 
@@ -45,7 +44,7 @@ class Health:
     def _interval_s(self, now_s: float) -> float:
         interval = self._check.interval_ms / 1000
         if self.status == STARTING and self._in_start_period(now_s):
-            return min(interval, START_INTERVAL_S)
+            return min(interval, self._check.start_interval_ms / 1000)
         return interval
 
     def _in_start_period(self, now_s: float) -> bool:

@@ -23,7 +23,7 @@ from wherry.core import trace
 from wherry.core.errors import NoSpace, WherryError
 from wherry.core.value import replace
 from wherry.engine import bundle, ended, joining, limits, prepare
-from wherry.engine.ending import Outcome, exit_code_of, settle, settle_in_child, tell
+from wherry.engine.ending import Outcome, exit_code_of, settle, settle_in_child
 from wherry.engine.flow import Flow
 from wherry.engine.limbo import Unfinished
 from wherry.engine.logwriter import LogWriter
@@ -38,6 +38,7 @@ from wherry.engine.spec import ContainerConfig
 from wherry.engine.specification import specification
 from wherry.engine.state import Paths, read_config, read_stop, write_last, write_run
 from wherry.engine.streams import Streams, stdio_of
+from wherry.engine.telling import tell
 from wherry.linux import packets, process
 from wherry.runtime import container
 from wherry.runtime.state import load_state
@@ -347,7 +348,7 @@ class Life:
     def end(self) -> None:
         """Ends the container as the machine does when it goes down; nobody asked for it, so a boot starts it again."""
         number, patience_s = bundle.signal_number(self.config.stop_signal), float(self.config.spec.stop_timeout_s)
-        self._wish = self._wish or {"signal": number, "timeout_s": patience_s}
+        self._wish = self._wish or {"signal": number, "timeout_s": patience_s, "event": "stop"}
         self._obey()
 
     def _obey(self) -> None:
@@ -356,13 +357,20 @@ class Life:
         if self.state.status == "restarting":
             self._timers.cancel("restart")
             self._told = self._wish
+            self._tell_stopped()
             self._finish()
         elif self.state.status == "running" and self._exit_status is None:
             self._told = self._wish
-            self.signal(int(self._wish["signal"]))
+            self.kill(int(self._wish["signal"]))
             patience_s = self._wish["timeout_s"]
             if patience_s is not None:
-                self._timers.after("kill", patience_s, lambda: self.signal(SIGKILL))
+                self._timers.after("kill", patience_s, lambda: self.kill(SIGKILL))
+
+    def kill(self, number: int) -> None:
+        """Sends a signal that somebody asked for, and tells of it."""
+        if self._pidfd >= 0:
+            self._tell("kill", signal=number)
+            self.signal(number)
 
     def signal(self, number: int) -> None:
         """Sends a signal to the first process, if it lives."""
@@ -429,6 +437,7 @@ class Life:
         if oom:
             self._tell("oom")
         self._tell("die", exitCode=exit_code)
+        self._tell_stopped()
         self._end_run()
         if again:
             self._wait_and_restart()
@@ -459,7 +468,6 @@ class Life:
 
     def _restart(self) -> None:
         self._write(status="starting", restarts=self.state.restarts + 1, error="")
-        self._tell("restart")
         self._begin()
 
     def _finish(self) -> None:
@@ -495,6 +503,10 @@ class Life:
 
     def _note(self, text: str) -> None:
         self._log.write("stderr", f"wherry: {text}".encode())
+
+    def _tell_stopped(self) -> None:
+        if self._wish is not None and self._wish.get("event") == "stop":
+            self._tell("stop")
 
     def _tell(self, action: str, **attributes: object) -> None:
         tell(self._paths, self.config, action, **attributes)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from typing import BinaryIO
 from wherry.engine.logwriter import FILE_NAME, MAX_LINE_BYTES
 
 _MAX_RECORD_BYTES = 8 * MAX_LINE_BYTES
-_FOLLOW_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +58,7 @@ def read_logs(
     tail: int | None = None,
     since_s: float | None = None,
     alive: Callable[[], bool] = lambda: False,
+    wait: Callable[[], None] = lambda: None,
 ) -> Iterator[LogEntry]:
     """Gives a container's log, the oldest line first.
 
@@ -69,6 +68,7 @@ def read_logs(
         tail: only that many of the lines that are there already; None gives all.
         since_s: only what is newer, in seconds since 1970.
         alive: tells whether more may come.
+        wait: comes back when there may be more, or `alive` may have changed.
     """
     files = _open_files(folder)
     last: BinaryIO | None = None
@@ -90,7 +90,7 @@ def read_logs(
                 yield from (entry for entry in _entries(last) if since_s is None or entry.time_s >= since_s)
             if not more:
                 return
-            time.sleep(_FOLLOW_POLL_S)
+            wait()
     finally:
         for file in files:
             file.close()

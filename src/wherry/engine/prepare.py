@@ -155,7 +155,7 @@ def _userspace(config: ContainerConfig) -> Joined:
 
 
 def _fill_volumes(paths: Paths, store: str, config: ContainerConfig) -> None:
-    """Makes the volumes that are not there yet, with what the image has at their mount points."""
+    """Makes the volumes that are not there yet, with what the image has at their mount points, or empty."""
     missing = [
         item
         for item in config.mounts
@@ -166,13 +166,19 @@ def _fill_volumes(paths: Paths, store: str, config: ContainerConfig) -> None:
     if not missing:
         return
     target = f"{paths.container(config.id)}/rootfs"
+    from wherry.engine import volumes
+
+    for item in missing:
+        if item.no_copy:
+            volumes.prepare_volume(paths, item.source, root_fd=None, target=item.target)
+    filled = [item for item in missing if not item.no_copy]
+    if not filled:
+        return
 
     def fill() -> None:
         root_fd = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        for item in missing:
+        for item in filled:
             volumes.prepare_volume(paths, item.source, root_fd=root_fd, target=item.target)
-
-    from wherry.engine import volumes
 
     mount_in_child(root_mounter(paths, store, config, to_look=True), fill)
 

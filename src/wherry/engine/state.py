@@ -47,6 +47,7 @@ from wherry.core.lock import file_lock
 from wherry.core.sha256 import sha256_hex
 from wherry.engine.records import LastRun, RunState, last_from, last_value, run_from, run_value
 from wherry.engine.spec import ContainerConfig
+from wherry.engine.telling import tell
 from wherry.spec.values import decode_value, encode
 
 TYPE_CHECKING = False
@@ -358,9 +359,19 @@ def add_container(paths: Paths, config: ContainerConfig) -> None:
             raise map_os_error(error, "cannot make the container's folder", where=paths.containers) from error
 
 
-def write_stop(paths: Paths, container_id: str, *, signal_number: int, timeout_s: float | None) -> None:
-    """Leaves the wish for the container's end where its keeper looks; without a timeout there is no SIGKILL."""
-    data = jsonio.compact({"signal": signal_number, "timeout_s": timeout_s})
+def write_stop(
+    paths: Paths, container_id: str, *, signal_number: int, timeout_s: float | None, event: str = ""
+) -> None:
+    """Leaves the wish for the container's end where its keeper looks.
+
+    Args:
+        paths: of the engine root.
+        container_id: whose.
+        signal_number: sent to it.
+        timeout_s: after which it gets SIGKILL; None: never.
+        event: ``stop``: to be told as well when it has ended so.
+    """
+    data = jsonio.compact({"signal": signal_number, "timeout_s": timeout_s, "event": event})
     write_lazily(f"{paths.run_dir(container_id)}/{STOP_FILE}", data)
 
 
@@ -405,6 +416,7 @@ def remove_container(paths: Paths, config: ContainerConfig) -> None:
     drop_container(paths, config.id, config.name)
     for name in config.anonymous_volumes:
         remove_tree(f"{paths.volumes}/{name}")
+    tell(paths, config, "destroy")
 
 
 def remove_garbage(paths: Paths) -> None:

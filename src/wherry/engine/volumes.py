@@ -39,13 +39,13 @@ _COPY_BYTES = 1 << 20
 MAX_DEPTH = 256
 
 
-def prepare_volume(paths: Paths, name: str, *, root_fd: int, target: str) -> Path:
+def prepare_volume(paths: Paths, name: str, *, root_fd: int | None, target: str) -> Path:
     """Returns the directory of a volume; makes and fills it when it is new.
 
     Args:
         paths: of the engine root.
         name: the volume's.
-        root_fd: the container's root, from which a new volume is filled.
+        root_fd: the container's root, from which a new volume is filled; None leaves it empty.
         target: the mount point in it.
 
     Raises:
@@ -67,7 +67,8 @@ def prepare_volume(paths: Paths, name: str, *, root_fd: int, target: str) -> Pat
         remove_tree(new)
         try:
             new.mkdir(mode=0o755)
-            _fill(new, root_fd, target)
+            if root_fd is not None:
+                _fill(new, root_fd, target)
             fsync_dir(new)
             new.rename(data)
             fsync_dir(folder)

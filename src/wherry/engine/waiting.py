@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from wherry.core.errors import NotFound
 from wherry.engine import state
+from wherry.engine.lifewatch import LifeWatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wherry.engine.engine import Engine
 
 
@@ -24,43 +27,36 @@ def wait_for(engine: Engine, container: str, condition: str) -> int:
     container_id = state.find(engine.paths, container)
     if condition == "not-running":
         return engine.wait(container_id)
-    folder = str(engine.paths.container(container_id))
+    folder = engine.paths.container(container_id)
+    before = state.read_last(engine.paths, container_id)
+
+    def has_begun() -> bool:
+        """Tells whether it runs, is gone, or has run and ended since we came."""
+        if state.is_kept(engine.paths, container_id) or not os.path.exists(folder):
+            return True
+        last = state.read_last(engine.paths, container_id)
+        return last is not None and (before is None or last.started_s != before.started_s)
+
     if condition == "next-exit":
-        _until(engine, container_id, lambda: state.is_kept(engine.paths, container_id) or not _is_there(folder))
+        _until(engine, container_id, has_begun)
         return engine.wait(container_id)
-    status = 0
-    while _is_there(folder):
+    status = 0 if before is None or before.exit_code is None else before.exit_code
+    while os.path.exists(folder):
         try:
-            status = engine.wait(container_id) if state.is_kept(engine.paths, container_id) else status
+            if state.is_kept(engine.paths, container_id):
+                status = engine.wait(container_id)
             known = engine.inspect(container_id).exit_code
             status = known if known is not None else status
         except NotFound:
             break
-        _until(engine, container_id, lambda: state.is_kept(engine.paths, container_id) or not _is_there(folder))
+        _until(engine, container_id, lambda: state.is_kept(engine.paths, container_id) or not os.path.exists(folder))
     return status
 
 
-def _is_there(folder: str) -> bool:
-    return os.path.exists(folder)
-
-
-def _until(engine: Engine, container_id: str, test: object) -> None:
+def _until(engine: Engine, container_id: str, test: Callable[[], bool]) -> None:
     """Waits until a test is true; looks when something has happened to the container's folders."""
-    import select
-
-    from wherry.linux import inotify
-
-    assert callable(test)  # noqa: S101 for the type checker
-    fd = inotify.inotify_init1()
-    try:
-        mask = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO | inotify.IN_MODIFY
-        os.makedirs(engine.paths.running, exist_ok=True)
-        for folder in (engine.paths.containers, engine.paths.running):
-            inotify.inotify_add_watch(fd, folder, mask)
-        poller = select.poll()
-        poller.register(fd, select.POLLIN)
+    os.makedirs(engine.paths.running, exist_ok=True)
+    with LifeWatch(engine.paths, container_id, folders=True) as watch:
         while not test():
-            poller.poll(1000)  # what happens inside a run folder is not seen by its parent's watch
-            inotify.drain(fd)
-    finally:
-        os.close(fd)
+            watch.wait()
+            watch.renew()

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.fixtures import busybox
 
 from wherry.core.digest import Checksum
 from wherry.core.jsonio import loads
-from wherry.engine.state import Paths
+from wherry.engine.state import Paths, all_ids
 from wherry.image.importing import import_image
 from wherry.linux import links as kernel_links
 from wherry.linux.netlink import RouteSocket
@@ -77,40 +77,62 @@ class Leftovers:
     keepers: frozenset[str]
     supervisors: frozenset[str]
     contained: frozenset[str]
-    ip_forward: frozenset[str]
+    ip_forward: str
+    others: bool
+    """Whether another engine has a bridge here, so that ``ip_forward`` is its as well."""
 
     @classmethod
-    def now(cls, run_root: Path, tag: str) -> Leftovers:
-        """Lists those of the engine with this run root and tag, as far as it can be told whose they are."""
-        foreign = _foreign(run_root)
+    def now(cls, root: Path, run_root: Path) -> Leftovers:
+        """Lists those of one engine, whatever other engines do on this machine meanwhile."""
+        paths = Paths(root, run_root)
+        mine = _ids(paths)
         cgroups = set()
         for folder, names, _ in os.walk("/sys/fs/cgroup"):
             if Path(folder).name == "wherry":
-                cgroups |= {f"{folder}/{name}" for name in names if len(name) == 64 and name not in foreign}
+                cgroups |= {f"{folder}/{name}" for name in names if name in mine}
                 names.clear()
         with RouteSocket() as route:
-            links = {link.name for link in kernel_links.list_all(route) if link.name.startswith("wh")}
-        others = foreign or any(name.startswith("wh-") and not name.startswith(f"wh-{tag}") for name in links)
-        links = {name for name in links if not name.startswith("wh-") or name.startswith(f"wh-{tag}")}
-        links = {link for link in links if not any(link.startswith(f"whv{name[:8]}") for name in foreign)}
+            links = {link.name for link in kernel_links.list_all(route)}
+        bridges = {name for name in links if name.startswith("wh-")}
+        own_bridges = {name for name in bridges if name.startswith(f"wh-{paths.tag}")}
+        ends = {name for name in links if any(name.startswith(f"whv{id_[:8]}") for id_ in mine)}
         tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
         return cls(
             mounts=frozenset(
                 line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(run_root.parent) in line
             ),
             cgroups=frozenset(cgroups),
-            links=frozenset(links),
-            tables=frozenset(line for line in tables.splitlines() if f"wherry-{tag}" in line),
-            keepers=frozenset(pid for pid, name, _ in _kept() if name not in foreign),
+            links=frozenset(own_bridges | ends),
+            tables=frozenset(line for line in tables.splitlines() if f"wherry-{paths.tag}" in line),
+            keepers=frozenset(_keepers(run_root)),
             supervisors=frozenset(supervisors(run_root)),
-            contained=frozenset(_processes(lambda pid: bool(_containers_of(pid) - foreign))),
-            ip_forward=frozenset() if others else frozenset({Path("/proc/sys/net/ipv4/ip_forward").read_text()}),
+            contained=frozenset(_processes(lambda pid: bool(_containers_of(pid) & mine))),
+            ip_forward=Path("/proc/sys/net/ipv4/ip_forward").read_text().strip(),
+            others=bool(bridges - own_bridges),
         )
 
     def new_since(self, before: Leftovers) -> dict[str, set[str]]:
         """Returns what is there now and was not before."""
-        found = {field.name: getattr(self, field.name) - getattr(before, field.name) for field in fields(self)}
+        found = {name: getattr(self, name) - getattr(before, name) for name in _SETS}
+        if self.ip_forward != before.ip_forward and not (self.others or before.others):
+            found["ip_forward"] = {self.ip_forward}
         return {name: items for name, items in found.items() if items}
+
+
+_SETS = ("mounts", "cgroups", "links", "tables", "keepers", "supervisors", "contained")
+
+
+def _ids(paths: Paths) -> set[str]:
+    """Returns the ids of all containers that an engine has or had: its folders and its events name them."""
+    found = set(all_ids(paths))
+    for path in Path(paths.run).glob("events.jsonl*"):
+        found |= {
+            event["id"] for line in path.read_bytes().splitlines() if (event := loads(line))["Type"] == "container"
+        }
+    for folder in (paths.running, paths.containers):
+        if os.path.isdir(folder):
+            found |= {name.removeprefix(".rm-").removesuffix(".lock") for name in os.listdir(folder)}
+    return {name for name in found if len(name) == 64}
 
 
 def _containers_of(pid: str) -> set[str]:
@@ -120,18 +142,14 @@ def _containers_of(pid: str) -> set[str]:
     return {name for name in names if len(name) == 64}
 
 
-def _kept() -> list[tuple[str, str, Path]]:
-    """Returns a process, a container that it keeps, and the folder of its lock, for each such pair."""
-    found = []
-    for pid in _processes(lambda pid: True):
-        try:
-            links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
-        except OSError:
-            continue
-        for target in links:
-            if (path := Path(target.removesuffix(" (deleted)"))).name == "life.lock":
-                found.append((pid, path.parent.name, path.parent))
-    return found
+def _keepers(run_root: Path) -> Iterator[str]:
+    """Gives the processes that hold a container of an engine."""
+
+    def holds(pid: str) -> bool:
+        links = (os.readlink(link).removesuffix(" (deleted)") for link in Path(f"/proc/{pid}/fd").iterdir())
+        return any(link.startswith(f"{run_root}/") and link.endswith("/life.lock") for link in links)
+
+    return _processes(holds)
 
 
 def supervisors(run_root: Path) -> list[str]:
@@ -142,19 +160,6 @@ def supervisors(run_root: Path) -> list[str]:
         return any(b"from wherry.engine." in word for word in line) and str(run_root).encode() in line
 
     return list(_processes(is_one))
-
-
-def _foreign(run_root: Path) -> set[str]:
-    """Returns the ids of the containers of other engines that live."""
-    found = {name for _, name, folder in _kept() if not folder.is_relative_to(run_root)}
-    for pid in _processes(lambda pid: bool(_containers_of(pid))):
-        try:  # the name resolution files show whose a container is that nobody keeps any more
-            mounts = Path(f"/proc/{pid}/mountinfo").read_text()
-            if str(run_root) not in mounts:
-                found |= _containers_of(pid)
-        except OSError:
-            continue
-    return found
 
 
 def _processes(test: Callable[[str], bool]) -> Iterator[str]:
@@ -170,12 +175,11 @@ def _processes(test: Callable[[str], bool]) -> Iterator[str]:
 @contextmanager
 def nothing_left(root: Path, run_root: Path) -> Iterator[None]:
     """Fails when the block leaves anything of an engine behind on the machine."""
-    tag = Paths(root, run_root).tag
-    before = Leftovers.now(run_root, tag)
+    before = Leftovers.now(root, run_root)
     yield
     deadline = time.monotonic() + 5
     while True:
-        new = Leftovers.now(run_root, tag).new_since(before)
+        new = Leftovers.now(root, run_root).new_since(before)
         if not new:
             return
         assert time.monotonic() < deadline, f"left behind: {new}"
