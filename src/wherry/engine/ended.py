@@ -1,14 +1,23 @@
-"""How a container's first process ended, whoever its parent is by now."""
+"""How a container's first process ended, whoever its parent is by now, and how one is ended with the machine."""
 
 from __future__ import annotations
 
 import os
 
+from wherry.core.errors import WherryError
+from wherry.engine import bundle
+from wherry.engine.telling import tell
 from wherry.linux import process
+from wherry.runtime.state import load_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from wherry.engine.keep import Keep
+    from wherry.engine.spec import ContainerConfig
+    from wherry.engine.state import Paths
 
 UNKNOWN = "its exit status is not known: the process that would have got it was gone"
 
@@ -38,3 +47,32 @@ def reap(pidfd: int) -> None:
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     except ChildProcessError:
         pass
+
+
+def exit_code(status: int) -> int:
+    """Returns a wait status as shells and docker do: 128 and the signal for a process that was killed."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def lacked_memory(state_dir: str | os.PathLike[str]) -> bool:
+    """Tells whether the kernel killed something in a container for want of memory."""
+    try:
+        return bool(load_state(state_dir).cgroup.stats().oom_kills)
+    except (WherryError, OSError):
+        return False
+
+
+def stop_wish(config: ContainerConfig) -> dict[str, Any]:
+    """Returns the wish for a container's end as ``stop`` leaves it, by its own signal and time limit."""
+    return {
+        "signal": bundle.signal_number(config.stop_signal),
+        "timeout_s": float(config.spec.stop_timeout_s),
+        "event": "stop",
+    }
+
+
+def tell_stopped(paths: Paths, config: ContainerConfig, wish: Mapping[str, Any] | None) -> None:
+    """Tells docker's event ``stop`` of a container that has ended, if that is what was asked for."""
+    if wish is not None and wish.get("event") == "stop":
+        tell(paths, config, "stop")

@@ -41,7 +41,6 @@ from wherry.engine.streams import Streams, stdio_of
 from wherry.engine.telling import tell
 from wherry.linux import packets, process
 from wherry.runtime import container
-from wherry.runtime.state import load_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -250,10 +249,8 @@ class Life:
         self.flow.settle()
         if run.status == "ending":
             self.started = bool(run.started_s)
-            known = (run.exit_code, run.oom_killed, run.error)
-            self._last = replace(
-                self._last, finished_s=time.time(), exit_code=known[0], oom_killed=known[1], error=known[2]
-            )
+            known = {"exit_code": run.exit_code, "oom_killed": run.oom_killed, "error": run.error}
+            self._last = replace(self._last, finished_s=time.time(), **known)
             self._finish()
             return
         if run.status == "restarting":
@@ -347,8 +344,7 @@ class Life:
 
     def end(self) -> None:
         """Ends the container as the machine does when it goes down; nobody asked for it, so a boot starts it again."""
-        number, patience_s = bundle.signal_number(self.config.stop_signal), float(self.config.spec.stop_timeout_s)
-        self._wish = self._wish or {"signal": number, "timeout_s": patience_s, "event": "stop"}
+        self._wish = self._wish or ended.stop_wish(self.config)
         self._obey()
 
     def _obey(self) -> None:
@@ -357,7 +353,7 @@ class Life:
         if self.state.status == "restarting":
             self._timers.cancel("restart")
             self._told = self._wish
-            self._tell_stopped()
+            ended.tell_stopped(self._paths, self.config, self._wish)
             self._finish()
         elif self.state.status == "running" and self._exit_status is None:
             self._told = self._wish
@@ -407,13 +403,7 @@ class Life:
         self._timers.cancel("drain")
         if self._exit_status is None:
             return
-        code = os.waitstatus_to_exitcode(self._exit_status)
-        code = code if code >= 0 else 128 - code
-        try:
-            kills = load_state(self._state_dir).cgroup.stats().oom_kills
-        except (WherryError, OSError):
-            kills = None
-        self._decide(code, oom=bool(kills))
+        self._decide(ended.exit_code(self._exit_status), oom=ended.lacked_memory(self._state_dir))
 
     def _decide(self, exit_code: int, *, oom: bool) -> None:
         """Takes in how a run ended, and what comes next."""
@@ -437,7 +427,7 @@ class Life:
         if oom:
             self._tell("oom")
         self._tell("die", exitCode=exit_code)
-        self._tell_stopped()
+        ended.tell_stopped(self._paths, self.config, self._wish)
         self._end_run()
         if again:
             self._wait_and_restart()
@@ -503,10 +493,6 @@ class Life:
 
     def _note(self, text: str) -> None:
         self._log.write("stderr", f"wherry: {text}".encode())
-
-    def _tell_stopped(self) -> None:
-        if self._wish is not None and self._wish.get("event") == "stop":
-            self._tell("stop")
 
     def _tell(self, action: str, **attributes: object) -> None:
         tell(self._paths, self.config, action, **attributes)
