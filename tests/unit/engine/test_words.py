@@ -79,7 +79,7 @@ def test_a_unit_has_its_options() -> None:
     assert text.startswith("[Unit]\n")
     assert "After=network-online.target db.service" in text
     assert "RestartSec=3" in text
-    assert "ExecStart=/usr/bin/wherry container start --attach web\n" in text
+    assert "ExecStart=/usr/bin/wherry start --attach web\n" in text
 
 
 def test_usage_between_two_samples() -> None:
