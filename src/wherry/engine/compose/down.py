@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
+from wherry.core import trace
 from wherry.core.errors import Conflict, NotFound, WherryError
 from wherry.engine.compose import granted, labels
 from wherry.engine.compose.order import Circle, start_order
@@ -129,12 +130,15 @@ def down(
     every = members(engine, project, one_off=None)
     doomed = [member for member in every if not keep(member)]
     stop(engine, doomed, tell, timeout_s=timeout_s)
+    trace.reach("compose.down.stopped")
     for group in reversed(starting(doomed)):
         remove(engine, group, tell)
+    trace.reach("compose.down.containers-removed")
     kept = [mount.source for member in every if keep(member) for mount in member.info.config.mounts]
     granted.sweep(engine.paths, project, kept)
     for definition in networks(engine.paths, project):
         remove_network(engine.paths, definition.name, tell)
+    trace.reach("compose.down.networks-removed")
     if with_volumes:
         _remove_volumes(engine, project, tell)
 

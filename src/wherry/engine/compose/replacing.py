@@ -12,6 +12,7 @@ between either, as that removes both, and the volumes go with whichever has them
 
 from __future__ import annotations
 
+from wherry.core import trace
 from wherry.core.errors import NotFound
 from wherry.core.value import replace
 from wherry.engine import state
@@ -45,7 +46,9 @@ def make(engine: Engine, old: ContainerInfo, spec: ContainerSpec, *, renew_volum
         mounts=(*(mount for mount in spec.mounts if normal_path(mount.target) not in places), *kept),
         labels={**spec.labels, labels.REPLACES: old.id},
     )
-    return engine.create(spec)
+    made = engine.create(spec)
+    trace.reach("compose.replace.made")
+    return made
 
 
 def finish(engine: Engine, new: ContainerInfo, name: str, *, timeout_s: float | None = None) -> ContainerInfo:
@@ -68,6 +71,7 @@ def finish(engine: Engine, new: ContainerInfo, name: str, *, timeout_s: float | 
         old = None
     if old is not None:
         engine.stop(old_id, timeout_s)
+        trace.reach("compose.replace.stopped")
         wanted = {mount.source for mount in new.config.mounts}
         moved = tuple(volume for volume in old.anonymous_volumes if volume in wanted)
         if moved:
@@ -75,13 +79,17 @@ def finish(engine: Engine, new: ContainerInfo, name: str, *, timeout_s: float | 
                 mine = state.read_config(paths, new.id)
                 volumes = (*(item for item in mine.anonymous_volumes if item not in moved), *moved)
                 write_config(paths, replace(mine, anonymous_volumes=volumes))
+            trace.reach("compose.replace.volumes-taken")
             with state.container_lock(paths, old_id):
                 theirs = state.read_config(paths, old_id)
                 left = tuple(item for item in theirs.anonymous_volumes if item not in moved)
                 write_config(paths, replace(theirs, anonymous_volumes=left))
+        trace.reach("compose.replace.volumes-given")
         engine.remove(old_id, force=True)
+        trace.reach("compose.replace.removed")
     if new.name != name:
         rename(paths, new.id, name)
+        trace.reach("compose.replace.renamed")
     with state.container_lock(paths, new.id):
         config = state.read_config(paths, new.id)
         kept = {key: value for key, value in config.labels.items() if key != labels.REPLACES}

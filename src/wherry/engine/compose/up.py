@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from wherry.core import trace
 from wherry.core.errors import Conflict, NotFound, UsageError, WherryError
 from wherry.core.value import replace
 from wherry.engine.compose import granted, labels, replacing, waiting
@@ -90,6 +91,7 @@ class _Up:
         there = self._repaired()
         self._orphans(there)
         provide(engine.paths, project, order, self._tell)
+        trace.reach("compose.up.provided")
         for name in order:
             self._wait_for(name)
             self._converge(name, there, hashes[name], commits[name])
@@ -231,6 +233,7 @@ class _Up:
         spec = self._spec(name, number)
         self._tell("Container", spec.name, "Creating")
         info = self._engine.create(spec)
+        trace.reach("compose.up.created")
         self._tell("Container", spec.name, "Created")
         if self._wish.start:
             self._start(info)
@@ -253,6 +256,7 @@ class _Up:
         except WherryError as error:
             self._tell("Container", info.name, "Error")
             raise type(error)(f"cannot start {info.name}: {error.what}", where=error.where, hint=error.hint) from error
+        trace.reach("compose.up.started")
         self._tell("Container", info.name, "Started")
         self._wish.started(self._engine.inspect(info.id))
 
