@@ -25,7 +25,7 @@ import os
 
 from wherry.core.durable import make_dirs, map_os_error
 from wherry.core.errors import NotPermitted, Unsupported, WherryError
-from wherry.linux import usernamespace
+from wherry.linux import subordinate, usernamespace
 from wherry.linux.namespaces import CLONE_NEWUSER, setns, unshare
 
 TYPE_CHECKING = False
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
     from wherry.engine.state import Paths
     from wherry.runtime.spec import IdMapping
 
-MAX_LINE_RANGES = 64
-"""Of /etc/subuid and /etc/subgid: more ranges of one user than the kernel takes are left out."""
-MAX_FILE_BYTES = 1024 * 1024
 _PREFIX = "user:["
 
 
@@ -217,17 +214,15 @@ def _refused(error: OSError) -> WherryError:
 def ranges() -> tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]]:
     """Returns what is mapped for this user, uids and gids; the own id alone when there are no ranges, or no tools."""
     from wherry.runtime.spec import IdMapping
-    from wherry.runtime.userns import find_tool
 
     uid, gid = os.geteuid(), os.getegid()
     own = (
         (IdMapping(container_id=0, host_id=uid, size=1),),
         (IdMapping(container_id=0, host_id=gid, size=1),),
     )
-    if find_tool("newuidmap") is None or find_tool("newgidmap") is None:
+    if subordinate.find_tool("newuidmap") is None or subordinate.find_tool("newgidmap") is None:
         return own
-    names = {str(uid), user_name(uid)}
-    uids, gids = subordinate("/etc/subuid", names), subordinate("/etc/subgid", names)
+    uids, gids = subordinate.ranges_of("/etc/subuid", uid), subordinate.ranges_of("/etc/subgid", uid)
     if not uids or not gids:
         return own
     return (*own[0], *_behind(uids)), (*own[1], *_behind(gids))
@@ -241,30 +236,3 @@ def _behind(found: Sequence[tuple[int, int]]) -> tuple[IdMapping, ...]:
         mapped.append(IdMapping(container_id=next_id, host_id=first, size=size))
         next_id += size
     return tuple(mapped)
-
-
-def user_name(uid: int) -> str:
-    """Returns a user's name; its number when nobody knows it."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def subordinate(path: str, names: set[str]) -> list[tuple[int, int]]:
-    """Returns the ranges of a user in /etc/subuid or /etc/subgid: first id and size; odd lines are skipped."""
-    try:
-        with open(path, "rb") as file:
-            text = file.read(MAX_FILE_BYTES).decode(errors="replace")
-    except OSError:
-        return []
-    found = []
-    for line in text.splitlines():
-        fields = line.strip().split(":")
-        if len(fields) == 3 and fields[0] in names and fields[1].isdecimal() and fields[2].isdecimal():
-            first, size = int(fields[1]), int(fields[2])
-            if first and size > 0 and first + size < 2**32:
-                found.append((first, size))
-    return found[:MAX_LINE_RANGES]

@@ -22,7 +22,7 @@ import time
 from wherry.core import trace
 from wherry.core.errors import NoSpace, WherryError
 from wherry.core.value import replace
-from wherry.engine import bundle, ended, joining, limits, prepare
+from wherry.engine import bundle, ended, joining, prepare
 from wherry.engine.ending import Outcome, exit_code_of, settle, settle_in_child
 from wherry.engine.flow import Flow
 from wherry.engine.limbo import Unfinished
@@ -169,7 +169,6 @@ class Life:
             stdio=stdio_of(streams.child),
             mount_root=root_mounter(self._paths, self.state.store, config),
             parent_death_signal=self._death_signal,
-            cgroups=limits.has_groups(),
         )
         streams.close_child_side()
         if created.console_fd is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 
 from wherry.core.errors import InvalidInput, NotFound
-from wherry.linux import usernamespace
 from wherry.runtime import default
 from wherry.runtime.resources import DeviceRule, DeviceWeight, Resources, Throttle
 from wherry.runtime.spec import Device, Rlimit
@@ -28,11 +27,6 @@ _DEV_EVERYWHERE = frozenset(
 )
 """What every container has of its own."""
 _DEV_SKIPPED = ("pts", "shm", "mqueue", "fd", "console")
-
-
-def has_groups() -> bool:
-    """Tells whether containers have control groups here: as root always."""
-    return not usernamespace.inside()
 
 
 def resources(spec: ContainerSpec, devices: tuple[Device, ...] = ()) -> Resources:

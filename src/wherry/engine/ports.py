@@ -134,7 +134,8 @@ def _bind(port: PortMapping, address: str, published: Mapping[str, Sequence[Port
         if error.errno == errno.EADDRNOTAVAIL:
             raise InvalidInput(f"cannot publish {name}: this machine has no address {address}") from error
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise NotPermitted(f"cannot publish {name}: {os.strerror(error.errno)}") from error
+            hint = "low ports need root, or as root: sysctl net.ipv4.ip_unprivileged_port_start=PORT"
+            raise NotPermitted(f"cannot publish {name}: {os.strerror(error.errno)}", hint=hint) from error
         raise WherryError(f"cannot publish {name}: {error.strerror}") from error
     return item
 

@@ -12,8 +12,9 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from wherry.linux.finding import Finding
 
 _LINUX_6_12 = (6, 12)
 _CAP_NAMES = {
@@ -33,24 +34,6 @@ _MIN_SANE_TIME_S = 1_735_689_600
 _MIN_FREE_BYTES = 512 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What one probe found."""
-
-    group: str
-    """``kernel``, ``permissions``, ``machine`` or ``tools``."""
-    name: str
-    ok: bool
-    seen: str
-    """What was there, or what was missing."""
-    cost: str = ""
-    """What does not work without it."""
-    remedy: str = ""
-    """How to get it."""
-    needed: bool = True
-    """False: something is slower or missing, but the main job works."""
-
-
 def examine(root: Path, *, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Iterator[Finding]:
     """Runs every probe.
 
@@ -62,6 +45,10 @@ def examine(root: Path, *, proc: Path = Path("/proc"), sys: Path = Path("/sys"))
     yield from _kernel(proc, sys)
     yield from _cgroups(proc, sys)
     yield from _permissions(proc)
+    if os.geteuid():
+        from wherry.linux.userfeatures import examine_user
+
+        yield from examine_user(proc=proc, version=_version(os.uname().release))
     yield from _machine(root)
     yield from _tools()
 
@@ -179,16 +166,18 @@ def _permissions(proc: Path) -> Iterator[Finding]:
         name="root",
         ok=os.geteuid() == 0,
         seen=f"uid {os.geteuid()}",
-        cost="containers, networks and devices need root; the store, projects and the hub do not",
+        cost="bridges, limits without delegation and devices need root; containers, the store and projects do not",
         remedy="run it as root, or with sudo",
+        needed=False,
     )
     yield Finding(
         group="permissions",
         name="capabilities",
         ok=not missing,
         seen="all that are needed" if not missing else "without " + " ".join(missing),
-        cost="containers cannot start",
+        cost="containers cannot start" if not os.geteuid() else "what needs root; see below for what does not",
         remedy="run it outside a restricted container, or give these capabilities to it",
+        needed=not os.geteuid(),
     )
     resource = bool(effective >> _CAP_SYS_RESOURCE & 1)
     yield Finding(
@@ -249,7 +238,7 @@ def _machine(root: Path) -> Iterator[Finding]:
 
 def _tools() -> Iterator[Finding]:
     for tool, package, cost, needed in (
-        ("nft", "nftables", "no bridge networks and no published ports", True),
+        ("nft", "nftables", "no bridge networks and no published ports", not os.geteuid()),
         ("mmdebstrap", "mmdebstrap", "`make demo` cannot build a Debian tree", False),
         ("ostree", "ostree", "nothing; it is only the peer that tests compare with", False),
     ):

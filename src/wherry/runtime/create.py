@@ -239,6 +239,13 @@ class _Making:
         self._found = known_hierarchies()
         try:
             path = self._spec.cgroups_path or default_path(self._id, self._found)
+            if usernamespace.inside() and not self._spec.cgroups_path:
+                from wherry.runtime.cgroup_delegated import delegated
+
+                self._found, path = delegated(self._id, self._found)
+                if not self._found:
+                    self._cgroup.apply(self._spec.resources)  # refuses limits, as there is nothing to keep them
+                    return
             self._cgroup = Cgroup.create(path, found=self._found)
         except OSError as error:
             raise map_os_error(error, "cannot make control groups", where=error.filename) from error

@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 
 from wherry.core.errors import NotPermitted, ToolError
+from wherry.linux.subordinate import PATH, find_tool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wherry.runtime.spec import IdMapping
-
-_SEARCH = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin")
 
 
 def write_mappings(pid: int, uids: Sequence[IdMapping], gids: Sequence[IdMapping]) -> None:
@@ -56,11 +55,6 @@ def _write(path: str, data: bytes) -> bool:
     return True
 
 
-def find_tool(name: str) -> str | None:
-    """Returns where newuidmap or newgidmap is; None when it is not there."""
-    return next((f"{place}/{name}" for place in _SEARCH if os.access(f"{place}/{name}", os.X_OK)), None)
-
-
 def _by_tool(name: str, pid: int, mappings: Sequence[IdMapping]) -> None:
     path = find_tool(name)
     if path is None:
@@ -68,7 +62,7 @@ def _by_tool(name: str, pid: int, mappings: Sequence[IdMapping]) -> None:
             "this user cannot map these ids, and newuidmap and newgidmap are not there", hint="install uidmap"
         )
     words = [str(word) for item in mappings for word in (item.container_id, item.host_id, item.size)]
-    spawned = os.posix_spawn(path, (name, str(pid), *words), {"PATH": ":".join(_SEARCH)}, setsigmask=())
+    spawned = os.posix_spawn(path, (name, str(pid), *words), {"PATH": PATH}, setsigmask=())
     if os.waitstatus_to_exitcode(os.waitpid(spawned, 0)[1]):
         raise ToolError(
             f"{name} does not map these ids: {' '.join(words)}", hint="look at this user's lines in /etc/sub[ug]id"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -73,9 +72,7 @@ def test_detached_life(user: User) -> None:
 
 def test_containers_are_met_after_a_supervisor_died(user: User) -> None:
     user.ok("run", "-d", "--name", "one", "--network", "none", IMAGE, "sh", "-c", LOOP)
-    for line in user.processes():
-        if "engine.supervisor" in line:
-            os.kill(int(line.split()[0]), signal.SIGKILL)
+    user.kill("engine.supervisor")
     user.ok("exec", "one", "true")
     user.ok("run", "-d", "--name", "two", "--network", "none", IMAGE, "sh", "-c", LOOP)
     user.ok("exec", "two", "true")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,6 +91,12 @@ class User:
             except OSError:
                 continue
         return found
+
+    def kill(self, word: str) -> None:
+        """Kills those of this user's processes that have a word in their command line."""
+        for line in self.processes():
+            if word in line:
+                os.kill(int(line.split()[0]), signal.SIGKILL)
 
     def wait_for_nobody(self) -> None:
         """Waits until nothing of this user's runs any more."""
