@@ -288,3 +288,61 @@ def test_other_words(compose: Compose) -> None:
     compose.run("rm", "-fs")
     assert compose.ps() == {}
     assert "images are not built yet" in compose.run("build", status=2).stderr
+
+
+def test_a_dependency_that_is_restarted_is_waited_for(compose: Compose) -> None:
+    compose.write(
+        """
+services:
+  db:
+    {IMAGE, restart: on-failure, volumes: [state:/state],
+     command: [sh, -c, "ls /state/again || { touch /state/again; exit 1; }; exec sleep 1000"],
+     healthcheck: {test: "test -f /state/again", interval: 1s, retries: 100}}
+  web: {IMAGE, command: [sleep, "1000"], depends_on: {db: {condition: service_healthy, restart: true}}}
+volumes: {state: }
+"""
+    )
+    compose.run("up", "-d")
+    found = compose.ps()
+    assert (found["shop-db-1"]["State"], found["shop-web-1"]["State"]) == ("running", "running")
+    started = compose.cli.inspect("shop-web-1")["started_s"]
+    compose.run("up", "-d", "--force-recreate", "db")
+    assert compose.cli.inspect("shop-web-1")["started_s"] == started, "it was not asked for"
+    compose.write((compose.folder / "compose.yaml").read_text().replace("retries: 100", "retries: 101"))
+    first = compose.ids()
+    compose.run("up", "-d")
+    assert compose.ids()["shop-web-1"] == first["shop-web-1"]
+    assert compose.cli.inspect("shop-web-1")["started_s"] > started, "restarted after what it depends on"
+
+
+def test_several_containers_share_a_name_and_get_ports_in_turn(compose: Compose) -> None:
+    compose.write(
+        """
+services:
+  worker: {IMAGE, command: [sleep, "1000"], scale: 2, ports: ["127.0.0.1:18130-18131:80"]}
+  web: {IMAGE, command: [sleep, "1000"], depends_on: [worker]}
+"""
+    )
+    compose.run("up", "-d")
+    hosts = compose.run("exec", "-T", "web", "cat", "/etc/hosts").stdout
+    assert sum(" worker" in line for line in hosts.splitlines()) == 2
+    ports = [compose.run("port", "--index", str(number), "worker", "80").stdout.strip() for number in (1, 2)]
+    assert ports == ["127.0.0.1:18130", "127.0.0.1:18131"]
+    compose.run("down", "worker")
+    assert set(compose.ps()) == {"shop-web-1"}
+
+
+def test_following_logs_until_all_have_ended(compose: Compose) -> None:
+    compose.write(
+        """
+services:
+  a: {IMAGE, command: [sh, -c, "for n in 1 2 3; do echo a$$n; done; sleep 1; echo last"]}
+  b: {IMAGE, command: [sh, -c, "echo b1 >&2"]}
+"""
+    )
+    compose.run("up", "-d")
+    lines = compose.run("logs", "-f").stdout.splitlines()
+    assert sorted(lines) == ["a-1  | a1", "a-1  | a2", "a-1  | a3", "a-1  | last", "b-1  | b1"]
+    assert compose.run("logs", "--tail", "1", "--no-log-prefix", "a").stdout == "last\n"
+    assert compose.run("logs", "--since", "1h", "--until", "1h").stdout == ""
+    assert "T" in compose.run("logs", "-t", "b").stdout.split("| ")[1].split()[0]

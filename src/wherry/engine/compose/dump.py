@@ -15,7 +15,7 @@ def model(project: Project, *, interpolated: bool = True) -> dict[str, Any]:
         project: which.
         interpolated: escape dollar signs, so that nothing is filled in a second time.
     """
-    services = {name: _service(project, service) for name, service in project.services.items()}
+    services = {name: _service(project, service) for name, service in sorted(project.services.items())}
     found: dict[str, Any] = {"name": project.name, "services": services}
     used = {key for service in project.services.values() for key in networks_of(service)}
     networks = {

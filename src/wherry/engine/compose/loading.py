@@ -66,7 +66,7 @@ def load(request: Request) -> Project:
     model: dict[str, Any] = {}
     for path in files:
         model = reader.model(path, base=directory, before=model)
-    model = _with_includes(model, request, variables, places, warnings, depth=0)
+    model = _with_includes(model, variables, places, warnings, trail=tuple(files))
     for path in reader.obsolete:
         warnings[f"{os.path.basename(path)}: version has no meaning any more; remove it"] = None
     sections: dict[str, Any] = {key: model.get(key, {}) for key in _SECTIONS}
@@ -174,17 +174,16 @@ def _project_name(
 
 def _with_includes(
     model: dict[str, Any],
-    request: Request,
     variables: Mapping[str, str],
     places: dict[str, str],
     warnings: dict[str, None],
     *,
-    depth: int,
+    trail: tuple[str, ...],
 ) -> dict[str, Any]:
     """Returns a model with what it includes; two that define one thing differently are an error."""
     includes = model.pop("include", [])
     for item in includes:
-        if depth >= MAX_INCLUDES:
+        if set(item["path"]) & set(trail) or len(trail) > MAX_INCLUDES:
             raise InvalidInput("files include each other", where=item["place"], hint="break the circle")
         check_readable(item["path"])
         base = item.get("project_directory") or os.path.dirname(item["path"][0])
@@ -203,7 +202,7 @@ def _with_includes(
         included: dict[str, Any] = {}
         for path in item["path"]:
             included = reader.model(path, base=base, before=included)
-        included = _with_includes(included, request, theirs, places, warnings, depth=depth + 1)
+        included = _with_includes(included, theirs, places, warnings, trail=(*trail, *item["path"]))
         for section in _SECTIONS:
             for key, value in included.get(section, {}).items():
                 there = model.setdefault(section, {})

@@ -296,7 +296,7 @@ def _resources(service: Mapping[str, Any]) -> Resources:
         shares = max(2, int(1024 * float(reserved["cpus"])))
     return Resources(
         memory_bytes=size(service.get("mem_limit"), limits.get("memory")),
-        milli_cpus=int(float(cpus) * 1000) or None if cpus is not None else None,
+        milli_cpus=max(1, int(float(cpus) * 1000)) if cpus is not None and float(cpus) else None,
         pids=size(service.get("pids_limit"), limits.get("pids")),
         memory_reservation_bytes=size(service.get("mem_reservation"), reserved.get("memory")),
         memory_swap_bytes=size(service.get("memswap_limit")),

@@ -12,6 +12,7 @@ from wherry.engine.engine import Engine
 from wherry.engine.health import HEALTHY, UNHEALTHY
 from wherry.engine.info import ContainerInfo
 
+LOOK_AGAIN_S = 5.0
 _HEALTH = "health_status"
 
 
@@ -38,24 +39,24 @@ def until_healthy(engine: Engine, info: ContainerInfo, deadline: float | None = 
             f"container {info.name} has no health check to wait for",
             hint="give its service a healthcheck, or its image",
         )
-    since_s = time.time()
-    try:
-        now = engine.inspect(info.id)
-    except NotFound:
-        raise DependencyFailed(f"container {info.name} is gone") from None
-    if _settled(now, now.health):
-        return
     filters = {"container": [info.id], "event": [_HEALTH, "die", "destroy"]}
-    for event in events.read(engine.paths, since_s=since_s, until_s=deadline, filters=filters):
-        action = str(event["Action"])
-        if action.startswith(_HEALTH):
-            # the event is told before the state is written: its word is the newest
+    while deadline is None or time.time() < deadline:
+        since_s = time.time()
+        try:
+            now = engine.inspect(info.id)
+        except NotFound:
+            raise DependencyFailed(f"container {info.name} is gone", hint="somebody removed it") from None
+        if _settled(now, now.health):
+            return
+        # looked at again now and then, as an event is lost when the disk is full
+        until_s = min(since_s + LOOK_AGAIN_S, deadline or since_s + LOOK_AGAIN_S)
+        for event in events.read(engine.paths, since_s=since_s, until_s=until_s, filters=filters):
+            action = str(event["Action"])
+            if not action.startswith(_HEALTH):
+                break  # whether it is started again shows in its state
+            # the event is told before the state is written: its word is the newer one
             if _settled(now, action.partition(": ")[2]):
                 return
-        elif action == "destroy":
-            raise DependencyFailed(f"container {info.name} is gone")
-        else:
-            _refuse_ended(engine, info, event)
     raise Timeout(f"container {info.name} did not become healthy in time", hint=f"`wherry inspect {info.name}`")
 
 
@@ -68,21 +69,6 @@ def _settled(info: ContainerInfo, health: str) -> bool:
         code = "" if info.exit_code is None else f" with status {info.exit_code}"
         raise DependencyFailed(f"container {info.name} has ended{code}", hint=f"`wherry logs {info.name}`")
     return False
-
-
-def _refuse_ended(engine: Engine, info: ContainerInfo, event: dict[str, object]) -> None:
-    policy = info.config.spec.restart.name
-    if policy in ("always", "unless-stopped", "on-failure"):
-        try:
-            if engine.inspect(info.id).status in ("running", "restarting"):
-                return  # it is given another chance
-        except NotFound:
-            pass
-    actor = event.get("Actor")
-    code = actor.get("Attributes", {}).get("exitCode", "") if isinstance(actor, dict) else ""
-    raise DependencyFailed(
-        f"container {info.name} has ended with status {code}", hint=f"`wherry logs {info.name}` shows what it said"
-    )
 
 
 def until_completed(engine: Engine, info: ContainerInfo) -> None:
