@@ -52,8 +52,9 @@ def cp(archive: bool, follow_link: bool, quiet: bool, source: str, dest: str) ->
       wherry cp web:/var/log - | tar -t
     """
     from wherry.engine.copying import Side, Source, copy
+    from wherry.engine.idranges import AS_SEEN
     from wherry.engine.tarring import unpack, write_source
-    from wherry.engine.view import open_root
+    from wherry.engine.view import open_root, owners_of
 
     from_container, from_path = split_place(source)
     to_container, to_path = split_place(dest)
@@ -73,15 +74,23 @@ def cp(archive: bool, follow_link: bool, quiet: bool, source: str, dest: str) ->
         if container is None:
             return Side()
         info = engine.inspect(container)
-        return Side(stack.enter_context(open_root(engine.paths, engine.repo, info, write=write)))
+        return Side(stack.enter_context(open_root(engine.paths, engine.repo, info, write=write)), owners_of(info))
+
+    def be_who_can_write() -> None:
+        if to_side.owners != AS_SEEN:
+            from wherry.engine.mapped import become_root
+
+            become_root(to_side.owners)
 
     with ExitStack() as stack:
         to_side = side(stack, to_container, write=True)
         if source == "-":
             assert to_side.root_fd is not None  # noqa: S101 checked above
-            unpack(sys.stdin.buffer, to_side.root_fd, to_path, archive=archive, note=tell)
+            be_who_can_write()
+            unpack(sys.stdin.buffer, to_side.root_fd, to_path, archive=archive, owners=to_side.owners, note=tell)
             return
         from_side = to_side if from_container == to_container else side(stack, from_container, write=False)
+        be_who_can_write()
         found = Source(from_side, from_path, follow=follow_link)
         stack.callback(found.close)
         if dest == "-":

@@ -109,7 +109,11 @@ FLAGS = (
     _word("--ipc", "MODE", "private, shareable, none, host or container:NAME."),
     _word("--uts", "MODE", "private or host."),
     _word("--cgroupns", "MODE", "private or host."),
-    _word("--userns", "MODE", "host."),
+    _word("--userns", "MODE", "host, auto[:size=N], or private with --uidmap."),
+    _words("--uidmap", "CTR:HOST:N", "Who its users are on the host: 0:100000:65536."),
+    _words("--gidmap", "CTR:HOST:N", "The same of its groups."),
+    _word("--subuidname", "NAME", "Take the ids of a name in /etc/subuid."),
+    _word("--subgidname", "NAME", "Take the ids of a name in /etc/subgid."),
     # limits
     _word("-m --memory", "SIZE", "Limit memory, as in 64m."),
     _word("--memory-reservation", "SIZE", "What it keeps when memory is short."),
@@ -188,10 +192,6 @@ REFUSED = {
     "--sig-proxy": "a command in the foreground always hands on its signals; use -d to have them apart",
     "--ftrace": "tracing is of the whole host, not of one container; use trace-cmd with the container's process",
     "--preserve-fds": "a descriptor would not outlive a restart; use `wherry runtime run --preserve-fds` for one run",
-    "--uidmap": "the files of an image cannot be shown with other owners yet; use `wherry runtime` with a bundle",
-    "--gidmap": "the files of an image cannot be shown with other owners yet; use `wherry runtime` with a bundle",
-    "--subuidname": "the files of an image cannot be shown with other owners yet; use `wherry runtime` with a bundle",
-    "--subgidname": "the files of an image cannot be shown with other owners yet; use `wherry runtime` with a bundle",
 }
 """Flags that people know from elsewhere -> why they are not there, and what to do."""
 REFUSED_SWITCHES = frozenset({"--disable-content-trust", "--use-api-socket"})

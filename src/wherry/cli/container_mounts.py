@@ -21,7 +21,7 @@ PROPAGATIONS: tuple[Propagation, ...] = ("private", "rprivate", "shared", "rshar
 _IGNORED = ("z", "Z", "rw", "nocopy", "cached", "delegated", "consistent", "rbind", "dev", "nodev", "exec", "suid")
 _KEYS = {
     **dict.fromkeys(("type", "source", "target", "readonly"), ("bind", "volume", "tmpfs")),
-    **dict.fromkeys(("bind-propagation", "bind-recursive", "bind-nonrecursive", "bind-create-src"), ("bind",)),
+    **dict.fromkeys(("bind-propagation", "bind-recursive", "bind-nonrecursive", "bind-create-src", "idmap"), ("bind",)),
     "volume-nocopy": ("volume",),
     **dict.fromkeys(("tmpfs-size", "tmpfs-mode"), ("tmpfs",)),
     "consistency": ("bind", "volume", "tmpfs"),
@@ -61,10 +61,12 @@ def parse_volume(text: str, *, cwd: object) -> Mount:
             given["no_copy"] = True
         elif option == "norbind" or (option == "bind" and bind):
             given["recursive"] = "disabled"
+        elif option == "idmap":
+            given["mapped"] = True  # a volume is so in any case
         elif option in ("O", "U"):
             raise UsageError(f"-v: option {option!r} of podman is not there", hint=_PODMAN[option])
         elif option and option not in _IGNORED:
-            hint = f"there are ro, rw, nocopy and {', '.join(PROPAGATIONS)}"
+            hint = f"there are ro, rw, nocopy, idmap and {', '.join(PROPAGATIONS)}"
             raise UsageError(f"-v: no option {option!r}", hint=hint)
     if bind:
         return Mount(type=MountType.BIND, source=_absolute(parts[0], cwd), target=parts[1], **given)
@@ -73,7 +75,7 @@ def parse_volume(text: str, *, cwd: object) -> Mount:
 
 _PODMAN = {
     "O": "mount it read-only, or copy it to a volume first",
-    "U": "give the files to the right owner with chown",
+    "U": "with --userns, idmap shows them with the right owners; else give them away with chown",
 }
 
 
@@ -112,6 +114,7 @@ def parse_mount(text: str, *, cwd: object) -> Mount:
         tmpfs_mode=parse_mode(values["tmpfs-mode"]) if "tmpfs-mode" in values else None,
         propagation=_choice("bind-propagation", values.get("bind-propagation", ""), ("", *PROPAGATIONS)),
         recursive=_recursive(values),
+        mapped=_truth(values, "idmap"),
         no_copy=_truth(values, "volume-nocopy"),
     )
 

@@ -154,10 +154,13 @@ def resources(given: Mapping[str, Any]) -> Resources:
 
 
 def _isolation(given: Mapping[str, Any], security: parse.Security) -> Isolation:
-    if given["userns"] not in ("", "host"):
-        reason = "files of an image would have the wrong owners"
-        raise UsageError(f"--userns: {given['userns']!r} is not there: {reason}", hint="use host")
+    users: dict[str, Any] = {}
+    if any(given[key] for key in ("userns", "uidmap", "gidmap", "subuidname", "subgidname")):
+        from wherry.cli.container_userns import parse_user_namespace
+
+        users = parse_user_namespace(given)
     return Isolation(
+        **users,
         pid=given["pid"] or "private",
         ipc=given["ipc"] or "private",
         uts=given["uts"] or "private",

@@ -79,7 +79,7 @@ def _with_secrets(engine: Engine, spec: ContainerSpec, words: tuple[str, ...]) -
     found = []
     for name, target in map(parse_secret, words):
         source = str(secrets.path(engine.paths, name))
-        found.append(Mount(type=MountType.BIND, source=source, target=target, read_only=True))
+        found.append(Mount(type=MountType.BIND, source=source, target=target, read_only=True, mapped=True))
     return replace(spec, mounts=(*spec.mounts, *found))
 
 

@@ -18,7 +18,7 @@ from wherry.engine.volume_mounts import FileSystem
 from wherry.linux import usernamespace
 from wherry.linux.signals import number_of
 from wherry.runtime import default
-from wherry.runtime.spec import Capabilities, Mount, Namespace, Process, Spec
+from wherry.runtime.spec import Capabilities, IdMapping, Mount, Namespace, Process, Spec
 from wherry.runtime.users import MAX_ID
 from wherry.spec.container import Mount as WantedMount
 from wherry.spec.container import MountType
@@ -27,9 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from wherry.engine.idranges import IdRange
     from wherry.linux.seccomp_profile import Profile
-else:
-    pass
 
 DEFAULT_TMPFS_MODE = 0o1777
 _TMPFS_OPTIONS = ("nosuid", "nodev")
@@ -82,6 +81,8 @@ def build_spec(
         domainname=spec.domainname,
         mounts=(*_default_mounts(config), *_mounts(config, prepared)),
         namespaces=_namespaces(config, prepared, joined),
+        uid_mappings=_mappings(parts.uids),
+        gid_mappings=_mappings(parts.gids),
         resources=limits.resources(spec, devices),
         cgroups_path="" if not spec.cgroup_parent else f"/{spec.cgroup_parent.strip('/')}/{config.id}",
         devices=devices,
@@ -108,16 +109,32 @@ def _namespaces(config: ContainerConfig, prepared: Prepared, joined: Mapping[str
         Namespace.CGROUP: parts.cgroup,
     }
     own = {kind: path for kind, path in default.NAMESPACES.items() if modes.get(kind) != "host"}
+    if parts.uids:
+        own[Namespace.USER] = ""
     return {**own, **joined, **({Namespace.NETWORK: network} if network else {})}
+
+
+def _mappings(ranges: tuple[IdRange, ...]) -> tuple[IdMapping, ...]:
+    return tuple(IdMapping(container_id=item.container_id, host_id=item.host_id, size=item.size) for item in ranges)
 
 
 def _sysctls(config: ContainerConfig) -> dict[str, str]:
     if not own_namespace(config.spec):
         return dict(config.spec.sysctls)
     # docker's: a user of the container may use low ports and ping, as the network is the container's own
-    last = min(usernamespace.mapped("gid") - 1, MAX_ID) if usernamespace.inside() else MAX_ID
-    usual = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last}"}
+    usual = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {_last_group(config)}"}
     return {**usual, **config.spec.sysctls}
+
+
+def _last_group(config: ContainerConfig) -> int:
+    """Returns the highest of the groups that there are from 0 up without a gap; the kernel takes no other range."""
+    end = 0
+    for item in sorted(config.spec.isolation.gids, key=lambda item: item.container_id):
+        if item.container_id == end:
+            end += item.size
+    if not end:
+        end = usernamespace.mapped("gid") if usernamespace.inside() else MAX_ID + 1
+    return min(end - 1, MAX_ID)
 
 
 def _default_mounts(config: ContainerConfig) -> Iterator[Mount]:
@@ -219,20 +236,21 @@ def build_process(
 
 def _mounts(config: ContainerConfig, prepared: Prepared) -> Iterator[Mount]:
     taken = {normal_path(item.target) for item in config.mounts}
+    owned = ("idmap",) if config.spec.isolation.uids else ()
     for path in prepared.network.files:
         name = os.path.basename(path)
         if f"/etc/{name}" not in taken and not (name == "hosts" and config.spec.no_hosts):
-            yield Mount(destination=f"/etc/{name}", type="bind", source=path, options=("bind", "rprivate"))
+            yield Mount(destination=f"/etc/{name}", type="bind", source=path, options=("bind", "rprivate", *owned))
     yield from foreign.mounts(config.platform)
     if config.spec.init:
         yield Mount(destination=INIT, type="bind", source=init_program(), options=("bind", "rprivate", "ro"))
     pairs = zip(config.mounts, prepared.sources, strict=True)
     # a mount point inside another mount comes after it
     for item, source in sorted(pairs, key=lambda pair: normal_path(pair[0].target).count("/")):
-        yield _mount(item, source)
+        yield _mount(item, source, mapped=bool(config.spec.isolation.uids))
 
 
-def _mount(item: WantedMount, source: str | FileSystem) -> Mount:
+def _mount(item: WantedMount, source: str | FileSystem, *, mapped: bool) -> Mount:
     target = normal_path(item.target)
     if isinstance(source, FileSystem):
         own = (*_TMPFS_OPTIONS, *source.options, *(("ro",) if item.read_only else ()))
@@ -250,6 +268,8 @@ def _mount(item: WantedMount, source: str | FileSystem) -> Mount:
         options.append("ro" if item.recursive in ("disabled", "writable") else "rro")
     if item.type == MountType.VOLUME:
         options.append("nodev")
+    if mapped and (item.type == MountType.VOLUME or item.mapped):
+        options.append("idmap")
     return Mount(destination=target, type="bind", source=source, options=tuple(options))
 
 

@@ -21,9 +21,11 @@ from wherry.core.digest import Checksum, Digest
 from wherry.core.errors import Conflict, NotFound, Unsupported
 from wherry.engine.changes import DELETED, ENGINE_PATHS, Change, DirectoryLower, Lower, NeedsMerged, find_changes
 from wherry.engine.events import emit
-from wherry.engine.view import open_root
+from wherry.engine.idranges import AS_SEEN
+from wherry.engine.view import open_root, owners_of
 
 if TYPE_CHECKING:
+    from wherry.engine.idranges import Owners
     from wherry.engine.info import ContainerInfo
     from wherry.engine.state import Paths
     from wherry.image.config import ImageConfig
@@ -114,7 +116,7 @@ def export(paths: Paths, repo: Repository | None, info: ContainerInfo, out: Bina
     from wherry.engine.tarring import write_root
 
     with open_root(paths, repo, info, with_mounts=False) as root_fd:
-        write_root(root_fd, out, note=note)
+        write_root(root_fd, out, owners=owners_of(info), note=note)
     emit(paths, "export", actor_id=info.id, name=info.name, attributes={**info.labels, "image": info.image})
 
 
@@ -198,8 +200,10 @@ def _write_tree(paths: Paths, repo: Repository, info: ContainerInfo, note: Note)
         if info.config.commit and not info.config.spec.layers:
             tree = _tree_of(repo, info.config.commit)
             found = _changes(paths, repo, info, _TreeLower(_tree_of(repo, info.config.commit)), root_fd)
-            _Applier(repo, tree, root_fd, note).apply(found)
+            _Applier(repo, tree, root_fd, owners_of(info), note).apply(found)
             return tree.write()
+        if owners_of(info) != AS_SEEN:
+            raise Conflict("its files have other owners while it runs", where=info.name, hint="stop it first")
         from wherry.store.tree.commit import write_directory
         from wherry.store.tree.modifier import Modifier
 
@@ -222,8 +226,9 @@ def _is_empty(root_fd: int, path: str) -> bool:
 class _Applier:
     """Does to a tree of the store what a container did to its root."""
 
-    def __init__(self, repo: Repository, tree: TreeBuilder, root_fd: int, note: Note) -> None:
+    def __init__(self, repo: Repository, tree: TreeBuilder, root_fd: int, owners: Owners, note: Note) -> None:
         self._repo, self._tree, self._root_fd, self._note = repo, tree, root_fd, note
+        self._owners = owners
 
     def apply(self, changes: Sequence[Change]) -> None:
         for change in changes:
@@ -257,11 +262,12 @@ class _Applier:
         from wherry.store.format.objects import DirMeta, FileHeader
 
         kind = stat.S_IFMT(status.st_mode)
+        uid, gid = self._owners.of(status)
         there = self._tree.lookup(path)
         if kind == stat.S_IFDIR:
             if isinstance(there, str):
                 self._tree.remove(path)
-            meta = DirMeta(uid=status.st_uid, gid=status.st_gid, mode=status.st_mode, xattrs=_attributes(place))
+            meta = DirMeta(uid=uid, gid=gid, mode=status.st_mode, xattrs=_attributes(place))
             self._tree.mkdir(path, meta, parents=True)
             return
         if kind not in (stat.S_IFREG, stat.S_IFLNK):
@@ -274,13 +280,9 @@ class _Applier:
         if kind == stat.S_IFLNK:
             target = os.readlink("", dir_fd=place)
             mode = stat.S_IFLNK | 0o777
-            self._tree.add_file(
-                path, FileHeader(uid=status.st_uid, gid=status.st_gid, mode=mode, symlink_target=target, xattrs=())
-            )
+            self._tree.add_file(path, FileHeader(uid=uid, gid=gid, mode=mode, symlink_target=target, xattrs=()))
             return
-        header = FileHeader(
-            uid=status.st_uid, gid=status.st_gid, mode=status.st_mode, symlink_target="", xattrs=_attributes(place)
-        )
+        header = FileHeader(uid=uid, gid=gid, mode=status.st_mode, symlink_target="", xattrs=_attributes(place))
         with open(f"/proc/self/fd/{place}", "rb") as file:
             self._tree.add_file(path, header, file)
 

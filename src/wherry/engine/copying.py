@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from wherry.core.durable import map_os_error
 from wherry.core.errors import Conflict, InvalidInput, NotFound
+from wherry.engine.idranges import AS_SEEN, Owners
 from wherry.engine.view import is_kernel_file_system, refuse_kernel_file_system
 from wherry.linux.beneath import open_in_root
 
@@ -39,10 +40,11 @@ class Side:
 
     Args:
         root_fd: of the container's root; None is the host.
+        owners: whose its files are.
     """
 
-    def __init__(self, root_fd: int | None = None) -> None:
-        self.root_fd = root_fd
+    def __init__(self, root_fd: int | None = None, owners: Owners = AS_SEEN) -> None:
+        self.root_fd, self.owners = root_fd, owners
 
     @property
     def is_host(self) -> bool:
@@ -201,7 +203,7 @@ def copy(
         NoSpace: it does not fit; what was copied before stays.
     """
     place = find_place(dest, path, name=source.name, directory=source.is_directory, contents=source.contents)
-    copier = _Copier(archive=archive, strip=dest.is_host and not archive, guarded=not source.side.is_host, note=note)
+    copier = _Copier(source.side, dest, archive=archive, note=note)
     try:
         if source.is_directory:
             fd = os.open(f"/proc/self/fd/{source.fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -220,8 +222,10 @@ def copy(
 class _Copier:
     """Copies entries between open directories."""
 
-    def __init__(self, *, archive: bool, strip: bool, guarded: bool, note: Note) -> None:
-        self._archive, self._strip, self._guarded, self._note = archive, strip, guarded, note
+    def __init__(self, source: Side, dest: Side, *, archive: bool, note: Note) -> None:
+        self._archive, self._note = archive, note
+        self._strip, self._guarded = dest.is_host and not archive, not source.is_host
+        self._from, self._to = source.owners, dest.owners
 
     def directory(self, source: int, dest: int, name: str, path: str, depth: int) -> None:
         """Copies what is in the open directory `source` into the directory `name` of `dest`, made when missing."""
@@ -280,7 +284,7 @@ class _Copier:
             os.mkfifo(temporary, stat.S_IMODE(status.st_mode) & 0o777, dir_fd=dest)
         try:
             if self._archive:
-                os.chown(temporary, status.st_uid, status.st_gid, dir_fd=dest, follow_symlinks=False)
+                os.chown(temporary, *self._to.to(self._from.of(status)), dir_fd=dest, follow_symlinks=False)
             os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns), dir_fd=dest, follow_symlinks=False)
             os.rename(temporary, name, src_dir_fd=dest, dst_dir_fd=dest)
         except BaseException:
@@ -330,7 +334,7 @@ class _Copier:
         status = os.fstat(source)
         mode = stat.S_IMODE(status.st_mode)
         if self._archive:
-            os.fchown(dest, status.st_uid, status.st_gid)
+            os.fchown(dest, *self._to.to(self._from.of(status)))
             _copy_attributes(source, dest)
         os.fchmod(dest, mode & 0o1777 if self._strip else mode)
         os.utime(dest, ns=(status.st_atime_ns, status.st_mtime_ns))

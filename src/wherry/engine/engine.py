@@ -14,6 +14,7 @@ import time
 from wherry.core import trace
 from wherry.core.errors import Conflict, NotFound, WherryError
 from wherry.engine import control, foreign, pausing, state
+from wherry.engine.idranges import chosen
 from wherry.engine.imagestore import ImageStore, image_store, look_up
 from wherry.engine.info import ContainerInfo, describe
 from wherry.engine.net.request import without_root
@@ -69,26 +70,27 @@ class Engine:
         self.paths.make()
         settings, image, commit = look_up(self.paths, self.store, spec)
         foreign.check(settings.platform, spec.platform, image=image)
-        for _ in range(_NAME_TRIES):
-            container_id = os.urandom(32).hex()
-            config = resolve(
-                spec,
-                settings,
-                container_id=container_id,
-                name=spec.name or free_name(self.paths),
-                created_s=time.time(),
-                image=image,
-                commit=commit,
-            )
-            try:
-                state.add_container(self.paths, config)
-            except Conflict:
-                if spec.name:
-                    raise
-                continue  # somebody took the made-up name in between
-            tell(self.paths, config, "create")
-            trace.reach("engine.created")
-            return describe(config, None, None)
+        with chosen(self.paths, spec) as spec:
+            for _ in range(_NAME_TRIES):
+                container_id = os.urandom(32).hex()
+                config = resolve(
+                    spec,
+                    settings,
+                    container_id=container_id,
+                    name=spec.name or free_name(self.paths),
+                    created_s=time.time(),
+                    image=image,
+                    commit=commit,
+                )
+                try:
+                    state.add_container(self.paths, config)
+                except Conflict:
+                    if spec.name:
+                        raise
+                    continue  # somebody took the made-up name in between
+                tell(self.paths, config, "create")
+                trace.reach("engine.created")
+                return describe(config, None, None)
         raise Conflict("no free name was found", hint="give one with --name")
 
     def start(self, container: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from wherry.core.errors import InvalidInput
 from wherry.core.value import EMPTY, Value
+from wherry.engine.idranges import AUTO_COUNT, IdRange, check_ranges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Isolation(Value):
     """Also ``none``, and ``shareable``, which is ``private``: others may join."""
     uts: str = "private"
     cgroup: str = "private"
+    uids: tuple[IdRange, ...] = ()
+    """Who its users are on the host; with none, it is in the host's user namespace."""
+    gids: tuple[IdRange, ...] = ()
+    auto_ids: int = 0
+    """How many ids are found for it when it is made."""
     seccomp_profile: str = ""
     """The text of a profile instead of the default one: JSON, docker's or the runtime specification's."""
     apparmor: str = ""
@@ -96,9 +102,31 @@ def check_isolation(spec: ContainerSpec) -> None:
         raise InvalidInput("an init needs a process namespace of its own", hint="leave out --init or --pid")
     if spec.privileged and spec.device_rules:
         raise InvalidInput("a privileged container has every device", hint="leave out --device-cgroup-rule")
+    _check_ids(spec)
     if spec.rootfs_direct and (spec.layers or not spec.rootfs):
         raise InvalidInput("only a root directory can be written to directly, and without layers over it")
     _check_limits(spec)
+
+
+def _check_ids(spec: ContainerSpec) -> None:
+    parts = spec.isolation
+    check_ranges(parts.uids, "--uidmap")
+    check_ranges(parts.gids, "--gidmap")
+    if bool(parts.uids) != bool(parts.gids):
+        raise InvalidInput("ranges of user ids need ranges of group ids", hint="give --uidmap and --gidmap")
+    if not 0 <= parts.auto_ids <= AUTO_COUNT:
+        raise InvalidInput(f"--userns: auto has 1 to {AUTO_COUNT} ids, not {parts.auto_ids}")
+    if not parts.uids and not parts.auto_ids:
+        return
+    for flag, mode in (("pid", parts.pid), ("ipc", parts.ipc)):
+        if mode.startswith("container:") or (flag == "pid" and mode == "host"):
+            raise InvalidInput(
+                f"--{flag} {mode}: that namespace belongs to another user namespace",
+                hint=f"leave out --{flag}, or --userns",
+            )
+    for flag, wanted in (("usedev", spec.usedev), ("debugfs", spec.debugfs)):
+        if wanted:
+            raise InvalidInput(f"--{flag}: a user namespace mounts no such file system", hint="bind it: -v /dev:/dev")
 
 
 def _check_sysctls(sysctls: Mapping[str, str] = EMPTY, *, ipc: str, network: str, uts: str) -> None:

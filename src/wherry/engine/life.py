@@ -32,7 +32,7 @@ from wherry.engine.net.records import Joined
 from wherry.engine.plugging import Plugged
 from wherry.engine.records import LastRun, RunState
 from wherry.engine.restart import Backoff, wants_restart
-from wherry.engine.rootfs import root_mounter
+from wherry.engine.rootfs import root_of
 from wherry.engine.signals import SIGKILL
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.specification import specification
@@ -167,7 +167,7 @@ class Life:
             state_dir=self._state_dir,
             rootfs=f"{self._paths.container(config.id)}/rootfs",
             stdio=stdio_of(streams.child),
-            mount_root=root_mounter(self._paths, self.state.store, config),
+            mount_root=root_of(self._paths, self.state.store, config),
             parent_death_signal=self._death_signal,
         )
         streams.close_child_side()

@@ -90,7 +90,9 @@ def check_out_image(paths: Paths, store: ImageStore, commit: Checksum) -> None:
         new.rename(folder)
 
 
-def root_mounter(paths: Paths, store: str, config: ContainerConfig, *, to_look: bool = False) -> Callable[[], None]:
+def root_mounter(
+    paths: Paths, store: str, config: ContainerConfig, *, to_look: bool = False, mapped: bool = False
+) -> Callable[[], None]:
     """Returns what mounts a container's root at its `target`, in the mount namespace of whoever calls it.
 
     All that it needs is imported and looked up here: it is called between clone and exec.
@@ -100,10 +102,11 @@ def root_mounter(paths: Paths, store: str, config: ContainerConfig, *, to_look: 
         store: the folder of the image's store; "" with a root directory.
         config: the container's.
         to_look: nothing will be written, and the container's own mount comes later.
+        mapped: with the owners that the container's user namespace has, and not those on the disk.
 
     Raises (when it is called):
         NotFound: a layer or the root directory is not there.
-        Unsupported: the kernel refuses an overlay on these file systems.
+        Unsupported: the kernel refuses an overlay on these file systems, or other owners.
     """
     folder = str(paths.container(config.id))
     target = f"{folder}/rootfs"
@@ -114,6 +117,11 @@ def root_mounter(paths: Paths, store: str, config: ContainerConfig, *, to_look: 
     if not store:
         copy = config.spec.rootfs
 
+    show: Callable[[str], None] = _as_it_is
+    if mapped:
+        from wherry.engine.mapped import shower
+
+        show = shower(config.spec.isolation)
     direct = config.spec.rootfs_direct
     mount_file = None if store or os.path.isdir(copy) else rootfile.mounter(copy, target)
 
@@ -121,23 +129,33 @@ def root_mounter(paths: Paths, store: str, config: ContainerConfig, *, to_look: 
         leave_the_host()
         if direct:
             _bind_directly(copy, target)
+            show(target)
             return
+        for layer in (folder, *layers):
+            show(layer)
         if mount_file is not None:
             mount_file()
+            show(target)
             lower = _open_dir(target, "root image")
             _mount_overlay(folder, target, layers, [lower], None, volatile=volatile)
             return
         if not store or os.path.isdir(copy):
+            show(copy)
             lower = _open_dir(copy, "image" if store else "root directory")
             _mount_overlay(folder, target, layers, [lower], None, volatile=volatile)
             return
         objects = _open_dir(f"{store}/objects", "store")
         mount_image(image, target, loop=None)
+        show(target)
         lower = _open_dir(target, "image")
         _mount_overlay(folder, target, layers, [lower], objects, volatile=volatile)
         os.close(objects)
 
     return mount_root
+
+
+def _as_it_is(path: str) -> None:
+    """Leaves the owners of files as they are on the disk."""
 
 
 def _bind_directly(source: str, target: str) -> None:
@@ -166,6 +184,15 @@ def leave_the_host() -> None:
         os.chroot(".")
         os.close(here)
         os.close(namespace)
+
+
+def root_of(paths: Paths, store: str, config: ContainerConfig) -> Callable[[], None] | int:
+    """Returns what ``runtime.create`` takes as the root of a container: what mounts it, or in a user namespace it."""
+    if not config.spec.isolation.uids:
+        return root_mounter(paths, store, config)
+    from wherry.engine.mapped import mount_apart
+
+    return mount_apart(root_mounter(paths, store, config, mapped=True), f"{paths.container(config.id)}/rootfs")
 
 
 def mount_in_child(mount_root: Callable[[], None], work: Callable[[], None]) -> None:
@@ -205,16 +232,18 @@ def see_to_image(paths: Paths, store: ImageStore, config: ContainerConfig) -> No
     prepare_image(paths, store, commit)
     if os.path.isdir(f"{paths.images}/{commit}"):
         return
-    if os.path.exists(f"{paths.run}/composefs") and os.path.exists(f"{paths.images}/{commit}.erofs"):
+    mapped = bool(config.spec.isolation.uids)
+    works = f"{paths.run}/composefs{'-mapped' if mapped else ''}"
+    if os.path.exists(works) and os.path.exists(f"{paths.images}/{commit}.erofs"):
         return
     try:
         if not os.path.exists(f"{paths.images}/{commit}.erofs"):
             raise Unsupported("the store keeps no files to mount")
-        mount_in_child(root_mounter(paths, store.path, config, to_look=True), _nothing)
+        mount_in_child(root_mounter(paths, store.path, config, to_look=True, mapped=mapped), _nothing)
     except Unsupported:
         check_out_image(paths, store, commit)
     else:
-        os.close(os.open(f"{paths.run}/composefs", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(works, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _nothing() -> None:

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from wherry.core.durable import map_os_error
 from wherry.core.errors import Conflict, InvalidInput
 from wherry.engine.copying import MAX_DEPTH, Source
+from wherry.engine.idranges import AS_SEEN, Owners
 from wherry.engine.view import is_kernel_file_system, refuse_kernel_file_system
 from wherry.linux.beneath import make_directory, open_in_root
 
@@ -36,7 +37,7 @@ def _quiet(text: str) -> None:
 
 def write_source(source: Source, out: BinaryIO, *, note: Note = _quiet) -> None:
     """Writes a file or a tree as docker's ``cp CONTAINER:PATH -`` does: under its own name, or ``./`` for contents."""
-    with _Writer(out, note) as writer:
+    with _Writer(out, source.side.owners, note) as writer:
         name = "." if source.contents or not source.name else source.name
         if source.is_directory:
             fd = os.open(f"/proc/self/fd/{source.fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -48,11 +49,11 @@ def write_source(source: Source, out: BinaryIO, *, note: Note = _quiet) -> None:
             writer.entry(source.fd, source.status, name)
 
 
-def write_root(root_fd: int, out: BinaryIO, *, note: Note = _quiet) -> None:
+def write_root(root_fd: int, out: BinaryIO, *, owners: Owners = AS_SEEN, note: Note = _quiet) -> None:
     """Writes all below a root directory, as docker's ``export`` does: names without a ``./`` before them."""
     fd = os.open(f"/proc/self/fd/{root_fd}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with _Writer(out, note) as writer:
+        with _Writer(out, owners, note) as writer:
             writer.directory(fd, "", 0)
     finally:
         os.close(fd)
@@ -74,11 +75,11 @@ class _Padded:
 
 
 class _Writer:
-    def __init__(self, out: BinaryIO, note: Note) -> None:
+    def __init__(self, out: BinaryIO, owners: Owners, note: Note) -> None:
         self._tar = tarfile.open(  # noqa: SIM115 closed by __exit__
             fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=tarfile.RECORDSIZE * 16
         )
-        self._note = note
+        self._owners, self._note = owners, note
         self._links: dict[tuple[int, int], str] = {}
 
     def __enter__(self) -> _Writer:
@@ -153,7 +154,7 @@ class _Writer:
         info = tarfile.TarInfo(f"{name}/" if kind == tarfile.DIRTYPE else name)
         info.type = kind
         info.mode = stat.S_IMODE(status.st_mode)
-        info.uid, info.gid = status.st_uid, status.st_gid
+        info.uid, info.gid = self._owners.of(status)
         info.mtime = int(status.st_mtime)
         if fd >= 0:
             headers: dict[str, str] = {}
@@ -165,7 +166,15 @@ class _Writer:
         return info
 
 
-def unpack(stream: BinaryIO, root_fd: int, path: str, *, archive: bool = False, note: Note = _quiet) -> None:
+def unpack(
+    stream: BinaryIO,
+    root_fd: int,
+    path: str,
+    *,
+    archive: bool = False,
+    owners: Owners = AS_SEEN,
+    note: Note = _quiet,
+) -> None:
     """Unpacks a tar stream into a directory of a container that is there.
 
     Args:
@@ -173,6 +182,7 @@ def unpack(stream: BinaryIO, root_fd: int, path: str, *, archive: bool = False, 
         root_fd: the container's root.
         path: the directory.
         archive: keep owners; otherwise all belongs to root.
+        owners: whose the container's files are.
         note: is told what was left out.
 
     Raises:
@@ -191,7 +201,7 @@ def unpack(stream: BinaryIO, root_fd: int, path: str, *, archive: bool = False, 
                 if count >= MAX_ENTRIES:
                     raise InvalidInput(f"the archive has more than {MAX_ENTRIES} entries")
                 name = _clean(info.name)
-                _Unpacker(root_fd, path, archive=archive, note=note).add(archive_file, info, name)
+                _Unpacker(root_fd, path, archive=archive, owners=owners, note=note).add(archive_file, info, name)
                 if info.isdir():
                     directories.append((name, info))
             for name, info in reversed(directories):  # their times change with what is put in
@@ -214,8 +224,9 @@ def _clean(name: str) -> str:
 
 
 class _Unpacker:
-    def __init__(self, root_fd: int, path: str, *, archive: bool, note: Note) -> None:
+    def __init__(self, root_fd: int, path: str, *, archive: bool, owners: Owners, note: Note) -> None:
         self._root_fd, self._path, self._archive, self._note = root_fd, path.rstrip("/"), archive, note
+        self._owners = owners
 
     def add(self, archive_file: tarfile.TarFile, info: tarfile.TarInfo, name: str) -> None:
         if not name:
@@ -276,7 +287,7 @@ class _Unpacker:
 
     def _metadata(self, fd: int, info: tarfile.TarInfo) -> None:
         if self._archive:
-            os.fchown(fd, info.uid, info.gid)
+            os.fchown(fd, *self._owners.to((info.uid, info.gid)))
             for key, value in info.pax_headers.items():
                 if key.startswith((f"{_ATTRIBUTE}user.", f"{_ATTRIBUTE}security.capability")):
                     os.setxattr(fd, key.removeprefix(_ATTRIBUTE), value.encode("utf-8", errors="surrogateescape"))
@@ -285,7 +296,7 @@ class _Unpacker:
 
     def _owner(self, parent: int, last: str, info: tarfile.TarInfo) -> None:
         if self._archive:
-            os.chown(last, info.uid, info.gid, dir_fd=parent, follow_symlinks=False)
+            os.chown(last, *self._owners.to((info.uid, info.gid)), dir_fd=parent, follow_symlinks=False)
 
 
 def _status(parent: int, name: str) -> os.stat_result | None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from wherry.core import errors
 from wherry.core.errors import Conflict, NotFound, NotPermitted, WherryError
 from wherry.engine import state
+from wherry.engine.idranges import AS_SEEN, Owners
 from wherry.engine.imagestore import ImageStore
 
 if TYPE_CHECKING:
@@ -225,6 +226,12 @@ def _serve(line: socket.socket, work: Callable[[], int]) -> None:
 def _end_child(line: socket.socket, child: int) -> None:
     line.close()
     os.waitpid(child, 0)
+
+
+def owners_of(info: ContainerInfo) -> Owners:
+    """Returns whose the files are in the root that `open_root` gives: those of a running container are its users'."""
+    parts = info.config.spec.isolation
+    return Owners(uids=parts.uids, gids=parts.gids) if info.pid else AS_SEEN
 
 
 def is_kernel_file_system(fd: int) -> bool:

@@ -128,6 +128,10 @@ class MakeLink(Made):
             pass
 
 
+_MAX_UEVENT_BYTES = 4096
+"""A page: what a file of sysfs has at most."""
+
+
 class MakeNode(Made):
     """A device node or a FIFO in the root, of exactly this mode and owner.
 
@@ -173,11 +177,13 @@ class MakeNode(Made):
             os.close(directory)
 
     def bind(self, work: Work) -> None:
-        """Puts the host's node of the same path there."""
-        host = x.open_tree(self.target)
+        """Puts the host's node there, by the same path, or where the kernel says that it is (sysfs, DEVNAME)."""
+        host = self._open_host(self.target)
+        if host < 0:
+            host = self._open_host(self._name_of_kernel())
+        if host < 0:
+            raise OSError(errno.ENODEV, "the host has no such node", self.target)
         try:
-            if not self._is(os.fstat(host)):
-                raise OSError(errno.ENODEV, "the host has another thing there", self.target)
             place = make_file(work.root_fd, self.target, follow_symlinks=False)
             try:
                 x.attach(host, place)
@@ -185,6 +191,29 @@ class MakeNode(Made):
                 os.close(place)
         finally:
             os.close(host)
+
+    def _open_host(self, path: str) -> int:
+        try:
+            host = x.open_tree(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return -1
+        if self._is(os.fstat(host)):
+            return host
+        os.close(host)
+        return -1
+
+    def _name_of_kernel(self) -> str:
+        kind = "block" if self.kind == "b" else "char"
+        try:
+            fd = os.open(f"/sys/dev/{kind}/{self.major}:{self.minor}/uevent", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return self.target
+        try:
+            text = os.read(fd, _MAX_UEVENT_BYTES).decode(errors="replace")
+        finally:
+            os.close(fd)
+        name = next((line[8:] for line in text.splitlines() if line.startswith("DEVNAME=")), "")
+        return f"/dev/{name}" if name else self.target
 
     def _is(self, there: os.stat_result) -> bool:
         file_type = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[self.kind]

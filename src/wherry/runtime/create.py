@@ -91,7 +91,7 @@ def create(
     stdio: Stdio | None = None,
     bundle: str = "",
     detached: bool = False,
-    mount_root: Callable[[], None] | None = None,
+    mount_root: Callable[[], None] | int | None = None,
     parent_death_signal: int = 0,
     preserved: tuple[int, ...] = (),
     cgroups: bool = True,
@@ -110,7 +110,9 @@ def create(
         bundle: the directory that it came from, for the state.
         detached: another process will start it, by `start_detached`; it outlives this one.
         mount_root: called in the child, in its new mount namespace and still in the host's root, before `rootfs` is
-            looked at: for a root that is mounted there alone.
+            looked at: for a root that is mounted there alone. Or a descriptor of a mount that is nowhere yet, which is
+            the root in the place of what is at `rootfs`, for a container in a user namespace, which could not mount it
+            itself; it is closed.
         parent_death_signal: sent to the first process when the calling thread ends; 0: none.
         preserved: descriptors that become 3 and up in the container.
         cgroups: make control groups; without, no limit is kept.
@@ -125,10 +127,14 @@ def create(
         HookError: a hook failed.
         WherryError: a step of the setup failed; it is named, and nothing is left behind.
     """
-    check_spec(spec, container_id)
-    need_stdio(spec.process, stdio)
-    directory = os.fspath(state_dir)
-    lock = _claim(directory)
+    try:
+        check_spec(spec, container_id)
+        need_stdio(spec.process, stdio)
+        directory = os.fspath(state_dir)
+        lock = _claim(directory)
+    except BaseException:
+        _close_root(mount_root)
+        raise
     try:
         making = _Making(spec, container_id, directory, os.fspath(rootfs), bundle, parent_death_signal)
         return making.run(
@@ -143,6 +149,12 @@ def create(
         )
     finally:
         os.close(lock)
+        _close_root(mount_root)
+
+
+def _close_root(root: Callable[[], None] | int | None) -> None:
+    if isinstance(root, int):
+        os.close(root)
 
 
 def _claim(directory: str) -> int:
@@ -190,7 +202,7 @@ class _Making:
         *,
         stdio: Stdio | None,
         detached: bool,
-        mount_root: Callable[[], None] | None,
+        mount_root: Callable[[], None] | int | None,
         preserved: tuple[int, ...],
         cgroups: bool,
         keyring: str,
@@ -214,7 +226,11 @@ class _Making:
                 init = self._init_task(self._task(stdio, theirs, listening, preserved, keyring))
                 if init.user_path is not None and os.geteuid() == 0:
                     sources = open_sources(init.plan)
-                init = replace(init, mount_root=mount_root, pivot=pivot, sources=sources)
+                if isinstance(mount_root, int):
+                    init = replace(init, root_fd=mount_root)
+                else:
+                    init = replace(init, mount_root=mount_root)
+                init = replace(init, pivot=pivot, sources=sources)
                 child = self._spawn(ours, init)
             finally:
                 theirs.close()

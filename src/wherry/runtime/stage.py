@@ -73,6 +73,8 @@ class InitTask(Value):
     plan: tuple[Step, ...]
     root_attributes: int = 0
     mount_root: Callable[[], None] | None = None
+    root_fd: int = -1
+    """A mount that is nowhere yet, in the place of what is at `rootfs`; -1: none."""
     pivot: bool = True
     sources: Mapping[int, int] = _NOTHING
     """Steps of the plan and descriptors of what they mount, where the caller has rights that the container has not."""
@@ -93,6 +95,10 @@ class InitTask(Value):
     state: bytes = b""
     """The state for the hooks, with `PID_MARK` for the number of this process."""
 
+    def kept(self) -> tuple[int, ...]:
+        """Returns the descriptors that are used after all others were closed."""
+        return (*self.sources.values(), *((self.root_fd,) if self.root_fd >= 0 else ()))
+
 
 class ExecTask(Value):
     """What a process that is added to a container needs further."""
@@ -110,7 +116,7 @@ def run_init(init: InitTask) -> NoReturn:
     """Sets up a container around this process, waits for the word, and becomes its command."""
     at = At()
     try:
-        _detach(init.task, at, keep=tuple(init.sources.values()))
+        _detach(init.task, at, keep=init.kept())
         if init.mount_root is not None:
             # Before the control groups: their list of devices would keep an image on a loop device from being mounted.
             at.step = "mounting the root file system"
@@ -128,7 +134,7 @@ def run_init_between(init: InitTask) -> NoReturn:
     """Enters the user namespace, if it gets one, and what belongs to it, and clones the container's first process."""
     at = At()
     try:
-        _detach(init.task, at, keep=tuple(init.sources.values()))
+        _detach(init.task, at, keep=init.kept())
         _join_groups(init.task, at)
         # What is not the new user namespace's to enter is entered before; what is, afterwards.
         later = [item for item in _joined(init) if not _can_join(*item, at)]
@@ -265,12 +271,12 @@ def _enter_root(init: InitTask, at: At) -> None:
         at.step = "setting up the root file system"
 
     enter(
-        init.rootfs,
+        at.kept[-1] if init.root_fd >= 0 else init.rootfs,
         init.plan,
         attributes=init.root_attributes,
         propagation=init.spec.rootfs_propagation,
         pivot=init.pivot,
-        sources=dict(zip(init.sources, at.kept, strict=True)),
+        sources=dict(zip(init.sources, at.kept, strict=init.root_fd < 0)),
         leave_host=leave_host,
     )
 

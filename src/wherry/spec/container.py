@@ -50,6 +50,8 @@ class Mount(Value):
     """"" means ``rprivate``."""
     recursive: Literal["enabled", "disabled", "writable", "readonly"] = "enabled"
     """Docker's ``bind-recursive``: whether mounts below a bound directory come along, and read-only as it is."""
+    mapped: bool = False
+    """Whether a bound directory shows its files with the owners that the container's user namespace has."""
     no_copy: bool = False
     """Whether a new volume begins empty, and not with what the image has there."""
 

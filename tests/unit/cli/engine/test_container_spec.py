@@ -223,7 +223,7 @@ def test_init(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"init": True, "pid": "host"}, "process namespace"),
         ({"privileged": True, "device_cgroup_rule": ("c 1:1 r",)}, "has every device"),
         ({"image": "t:direct"}, ""),
-        ({"userns": "auto"}, "--userns"),
+        ({"userns": "keep-id"}, "--userns"),
         ({"network": ("nonsense:speed=1",)}, "--network"),
         ({"pids_limit": "x"}, "--pids-limit"),
     ],
