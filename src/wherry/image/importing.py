@@ -40,10 +40,11 @@ from wherry.image.packed import LayerBlob, PackedImage
 from wherry.image.platforms import ELF_HEAD_BYTES, TELLING_FILES, Platform, architecture_of
 from wherry.image.recognise import recognise
 from wherry.image.reference import Reference
+from wherry.linux import usernamespace
 from wherry.store.repository import Repository
 from wherry.store.tree.commit import commit_tree, write_directory
 from wherry.store.tree.compression import HashingReader, decompressed
-from wherry.store.tree.modifier import Modifier
+from wherry.store.tree.modifier import OVERFLOW_ID, Modifier
 from wherry.store.tree.mutable import TreeBuilder
 from wherry.store.tree.tar import DEFAULT_LIMITS, Limits, TarReader
 
@@ -232,7 +233,12 @@ class _Import:
         return self._written(flat, config, config.digest, ())
 
     def _directory(self, path: Path) -> _Content:
-        tree, meta = write_directory(self.repo, path, Modifier(skip_special=True), progress=self.progress)
+        # without root: a tree that somebody else made is a tree of root's, as it would be if root imported it
+        apart = usernamespace.inside()
+        modifier = Modifier(skip_special=True, unknown_to_root=apart)
+        tree, meta = write_directory(self.repo, path, modifier, progress=self.progress)
+        if apart and os.stat(path).st_uid == OVERFLOW_ID:
+            self.note("files that are neither this user's nor of their subordinate ids are root's in the image")
         flat = Flattener(repo=self.repo, tree=TreeBuilder(self.repo), note=self.note)
         flat.tree.overlay_tree(tree, meta)
         config = self._changed(self._new_config(flat, []))

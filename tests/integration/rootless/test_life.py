@@ -122,6 +122,13 @@ def test_image_from_an_archive(user: User) -> None:
     assert user.ok("run", "--rm", "--network", "none", "test/tar:1", "sh", "-c", script) == "1000 1000\n0 0"
 
 
+def test_a_tree_of_somebody_else_is_roots_in_the_image(user: User) -> None:
+    done = user.wherry("image", "import", f"dir:{user.tree}", "--name", "test/foreign:1")
+    assert "neither this user's" in done.stderr
+    script = "stat -c '%u %g' /data/seed /bin/busybox"
+    assert user.ok("run", "--rm", "--network", "none", "test/foreign:1", "sh", "-c", script) == "0 0\n0 0"
+
+
 def test_health_check_and_restart(user: User) -> None:
     flags = ("--network", "none", "--restart", "on-failure:2")
     user.ok("run", "-d", "--name", "again", *flags, IMAGE, "sh", "-c", "echo run; exit 1")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _WRITE_BITS = 0o222
 _EXECUTE_BITS = 0o111
 _CANONICAL_BITS = 0o755
+OVERFLOW_ID = 65534
+"""Who owns what no id of a user namespace owns: ``/proc/sys/kernel/overflowuid``, in practice always this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,8 @@ class Modifier:
     """Owner 0:0; of the mode only 0755 stays, and no extended attributes, as with ``ostree``."""
     owner_uid: int | None = None
     owner_gid: int | None = None
+    unknown_to_root: bool = False
+    """Give root what is nobody's (`OVERFLOW_ID`): in a user namespace, what no id of it owns."""
     ro_executables: bool = False
     """Take the write bits from regular files that somebody may execute."""
     no_xattrs: bool = False
@@ -67,6 +71,8 @@ class Modifier:
             uid = self.owner_uid
         if self.owner_gid is not None:
             gid = self.owner_gid
+        if self.unknown_to_root:
+            uid, gid = uid if uid != OVERFLOW_ID else 0, gid if gid != OVERFLOW_ID else 0
         if self.ro_executables and stat.S_ISREG(mode) and mode & _EXECUTE_BITS:
             mode &= ~_WRITE_BITS
         if self.statoverride and path in self.statoverride:
