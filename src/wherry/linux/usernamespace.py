@@ -13,6 +13,7 @@ import os
 _WHOLE = 0xFFFFFFFF
 _NS_GET_PARENT = 0xB702
 """``_IO(0xb7, 2)``: the same on every architecture, as it carries no size or direction."""
+_NS_GET_USERNS = 0xB701
 _inside: bool | None = None
 
 
@@ -47,6 +48,24 @@ def has_id(kind: str, number: int) -> bool:
 def has_one_id() -> bool:
     """Tells whether this process is in a user namespace with nobody in it but its root."""
     return inside() and mapped("uid") == 1
+
+
+def owns_network() -> bool:
+    """Tells whether this process's network namespace belongs to its user namespace, so that its root may change it.
+
+    So it is for root of a whole container, and not for a user's own namespace on the host's network.
+    """
+    network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        owner = fcntl.ioctl(network, _NS_GET_USERNS)
+    except OSError:
+        return False  # EPERM: it is out of reach
+    finally:
+        os.close(network)
+    try:
+        return os.fstat(owner).st_ino == os.stat("/proc/self/ns/user").st_ino
+    finally:
+        os.close(owner)
 
 
 def parent(fd: int) -> int | None:

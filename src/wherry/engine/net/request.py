@@ -98,7 +98,7 @@ def without_root(spec: ContainerSpec) -> ContainerSpec:
     Raises:
         Unsupported: it wants what only root can make.
     """
-    if spec.network != BRIDGE or not usernamespace.inside():
+    if spec.network != BRIDGE or not usernamespace.inside() or usernamespace.owns_network():
         return spec
     if [item for item in spec.networks if item != NetworkAttachment(network=BRIDGE)]:
         raise Unsupported(
