@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
+from wherry.cli.compose_config import config
 from wherry.cli.compose_context import Chosen
 from wherry.cli.compose_life import kill, pause, restart, rm, start, stop, unpause
-from wherry.cli.compose_look import config, events, images, logs, ls, port, ps, top, version, wait
+from wherry.cli.compose_look import events, images, logs, ls, port, ps, top, version, wait
 from wherry.cli.compose_run import exec_, run
 from wherry.cli.compose_up import create, down, scale, up
 from wherry.core.errors import UsageError

@@ -51,7 +51,7 @@ class Attached:
         """Containers are still being made: a signal breaks that off."""
         self._signals = 0
         self._status: int | None = None
-        self._stopping = False
+        self._stopping = self._stopped = False
 
     def _show(self, info: ContainerInfo, entry: Any) -> None:
         from wherry.engine.compose import labels
@@ -102,9 +102,11 @@ class Attached:
         self._making = False
         if self._signals and not self._stopping:
             self._stop()
-        while self._following.alive or (self._stopping and self._worker.is_alive()):
+        while self._following.alive or (self._stopping and not self._stopped):
             news = self._following.news.get()
-            if news == "signal":
+            if news == "stopped":
+                self._stopped = True
+            elif news == "signal":
                 self._kill() if self._stopping else self._stop()
             elif isinstance(news, Ended):
                 self._following.ended(news.info)

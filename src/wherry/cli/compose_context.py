@@ -144,7 +144,7 @@ def teller() -> Callable[[str, str, str], None]:
 
     def tell(kind: str, name: str, word: str) -> None:
         if coloured:
-            mark, code = ("✔", 32) if not word.endswith("ing") or word == "Running" else ("·", 34)
+            mark, code = _mark(word)
             word = f"\033[{code}m{word}\033[0m"
             sys.stderr.write(f" {mark} {kind} {name}  {word}\n")
         else:
@@ -152,6 +152,13 @@ def teller() -> Callable[[str, str, str], None]:
         sys.stderr.flush()
 
     return tell
+
+
+def _mark(word: str) -> tuple[str, int]:
+    """Returns the sign before a step, and its colour."""
+    if word.startswith(("Error", "In use")) or " " in word:
+        return "!", 33
+    return ("·", 34) if word.endswith("ing") and word != "Running" else ("✔", 32)
 
 
 def parse_scale(items: Iterable[str]) -> dict[str, int]:

@@ -346,3 +346,14 @@ services:
     assert compose.run("logs", "--tail", "1", "--no-log-prefix", "a").stdout == "last\n"
     assert compose.run("logs", "--since", "1h", "--until", "1h").stdout == ""
     assert "T" in compose.run("logs", "-t", "b").stdout.split("| ")[1].split()[0]
+
+
+def test_a_project_name_is_no_path(compose: Compose) -> None:
+    compose.cli.run("compose", "-p", "x", "down", cwd="/")
+    victim = compose.cli.root / "victim"
+    victim.mkdir()
+    (victim / "file").write_text("")
+    for name in ("../victim", "/etc", "a/b", "."):
+        compose.run("-p", name, "down", status=5)
+        compose.cli.run("compose", "-p", name, "down", status=5, cwd="/")
+    assert (victim / "file").exists()

@@ -129,6 +129,8 @@ def down(
     """
     every = members(engine, project, one_off=None)
     doomed = [member for member in every if not keep(member)]
+    if len(doomed) < len(every):
+        tell("Orphans", ", ".join(member.info.name for member in every if keep(member)), "stay")
     stop(engine, doomed, tell, timeout_s=timeout_s)
     trace.reach("compose.down.stopped")
     for group in reversed(starting(doomed)):

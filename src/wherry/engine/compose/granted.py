@@ -21,7 +21,7 @@ from typing import Any
 from wherry.core.durable import make_dirs, map_os_error, write_file
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.engine import secrets
-from wherry.engine.compose.model import Project
+from wherry.engine.compose.model import Project, check_name
 from wherry.engine.state import Paths, remove_tree
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -43,6 +43,7 @@ class Granted:
 
 def folder(paths: Paths, project: str) -> str:
     """Returns where the files of a project lie."""
+    check_name(project)  # it becomes a path, below which files are removed
     return os.path.join(paths.root, "compose", project)
 
 

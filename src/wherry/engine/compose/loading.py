@@ -15,7 +15,7 @@ from wherry.core.errors import InvalidInput, NotFound
 from wherry.engine.compose import dotenv
 from wherry.engine.compose.check import check
 from wherry.engine.compose.files import STANDARD_INPUT, Files, check_readable, find_files
-from wherry.engine.compose.model import DEFAULT_NETWORK, Project, dependencies, networks_of
+from wherry.engine.compose.model import DEFAULT_NETWORK, Project, check_name, dependencies, networks_of, normal_name
 from wherry.engine.compose.order import with_dependencies
 from wherry.engine.compose.readers import Context
 
@@ -134,25 +134,6 @@ def _files(request: Request, variables: Mapping[str, str], folder: str) -> list[
     found = [path if path == STANDARD_INPUT else os.path.abspath(os.path.join(request.cwd, path)) for path in given]
     check_readable(found)
     return found
-
-
-def normal_name(text: str) -> str:
-    """Returns what a directory's name is as the name of a project."""
-    return "".join(char for char in text.lower() if char.isascii() and (char.isalnum() or char in "_-")).lstrip("_-")
-
-
-def check_name(name: str, where: object = None) -> None:
-    """Refuses what is no name of a project.
-
-    Raises:
-        InvalidInput: says what one looks like.
-    """
-    if not name or normal_name(name) != name or len(name) > 63:
-        raise InvalidInput(
-            f"not a project's name: {name[:80]!r}",
-            where=where,
-            hint="small letters, digits, - and _ only, a letter or digit first",
-        )
 
 
 def _project_name(

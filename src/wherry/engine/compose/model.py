@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from wherry.core.errors import InvalidInput
+
 DEFAULT_NETWORK = "default"
+MAX_NAME = 63
 SHARED = "service:"
 """Begins the mode of a namespace that is another service's."""
 
@@ -45,6 +48,25 @@ class Project:
         """Returns the profiles that services are of."""
         every = [*self.services.values(), *self.disabled.values()]
         return sorted({name for service in every for name in service.get("profiles", ())})
+
+
+def normal_name(text: str) -> str:
+    """Returns what a directory's name is as the name of a project."""
+    return "".join(char for char in text.lower() if char.isascii() and (char.isalnum() or char in "_-")).lstrip("_-")
+
+
+def check_name(name: str, where: object = None) -> None:
+    """Refuses what is no name of a project.
+
+    Raises:
+        InvalidInput: says what one looks like.
+    """
+    if not name or normal_name(name) != name or len(name) > MAX_NAME:
+        raise InvalidInput(
+            f"not a project's name: {name[:80]!r}",
+            where=where,
+            hint="small letters, digits, - and _ only, a letter or digit first",
+        )
 
 
 def network_name(project: Project, key: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from wherry.core.lock import file_lock
 from wherry.engine.compose import labels
+from wherry.engine.compose.model import check_name
 from wherry.engine.engine import Engine
 from wherry.engine.info import ContainerInfo
 from wherry.engine.net import registry
@@ -61,6 +62,7 @@ class Member:
 
 def lock(paths: Paths, project: str) -> file_lock:
     """Returns the lock of a project, as a context manager."""
+    check_name(project)
     paths.make()
     path = os.path.join(paths.run, f"compose-{project}.lock")
     return file_lock(path, timeout_s=LOCK_TIMEOUT_S, what=f"the project {project}")

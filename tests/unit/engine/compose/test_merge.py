@@ -10,7 +10,8 @@ from tests.unit.engine.compose.support import project, service
 
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.engine.compose.files import find_files
-from wherry.engine.compose.loading import Request, load, normal_name
+from wherry.engine.compose.loading import Request, load
+from wherry.engine.compose.model import normal_name
 
 
 @pytest.mark.parametrize(
