@@ -313,7 +313,7 @@ def supervisor() -> None:
     """
     from wherry.engine.calling import run_supervisor_here
 
-    run_supervisor_here(open_engine(settings()).paths)
+    run_supervisor_here(open_engine(settings()).paths, notify=os.environ.get("NOTIFY_SOCKET", ""))
 
 
 @system.command()

@@ -13,6 +13,7 @@ from wherry.engine.keeper import CHANNEL_FD, ENVIRONMENT, command
 from wherry.engine.state import LIFE_SOCKET, SOCKET, Paths
 from wherry.linux import packets
 from wherry.linux.process import close_from, set_child_subreaper
+from wherry.linux.readonly import execute_interpreter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _start_keeper(paths: Paths, listener_fd: int, *, stay: bool) -> None:
                 os.dup2(null, fd, inheritable=True)
             close_from(CHANNEL_FD + 1)
             set_child_subreaper()  # outlives the exec
-            os.execve(sys.executable, args, ENVIRONMENT)  # noqa: S606 the keeper
+            execute_interpreter(args, ENVIRONMENT)
         finally:
             os._exit(127)
     os.close(null)
@@ -166,10 +167,15 @@ def ask_supervisor(paths: Paths, request: Mapping[str, Any], fds: Mapping[str, i
     raise WherryError("the supervisor dies over and over", hint="look at `dmesg` for an out-of-memory kill")
 
 
-def run_supervisor_here(paths: Paths) -> None:
+def run_supervisor_here(paths: Paths, *, notify: str = "") -> None:
     """Becomes the keeper of a supervisor that stays, for an init system: this process is executed anew.
 
-    Nothing happens when there is one already: this process waits for its end.
+    Args:
+        paths: of the engine root.
+        notify: the address of a socket that is told when commands can connect: systemd's NOTIFY_SOCKET.
+
+    Raises:
+        WherryError: there is one already.
     """
     paths.make()
     lock = os.open(f"{paths.run}/supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -188,4 +194,19 @@ def run_supervisor_here(paths: Paths) -> None:
     os.set_inheritable(CHANNEL_FD, True)
     os.chdir("/")
     set_child_subreaper()
-    os.execve(sys.executable, _keeper(paths, stay=True), ENVIRONMENT)  # noqa: S606 the keeper
+    if notify:
+        _say_ready(notify)
+    execute_interpreter(_keeper(paths, stay=True), ENVIRONMENT)
+
+
+def _say_ready(address: str) -> None:
+    """Tells an init system that commands can connect from now on: sd_notify(3)."""
+    from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, socket
+
+    end = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
+    try:
+        end.sendto(b"READY=1", f"\0{address[1:]}" if address.startswith("@") else address)
+    except OSError:
+        pass  # nobody listens
+    finally:
+        end.close()

@@ -6,12 +6,13 @@ May be done twice, by a second process where the first was killed in the middle.
 from __future__ import annotations
 
 import os
+import time
 
 from wherry.core import trace
 from wherry.core.errors import CannotInvoke, CommandNotFound, WherryError
 from wherry.core.value import Value, replace
 from wherry.engine.records import LastRun
-from wherry.engine.state import Paths, container_lock, finish_run, write_last
+from wherry.engine.state import Paths, container_lock, finish_run, read_last, write_last
 from wherry.linux.process import pidfd_open
 
 TYPE_CHECKING = False
@@ -29,6 +30,17 @@ def exit_code_of(error: WherryError) -> int:
     if isinstance(error, CommandNotFound):
         return EXIT_NOT_FOUND
     return EXIT_CANNOT_INVOKE if isinstance(error, CannotInvoke) else EXIT_ENGINE
+
+
+def not_started(paths: Paths, config: ContainerConfig, error: WherryError) -> LastRun:
+    """Returns what is recorded of a start that failed; a container that ran before still has, so a boot tries again."""
+    before = read_last(paths, config.id)
+    return LastRun(
+        started_s=0.0 if before is None else before.started_s,
+        finished_s=time.time(),
+        exit_code=exit_code_of(error),
+        error=str(error),
+    )
 
 
 class Outcome(Value):

@@ -64,11 +64,23 @@ _IGNORED = (
     _signal.SIGHUP,
     _signal.SIGINT,
     _signal.SIGQUIT,
-    _signal.SIGTERM,
     _signal.SIGPIPE,
     _signal.SIGUSR1,
     _signal.SIGUSR2,
 )
+
+
+def interpreter() -> str:
+    """Returns what to execute for the next process: this interpreter by the mount that it was executed by.
+
+    That mount is read-only and on no path (``linux/readonly.py``). An interpreter that was replaced on the disk
+    meanwhile goes by its name.
+    """
+    try:
+        same = os.path.samestat(os.stat("/proc/self/exe"), os.stat(sys.executable))
+    except OSError:
+        return sys.executable
+    return "/proc/self/exe" if same else sys.executable
 
 
 def command(python: str, place: str, module: str, *args: str) -> list[str]:
@@ -110,12 +122,14 @@ class Keeper:
         """Of the processes that are to be remembered; None: not ended, as far as is known."""
         self._channel: socket | None = None
         self._supervisor = 0
-        self._done = False
+        self._done = self._ending = False
+        self._trace = [item for word in args if word.startswith("trace=") for item in word[6:].split(",")]
         for number in _IGNORED:
             _signal.signal(number, _signal.SIG_IGN)
         self._wake_fd, wake_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         _signal.set_wakeup_fd(wake_write_fd, warn_on_full_buffer=False)
         _signal.signal(_signal.SIGCHLD, _nothing)
+        _signal.signal(_signal.SIGTERM, self._on_sigterm)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
         with open("/proc/self/comm", "wb") as comm:
             comm.write(b"wherry-keeper")
@@ -134,6 +148,7 @@ class Keeper:
 
     def run(self) -> None:
         """Starts supervisors, one after the other, until one is done."""
+        self._reach("engine.keeper.began")
         pause_s = 0.0
         while not self._done:
             began_s = time.monotonic()
@@ -151,8 +166,10 @@ class Keeper:
         if pid == 0:
             try:
                 os.dup2(theirs.fileno(), CHANNEL_FD, inheritable=True)
+                # one that comes before the supervisor can take it in stays pending over the exec
+                _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGTERM,))
                 args = command(sys.executable, sys.argv[1], "wherry.engine.supervisor", *self._args)
-                os.execve(sys.executable, args, ENVIRONMENT)  # noqa: S606 the supervisor
+                os.execve(interpreter(), args, ENVIRONMENT)  # noqa: S606 the supervisor
             finally:
                 os._exit(127)
         theirs.close()
@@ -167,6 +184,25 @@ class Keeper:
             ours.send(b"T", MSG_NOSIGNAL)
         except OSError:
             pass  # it is gone again: seen below
+        if self._ending:
+            os.kill(pid, _signal.SIGTERM)
+        self._reach("engine.keeper.started")
+
+    def _on_sigterm(self, number: int, frame: object) -> None:
+        """Hands it on: an init system that ends its service tells the first process alone."""
+        self._ending = True
+        if self._supervisor:
+            os.kill(self._supervisor, number)  # not reaped yet, so the number is still its own
+
+    def _reach(self, point: str) -> None:
+        """Is `core.trace.reach` for ``POINT=kill:FILE`` alone, as nothing of Wherry is imported here."""
+        for item in self._trace:
+            if item.startswith(f"{point}=kill:"):
+                try:
+                    os.unlink(item.partition(":")[2])
+                except FileNotFoundError:
+                    continue
+                os.kill(os.getpid(), _signal.SIGKILL)
 
     def _serve(self) -> None:
         """Does what the supervisor asks for, until it has ended."""
@@ -204,9 +240,11 @@ class Keeper:
                 self._drop(name)
                 place = index * _FD_BYTES
                 self.held[name] = int.from_bytes(rights[place : place + _FD_BYTES], sys.byteorder)
+            self._reach("engine.keeper.held")
         elif kind == b"d":
             for name in [name for name in self.held if name.startswith(text)]:
                 self._drop(name)
+            self._reach("engine.keeper.dropped")
         elif kind == b"w":
             self._statuses[int(text)] = None
         elif kind == b"f":
@@ -215,6 +253,7 @@ class Keeper:
             self._tell(int(text))
         elif kind == b"x":
             self._done = True
+            self._reach("engine.keeper.done")
         return bool(data)
 
     def _drop(self, name: str) -> None:
@@ -246,6 +285,7 @@ class Keeper:
                 return
             if pid == self._supervisor:
                 self._supervisor = 0
+                self._reach("engine.keeper.reaped")
             elif pid in self._statuses:
                 self._statuses[pid] = status
 

@@ -23,7 +23,7 @@ from wherry.core import trace
 from wherry.core.errors import NoSpace, WherryError
 from wherry.core.value import replace
 from wherry.engine import bundle, ended, joining, prepare
-from wherry.engine.ending import Outcome, exit_code_of, settle, settle_in_child
+from wherry.engine.ending import Outcome, exit_code_of, not_started, settle, settle_in_child
 from wherry.engine.flow import Flow
 from wherry.engine.limbo import Unfinished
 from wherry.engine.logwriter import LogWriter
@@ -230,8 +230,7 @@ class Life:
         """Ends a life that did not begin."""
         self.failure = error
         self.state = replace(self.state, error=str(error))
-        code = exit_code_of(error)
-        self._last = replace(self._last, finished_s=time.time(), exit_code=code, error=str(error))
+        self._last = not_started(self._paths, self.config, error)
         self._finish()
 
     # --- going on where another process stopped

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 
 from wherry.core import trace
 from wherry.core.errors import NotFound, WherryError
 from wherry.core.value import Value
 from wherry.engine import control, records, state
-from wherry.engine.ending import Outcome, exit_code_of, settle
+from wherry.engine.ending import Outcome, not_started, settle
 from wherry.engine.prepare import Prepared, prepare
 
 TYPE_CHECKING = False
@@ -89,9 +88,8 @@ def make_ready(paths: Paths, store: ImageStore | None, container_id: str) -> Rea
 
 def _not_started(paths: Paths, config: ContainerConfig, error: WherryError, lock_fd: int) -> None:
     """Records why a container could not be prepared, and takes away what there is of it."""
-    last = records.LastRun(finished_s=time.time(), exit_code=exit_code_of(error), error=str(error))
     try:
-        settle(paths, config, Outcome(last=last, never_started=True), lock_fd)
+        settle(paths, config, Outcome(last=not_started(paths, config, error), never_started=True), lock_fd)
     except WherryError:
         pass  # the first error is the one to be told
     finally:

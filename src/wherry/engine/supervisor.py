@@ -28,13 +28,13 @@ import sys
 from wherry.core import trace
 from wherry.core.errors import InvalidInput, WherryError
 from wherry.engine.keep import Keep
-from wherry.engine.keeper import CHANNEL_FD, ENVIRONMENT, LISTENER, MAX_PACKET_BYTES, TAKE_OVER, command
+from wherry.engine.keeper import CHANNEL_FD, ENVIRONMENT, LISTENER, MAX_PACKET_BYTES, TAKE_OVER, command, interpreter
 from wherry.engine.life import Life
 from wherry.engine.limbo import Limbo
 from wherry.engine.loop import GONE, Loop
 from wherry.engine.serving import Client, Server
 from wherry.engine.state import SOCKET, Paths, read_config, read_run
-from wherry.linux import packets, usernamespace
+from wherry.linux import packets, readonly, usernamespace
 from wherry.linux.process import set_child_subreaper
 
 TYPE_CHECKING = False
@@ -46,12 +46,16 @@ if TYPE_CHECKING:
 else:
     import _signal
 
+_MARK = "WHERRY_READ_ONLY_INTERPRETER"
 _LIMBO_READ, _LIMBO_WRITE = "limbo/read", "limbo/write"
 _IGNORED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGPIPE, _signal.SIGUSR1, _signal.SIGUSR2)
 
 
 def main() -> None:
     """Supervises until there is nothing to do; ``sys.argv``: the package's place, root, run root, options."""
+    if os.geteuid() == 0 and not readonly.is_read_only() and _MARK not in os.environ:
+        # the keeper did not have it either: an interpreter that was replaced meanwhile
+        readonly.execute_read_only({**ENVIRONMENT, _MARK: "1"})
     root, run_root, *options = sys.argv[2:]
     for option in options:
         if option.startswith("trace="):
@@ -318,4 +322,4 @@ class Supervisor:
         if file != CHANNEL_FD:
             os.close(file)
         args = command(sys.executable, place, "wherry.engine.keeper", TAKE_OVER, *self._options)
-        os.execve(sys.executable, args, ENVIRONMENT)  # noqa: S606 the keeper
+        os.execve(interpreter(), args, ENVIRONMENT)  # noqa: S606 the keeper

@@ -16,6 +16,7 @@ from wherry.linux import x
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import NoReturn
 
 _EXECUTABLE = "/proc/self/exe"
 
@@ -25,6 +26,25 @@ def is_read_only() -> bool:
     return bool(os.statvfs(_EXECUTABLE).f_flag & os.ST_RDONLY)
 
 
+def execute_interpreter(args: list[str], environment: Mapping[str, str]) -> NoReturn:
+    """Executes this interpreter with other arguments, by a read-only mount of it where that can be had.
+
+    Raises:
+        OSError: it is not there any more.
+    """
+    try:
+        fd = _read_only(sys.executable)
+        os.execve(fd, args, environment)  # noqa: S606 our own interpreter
+    except OSError:
+        os.execve(sys.executable, args, environment)  # noqa: S606
+
+
+def _read_only(path: str) -> int:
+    fd = x.open_tree(os.path.realpath(path))
+    x.mount_setattr(fd, attr_set=x.MOUNT_ATTR_RDONLY)
+    return fd
+
+
 def execute_read_only(environment: Mapping[str, str]) -> None:
     """Executes this program again, with its arguments, by a read-only mount of its interpreter.
 
@@ -32,8 +52,6 @@ def execute_read_only(environment: Mapping[str, str]) -> None:
     was done is kept, and once, as the environment may say.
     """
     try:
-        fd = x.open_tree(os.path.realpath(_EXECUTABLE))
-        x.mount_setattr(fd, attr_set=x.MOUNT_ATTR_RDONLY)
-        os.execve(fd, sys.orig_argv, environment)  # noqa: S606 this very program
+        os.execve(_read_only(_EXECUTABLE), sys.orig_argv, environment)  # noqa: S606 this very program
     except OSError:
         return  # what else stands against it is described in docs/internals/runtime.md

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,55 @@ def test_supervisor_killed_at(cli: Cli, tmp_path: Path, point: str) -> None:
     env = {**cli.env, "WHERRY_TRACE": f"{point}=kill:{once}"}
     cli.run("run", "-d", "--name", "c", "-p", "18085:80", IMAGE, "sh", "-c", COUNT, env=env)
     counted(cli)
+    assert not once.exists(), "the point was reached"
+
+
+def lives(pid: int) -> bool:
+    """Tells whether a process runs still; one that nobody has reaped yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("point", ["began", "started", "held", "dropped", "done"])
+def test_keeper_killed_at(cli: Cli, tmp_path: Path, point: str) -> None:
+    once = tmp_path / "once"
+    once.touch()
+    env = {**cli.env, "WHERRY_TRACE": f"engine.keeper.{point}=kill:{once}"}
+    cli.run("run", "-d", "--name", "c", IMAGE, "sh", "-c", COUNT, env=env)
+    assert cli.run("container", "wait", "c").stdout == "7\n"
+    if point == "done":
+        until(lambda: not supervisors(cli.run_root))
+    counted(cli)
+    assert not once.exists(), "the point was reached"
+
+
+def test_supervisor_killed_while_it_takes_on(cli: Cli, tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    once.touch()
+    env = {**cli.env, "WHERRY_TRACE": f"engine.supervisor.taking=kill:{once}"}
+    cli.run("run", "-d", "--name", "c", IMAGE, "sh", "-c", COUNT, env=env)
+    kill(named("supervisor", cli.run_root))
+    counted(cli)
+    assert not once.exists(), "the point was reached"
+
+
+@pytest.mark.parametrize(
+    ("point", "first"), [("engine.supervisor.becoming", "keeper"), ("engine.keeper.reaped", "supervisor")]
+)
+def test_one_killed_while_it_takes_the_others_place(cli: Cli, tmp_path: Path, point: str, first: str) -> None:
+    """Then nobody has the container any more, and the next command that looks cleans up."""
+    once = tmp_path / "once"
+    once.touch()
+    env = {**cli.env, "WHERRY_TRACE": f"{point}=kill:{once}"}
+    cli.run("run", "-d", "--name", "c", IMAGE, "sleep", "100", env=env)
+    pid = cli.inspect("c")["pid"]
+    kill(named(first, cli.run_root))
+    until(lambda: not supervisors(cli.run_root))
+    info = cli.inspect("c")
+    assert (info["status"], info["exit_code"], info["error"]) == ("exited", 137, "its supervisor was killed")
+    until(lambda: not lives(pid))
     assert not once.exists(), "the point was reached"
 
 
@@ -214,14 +264,58 @@ def test_left_by_its_keys_and_attached_again(cli: Cli) -> None:
     assert cli.run("logs", "c").stdout.count("one") == 2
 
 
+def test_killed_before_it_is_handed_over(cli: Cli) -> None:
+    """The command is killed when it has let go, and the supervisor does not have the container yet."""
+    env = {**cli.env, "WHERRY_TRACE": "engine.foreground.leaving=kill"}
+    with Terminal(cli, "run", "-it", "--name", "c", IMAGE, "sh", env=env) as person:
+        person.until(b"# ")
+        person.type(b"\x10\x11")
+        assert person.wait() == -9
+    info = cli.inspect("c")
+    assert (info["status"], info["exit_code"]) == ("exited", 137)
+
+
+def test_killed_after_it_is_handed_over(cli: Cli) -> None:
+    env = {**cli.env, "WHERRY_TRACE": "engine.foreground.left=kill"}
+    with Terminal(cli, "run", "-it", "--name", "c", IMAGE, "sh", env=env) as person:
+        person.until(b"# ")
+        person.type(b"\x10\x11")
+        assert person.wait() == -9
+    assert cli.inspect("c")["supervisor_pid"] == named("supervisor", cli.run_root)
+    with Terminal(cli, "attach", "c") as person:
+        person.type(b"echo t''here\n")
+        person.until(b"there\r\n")
+        person.type(b"exit 3\n")
+        person.wait()
+    until(lambda: cli.inspect("c")["status"] == "exited")
+
+
+def test_nobody_can_write_to_the_interpreter_of_supervisor_and_keeper(cli: Cli) -> None:
+    """CVE-2019-5736: what runs commands in containers is seen there for a moment."""
+
+    def is_protected(name: str) -> bool:
+        pid = named(name, cli.run_root)
+        assert os.path.samefile(f"/proc/{pid}/exe", sys.executable)
+        return bool(os.statvfs(f"/proc/{pid}/exe").f_flag & os.ST_RDONLY)
+
+    cli.run("run", "-d", "--name", "c", IMAGE, "sleep", "100")
+    assert is_protected("keeper")
+    assert is_protected("supervisor")
+    kill(named("supervisor", cli.run_root))
+    assert is_protected("supervisor")
+    kill(named("keeper", cli.run_root))
+    assert is_protected("keeper")
+    assert is_protected("supervisor")
+
+
 class Terminal:
     """A command on a terminal of its own, and who sits at it."""
 
-    def __init__(self, cli: Cli, *args: str) -> None:
+    def __init__(self, cli: Cli, *args: str, env: Mapping[str, str] | None = None) -> None:
         self._seen = b""
         self._pid, self._fd = pty.fork()
         if self._pid == 0:
-            os.execve(sys.executable, [*cli.prefix, *args], cli.env)
+            os.execve(sys.executable, [*cli.prefix, *args], cli.env if env is None else env)
 
     def __enter__(self) -> Terminal:
         return self
