@@ -46,17 +46,19 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-_MARK = "WHERRY_READ_ONLY_INTERPRETER"
+AGAIN = "again"
+"""Says that it was tried already."""
 _LIMBO_READ, _LIMBO_WRITE = "limbo/read", "limbo/write"
 _IGNORED = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGPIPE, _signal.SIGUSR1, _signal.SIGUSR2)
 
 
 def main() -> None:
     """Supervises until there is nothing to do; ``sys.argv``: the package's place, root, run root, options."""
-    if os.geteuid() == 0 and not readonly.is_read_only() and _MARK not in os.environ:
-        # the keeper did not have it either: an interpreter that was replaced meanwhile
-        readonly.execute_read_only({**ENVIRONMENT, _MARK: "1"})
     root, run_root, *options = sys.argv[2:]
+    if os.geteuid() == 0 and AGAIN not in options and not readonly.is_read_only():
+        # the keeper does not have it either: the interpreter was replaced on the disk meanwhile
+        args = command(sys.executable, sys.argv[1], "wherry.engine.supervisor", *sys.argv[2:], AGAIN)
+        readonly.try_to_execute(args, ENVIRONMENT)
     for option in options:
         if option.startswith("trace="):
             trace.arm_by_text(option[6:])
@@ -134,7 +136,7 @@ class Supervisor:
 
     def __init__(self, paths: Paths, channel: socket, *, stay: bool) -> None:
         self._paths, self._channel, self._stay = paths, channel, stay
-        self._options = sys.argv[2:]
+        self._options = [word for word in sys.argv[2:] if word != AGAIN]
         self._loop = Loop()
         self._keep = HeldByKeeper(channel)
         self._lives: dict[str, Life] = {}

@@ -32,11 +32,16 @@ def execute_interpreter(args: list[str], environment: Mapping[str, str]) -> NoRe
     Raises:
         OSError: it is not there any more.
     """
+    try_to_execute(args, environment)
+    os.execve(sys.executable, args, environment)  # noqa: S606 our own interpreter
+
+
+def try_to_execute(args: list[str], environment: Mapping[str, str]) -> None:
+    """As `execute_interpreter`, but comes back where there is no such mount."""
     try:
-        fd = _read_only(sys.executable)
-        os.execve(fd, args, environment)  # noqa: S606 our own interpreter
+        os.execve(_read_only(sys.executable), args, environment)  # noqa: S606 our own interpreter
     except OSError:
-        os.execve(sys.executable, args, environment)  # noqa: S606
+        return
 
 
 def _read_only(path: str) -> int:
