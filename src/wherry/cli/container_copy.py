@@ -74,7 +74,8 @@ def cp(archive: bool, follow_link: bool, quiet: bool, source: str, dest: str) ->
         if container is None:
             return Side()
         info = engine.inspect(container)
-        return Side(stack.enter_context(open_root(engine.paths, engine.repo, info, write=write)), owners_of(info))
+        root_fd = stack.enter_context(open_root(engine.paths, engine.repo, info, write=write))
+        return Side(root_fd, owners_of(info), name=info.name)
 
     def be_who_can_write() -> None:
         if to_side.owners != AS_SEEN:

@@ -85,7 +85,12 @@ def create(name: str, attachable: bool, opt: tuple[str, ...], label: tuple[str, 
 @click.option("-f", "--filter", "filters", multiple=True, metavar="KEY=VALUE", help="name, driver, label.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ls(quiet: bool, no_trunc: bool, filters: tuple[str, ...], as_json: bool) -> None:
-    """List networks."""
+    """List networks.
+
+    \b
+    Examples:
+      wherry network ls --filter label=site=plant
+    """
     from wherry.cli.output import print_json, print_table
     from wherry.engine.net import registry
 
@@ -204,7 +209,12 @@ def document(paths: Paths, item: Definition) -> dict[str, Any]:
 @click.option("-f", "--force", is_flag=True, help="That there is none is no error.")
 @click.argument("names", nargs=-1, required=True)
 def rm(force: bool, names: tuple[str, ...]) -> int:
-    """Remove networks that no container is on."""
+    """Remove networks that no container is on.
+
+    \b
+    Examples:
+      wherry network rm backend
+    """
     from wherry.core.errors import NotFound
     from wherry.engine.net import connections
 
@@ -229,7 +239,12 @@ def rm(force: bool, names: tuple[str, ...]) -> int:
 @click.option("-f", "--force", is_flag=True, help="Accepted; nothing is asked.")
 @click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="until=TIME, label=KEY[=VALUE].")
 def prune(force: bool, filters: tuple[str, ...]) -> None:
-    """Remove every network that no container is on."""
+    """Remove every network that no container is on.
+
+    \b
+    Examples:
+      wherry network prune --filter until=24h
+    """
     from wherry.engine import pruning
 
     for name in pruning.prune_networks(_paths(), pruning.Filters.parse(filters)).names:
@@ -243,7 +258,12 @@ def prune(force: bool, filters: tuple[str, ...]) -> None:
 @click.argument("name", metavar="NETWORK")
 @click.argument("container")
 def connect(alias: tuple[str, ...], ip: str, ip6: str, name: str, container: str) -> None:
-    """Put a container on one more network, at once if it runs."""
+    """Put a container on one more network, at once if it runs.
+
+    \b
+    Examples:
+      wherry network connect --alias db backend postgres
+    """
     from wherry.engine.net import connections, registry
     from wherry.engine.net.request import NetworkAttachment
 
@@ -257,7 +277,12 @@ def connect(alias: tuple[str, ...], ip: str, ip6: str, name: str, container: str
 @click.argument("name", metavar="NETWORK")
 @click.argument("container")
 def disconnect(force: bool, name: str, container: str) -> None:
-    """Take a container off a network, at once if it runs."""
+    """Take a container off a network, at once if it runs.
+
+    \b
+    Examples:
+      wherry network disconnect backend postgres
+    """
     from wherry.engine.net import connections
 
     connections.disconnect(_paths(), container, name)

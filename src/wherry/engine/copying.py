@@ -41,10 +41,15 @@ class Side:
     Args:
         root_fd: of the container's root; None is the host.
         owners: whose its files are.
+        name: the container's, for errors.
     """
 
-    def __init__(self, root_fd: int | None = None, owners: Owners = AS_SEEN) -> None:
-        self.root_fd, self.owners = root_fd, owners
+    def __init__(self, root_fd: int | None = None, owners: Owners = AS_SEEN, *, name: str = "") -> None:
+        self.root_fd, self.owners, self._name = root_fd, owners, name
+
+    def shown(self, path: str) -> str:
+        """Returns a path of this side as a person writes it."""
+        return f"{self._name}:{path}" if self._name else path
 
     @property
     def is_host(self) -> bool:
@@ -85,15 +90,15 @@ class Source:
         try:
             self.fd = side.open(path, os.O_PATH | (0 if follow or into else os.O_NOFOLLOW))
         except FileNotFoundError:
-            raise NotFound("nothing is there to copy", where=path) from None
+            raise NotFound("nothing is there to copy", where=side.shown(path)) from None
         except NotADirectoryError:
-            raise InvalidInput("not a directory", where=path) from None
+            raise InvalidInput("not a directory", where=side.shown(path)) from None
         except OSError as error:
-            raise map_os_error(error, "cannot open", where=path) from error
+            raise map_os_error(error, "cannot open", where=side.shown(path)) from error
         self.status = os.fstat(self.fd)
         if into and not self.is_directory:
             os.close(self.fd)
-            raise InvalidInput("not a directory", where=path)
+            raise InvalidInput("not a directory", where=side.shown(path))
         name = os.path.basename(stripped.removesuffix("/."))
         self.name = name if name not in ("", ".", "..") else ""
 
@@ -133,21 +138,21 @@ def find_place(side: Side, path: str, *, name: str, directory: bool, contents: b
     except FileNotFoundError:
         return _new_place(side, path, directory=directory)
     except OSError as error:
-        raise map_os_error(error, "cannot open", where=path) from error
+        raise map_os_error(error, "cannot open", where=side.shown(path)) from error
     is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
     if is_directory:
         return Place(_readable(fd), "" if contents or not name else name)
     os.close(fd)
     if directory:
-        raise Conflict("a directory cannot be copied over a file", where=path)
+        raise Conflict("a directory cannot be copied over a file", where=side.shown(path))
     if path.endswith(("/", "/.")):
-        raise Conflict("not a directory", where=path)
+        raise Conflict("not a directory", where=side.shown(path))
     return _beside(side, path)
 
 
 def _new_place(side: Side, path: str, *, directory: bool) -> Place:
     if path.endswith("/") and not directory:
-        raise NotFound("no such directory", where=path, hint="make it first, or leave the last / out")
+        raise NotFound("no such directory", where=side.shown(path), hint="make it first, or leave the last / out")
     return _beside(side, path.removesuffix("/.").rstrip("/"))
 
 
@@ -157,18 +162,18 @@ def _beside(side: Side, path: str) -> Place:
         parent, _, name = path.rpartition("/")
         above = (parent or "/") if path.startswith("/") else parent or "."
         if name in ("", ".", ".."):
-            raise InvalidInput("not a name for a new file", where=path)
+            raise InvalidInput("not a name for a new file", where=side.shown(path))
         try:
             fd = side.open(above, os.O_PATH | os.O_DIRECTORY)
         except (FileNotFoundError, NotADirectoryError):
-            raise NotFound("no such directory", where=above, hint="make it first") from None
+            raise NotFound("no such directory", where=side.shown(above), hint="make it first") from None
         try:
             target = os.readlink(name, dir_fd=fd)
         except OSError:
             return Place(_readable(fd), name)
         os.close(fd)
         path = target if target.startswith("/") else f"{above.rstrip('/')}/{target}"
-    raise InvalidInput("symbolic links go in circles", where=path)
+    raise InvalidInput("symbolic links go in circles", where=side.shown(path))
 
 
 def _readable(fd: int) -> int:

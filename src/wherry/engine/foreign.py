@@ -161,9 +161,11 @@ def check(platform: str, wanted: str, *, image: str) -> None:
 
 
 def parts_of(platform: str) -> tuple[str, str, str]:
-    """Returns system, architecture and variant of ``linux/arm/v7``, ``linux/arm64`` or ``arm64``."""
+    """Returns system, architecture and variant of ``linux/arm/v7``, ``linux/arm64``, ``arm64`` or ``linux``."""
     words = platform.split("/")
-    if len(words) == 1:
+    if words == ["linux"]:
+        words.append("")
+    elif len(words) == 1:
         words.insert(0, "linux" if words[0] else "")
     alias = {"aarch64": "arm64", "x86_64": "amd64", "armhf": "arm", "armel": "arm", "i386": "386"}
     return words[0], alias.get(words[1], words[1]), words[2] if len(words) > 2 else ""

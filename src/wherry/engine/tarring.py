@@ -13,7 +13,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from wherry.core.durable import map_os_error
 from wherry.core.errors import Conflict, InvalidInput
@@ -74,10 +74,25 @@ class _Padded:
         return data
 
 
+class _Output:
+    """Where an archive goes; after a write that failed, nowhere: tarfile flushes once more when it is forgotten."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out: BinaryIO | None = out
+
+    def write(self, data: bytes) -> int:
+        out, self._out = self._out, None
+        if out is not None:
+            out.write(data)
+            self._out = out
+        return len(data)
+
+
 class _Writer:
     def __init__(self, out: BinaryIO, owners: Owners, note: Note) -> None:
+        output: Any = _Output(out)
         self._tar = tarfile.open(  # noqa: SIM115 closed by __exit__
-            fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=tarfile.RECORDSIZE * 16
+            fileobj=output, mode="w|", format=tarfile.PAX_FORMAT, bufsize=tarfile.RECORDSIZE * 16
         )
         self._owners, self._note = owners, note
         self._links: dict[tuple[int, int], str] = {}

@@ -127,3 +127,18 @@ def test_ctrl_c_ends_what_goes_on_without_noise(cli: Cli, command: str) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (130, b"")
+
+
+def test_an_archive_that_nobody_reads_to_its_end(cli: Cli) -> None:
+    cli.run("create", "--name", "c", IMAGE, "true")
+    for command in ("wherry export c", "wherry cp c:/bin -"):
+        done = shell(cli, f"{command} | head -c 1000 | wc -c")
+        assert (done.stdout.strip(), done.stderr) == ("1000", "")
+
+
+def test_an_error_of_cp_tells_the_side(cli: Cli, tmp_path: Path) -> None:
+    cli.run("create", "--name", "c", IMAGE, "true")
+    (tmp_path / "file").write_text("")
+    assert "no such directory: c:/none" in cli.run("cp", f"{tmp_path}/file", "c:/none/", status=3).stderr
+    assert "nothing is there to copy: c:/none" in cli.run("cp", "c:/none", str(tmp_path), status=3).stderr
+    assert f"to copy: {tmp_path}/none;" in cli.run("cp", f"{tmp_path}/none", "c:/", status=3).stderr.replace("\n", ";")

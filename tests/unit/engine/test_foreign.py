@@ -56,6 +56,8 @@ def test_interpreter(tmp_path: Path) -> None:
 
 
 def test_platforms() -> None:
+    assert foreign.parts_of("linux") == ("linux", "", "")
+    foreign.check("linux", "", image="an image without a program that tells its architecture")
     assert foreign.parts_of("linux/arm/v7") == ("linux", "arm", "v7")
     assert foreign.parts_of("aarch64") == ("linux", "arm64", "")
     assert foreign.parts_of("") == ("", "", "")
