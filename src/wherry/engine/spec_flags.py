@@ -189,6 +189,11 @@ def _isolation(parts: Isolation) -> list[str]:
     words: list[str] = []
     for flag, mode in (("pid", parts.pid), ("ipc", parts.ipc), ("uts", parts.uts), ("cgroupns", parts.cgroup)):
         words += [f"--{flag}", mode] if mode != "private" else []
+    if parts.auto_ids:
+        words += ["--userns", f"auto:size={parts.auto_ids}"]  # another range each time, as `auto` means
+    else:
+        for flag, ranges in (("--uidmap", parts.uids), ("--gidmap", parts.gids)):
+            words += _each(flag)(f"{item.container_id}:{item.host_id}:{item.size}" for item in ranges)
     options = [f"apparmor={parts.apparmor}"] if parts.apparmor else []
     for word, paths in (("mask", parts.masked), ("unmask", parts.unmasked)):
         if any(":" in path for path in paths):
