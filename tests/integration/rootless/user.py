@@ -24,8 +24,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HOLD = """
 cd "$1"; shift
 for name in passwd group subuid subgid; do mount --bind $name /etc/$name; done
-mount --bind tun /dev/net/tun
-mount --bind fuse /dev/fuse
+if [ -e /dev/net/tun ]; then mount --bind tun /dev/net/tun; fi
+if [ -e /dev/fuse ]; then mount --bind fuse /dev/fuse; fi
 mount -t tmpfs -o mode=1777 tmp "$PWD/tmp"
 echo ready
 exec sleep infinity
@@ -116,11 +116,12 @@ def _state(pid: str) -> str:
 
 
 @contextmanager
-def make_user(*, ranges: bool = True) -> Iterator[User]:
+def make_user(*, ranges: bool = True, image: bool = True) -> Iterator[User]:
     """Gives a user, and takes away everything of theirs at the end.
 
     Args:
         ranges: whether they have subordinate ids.
+        image: whether they have an image; a store wants user attributes, which tmpfs has since Linux 6.6.
     """
     base = Path(tempfile.mkdtemp(prefix="wherry-user-", dir="/tmp"))
     base.chmod(0o755)
@@ -154,7 +155,8 @@ def make_user(*, ranges: bool = True) -> Iterator[User]:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n"
         user = User(base, holder.pid)
-        user.ok("image", "import", f"dir:{base / 'tree'}", "--name", IMAGE)
+        if image:
+            user.ok("image", "import", f"dir:{base / 'tree'}", "--name", IMAGE)
         yield user
         user.wait_for_nobody()
     finally:
