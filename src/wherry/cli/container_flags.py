@@ -60,7 +60,7 @@ FLAGS = (
     _words("--env-file", "FILE", "Read variables from a file."),
     _word("--entrypoint", "COMMAND", "Replace the image's entrypoint."),
     _word("-u --user", "USER[:GROUP]", "Names of the image, or numbers."),
-    _words("--group-add", "GID", "Add a group, by its number."),
+    _words("--group-add", "GROUP", "Add a group of the image, by name or number."),
     _word("-w --workdir", "DIR", "Its working directory."),
     _word("--umask", "MODE", "The mask of file modes (0022)."),
     _switch("--init", "Run an init before the command, that hands on signals and reaps."),

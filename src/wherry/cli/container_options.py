@@ -362,16 +362,18 @@ def parse_keys(text: str) -> bytes:
     return bytes(found)
 
 
-def parse_numbers(items: Iterable[str], flag: str) -> tuple[str, ...]:
-    """Returns numbers of groups; names are those of the image, which is not looked at here.
+def parse_groups(items: Iterable[str]) -> tuple[str, ...]:
+    """Returns groups of the image, which is not looked at here.
 
     Raises:
-        UsageError: one is not a number.
+        UsageError: one is no name.
     """
     found = tuple(items)
     for item in found:
-        if not (item.isascii() and item.isdigit()):
-            raise UsageError(f"{flag}: {item!r}", hint="give the group's number")
+        if item == "keep-groups":
+            raise UsageError("--group-add: keep-groups is not there", hint="name the groups, or give their numbers")
+        if not item or any(char in item for char in ":,/\n\0"):
+            raise UsageError(f"--group-add: {item!r}", hint="give a group's name or its number")
     return found
 
 

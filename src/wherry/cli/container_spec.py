@@ -77,7 +77,7 @@ def build(given: Mapping[str, Any], environment: Mapping[str, str], *, cwd: str)
         init=given["init"],
         usedev=given["usedev"],
         debugfs=given["debugfs"],
-        group_add=parse.parse_numbers(given["group_add"], "--group-add"),
+        group_add=parse.parse_groups(given["group_add"]),
         umask=mounts.parse_mode(given["umask"]) if given["umask"] else None,
         annotations=parse.parse_pairs(given["annotation"], "--annotation"),
         pid_file=os.path.join(cwd, given["pidfile"]) if given["pidfile"] else "",

@@ -223,7 +223,7 @@ def build_process(
         env=tuple(f"{key}={value}" for key, value in merged.items()),
         cwd=working_dir or config.working_dir,
         user=(config.user if user is None else user) or "0",
-        additional_gids=tuple(map(int, spec.group_add)),
+        groups=spec.group_add,
         umask=spec.umask,
         rlimits=limits.rlimits(spec),
         oom_score_adj=spec.oom_score_adj,

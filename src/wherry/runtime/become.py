@@ -93,7 +93,7 @@ def identify(task: Task) -> Task:
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if process.user:
-            found = read_identity(root, process.user)
+            found = read_identity(root, process.user, process.groups)
             groups = tuple(dict.fromkeys((*found.groups, *process.additional_gids)))
             process = replace(process, uid=found.uid, gid=found.gid, additional_gids=groups)
             home = found.home

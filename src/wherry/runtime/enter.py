@@ -61,6 +61,20 @@ def open_sources(steps: Sequence[Step]) -> dict[int, int]:
     return work.sources
 
 
+def open_with_host(steps: Sequence[Step]) -> Work:
+    """Opens those sources of bind mounts that go on receiving mounts from the host, or giving them to it.
+
+    For a process that has its mount namespace made a slave of the host's before `enter`: what is bound afterwards gives
+    the host nothing.
+
+    Returns:
+        what `enter` takes as `opened`.
+    """
+    work = Work(-1)
+    mountsteps.open_sources(steps, work, with_host=True)
+    return work
+
+
 def enter(
     rootfs: str | int,
     steps: Sequence[Step],
@@ -69,6 +83,7 @@ def enter(
     propagation: str = "",
     pivot: bool = True,
     sources: Mapping[int, int] = _NO_SOURCES,
+    opened: Work | None = None,
     leave_host: Callable[[], None] | None = None,
 ) -> None:
     """Makes `rootfs`, with the plan done below it, the root of this process's mount namespace.
@@ -85,6 +100,7 @@ def enter(
         pivot: False where pivot_root(2) cannot be, as the host's root is the initial ramfs: the root is moved over it,
             and reached by chroot(2). The host's mounts are taken away before.
         sources: from `open_sources`; they are closed.
+        opened: from `open_with_host`, without `sources`.
         leave_host: called when everything is mounted, and the host's root is still this process's; for hooks.
 
     Raises:
@@ -92,7 +108,7 @@ def enter(
     """
     old_umask = os.umask(0)  # modes of what is made are those that the plan names
     namespace = _leave_chroot()
-    work = Work(-1, sources)
+    work = Work(-1, sources) if opened is None else opened
     mountsteps.open_sources(steps, work, with_host=True)
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     mountsteps.open_sources(steps, work)

@@ -87,6 +87,8 @@ class Process(Value):
     additional_gids: tuple[int, ...] = ()
     user: str = ""
     """``USER[:GROUP]``, looked up in the container's own files; takes the place of the three above."""
+    groups: tuple[str, ...] = ()
+    """Further groups, by name or number, looked up with `user`."""
     umask: int | None = None
     """None means 0022."""
     capabilities: Capabilities = Capabilities()

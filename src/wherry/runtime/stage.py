@@ -42,7 +42,7 @@ from wherry.linux.process import (
 from wherry.linux.terminal import make_controlling, open_pair, set_window_size
 from wherry.runtime import channel
 from wherry.runtime.become import At, Task, become, identify, look_early
-from wherry.runtime.enter import enter, mount_console
+from wherry.runtime.enter import enter, mount_console, open_with_host
 from wherry.runtime.hooks import run_hooks
 from wherry.runtime.spec import Namespace
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import NoReturn
 
-    from wherry.linux.mountplan import Step
+    from wherry.linux.mountplan import Step, Work
     from wherry.runtime.spec import Hook, Spec, TimeOffset
 
 _FIRST_FD = 3
@@ -75,6 +75,8 @@ class InitTask(Value):
     mount_root: Callable[[], None] | None = None
     root_fd: int = -1
     """A mount that is nowhere yet, in the place of what is at `rootfs`; -1: none."""
+    opened: Work | None = None
+    """What was opened before `mount_root`."""
     pivot: bool = True
     sources: Mapping[int, int] = _NOTHING
     """Steps of the plan and descriptors of what they mount, where the caller has rights that the container has not."""
@@ -120,8 +122,9 @@ def run_init(init: InitTask) -> NoReturn:
         if init.mount_root is not None:
             # Before the control groups: their list of devices would keep an image on a loop device from being mounted.
             at.step = "mounting the root file system"
+            opened = open_with_host(init.plan)
             init.mount_root()
-            init = replace(init, mount_root=None)
+            init = replace(init, mount_root=None, opened=opened)
         _join_groups(init.task, at)
         for path, flag in init.join:
             _join(path, flag, at)
@@ -276,6 +279,7 @@ def _enter_root(init: InitTask, at: At) -> None:
         attributes=init.root_attributes,
         propagation=init.spec.rootfs_propagation,
         pivot=init.pivot,
+        opened=init.opened,
         sources=dict(zip(init.sources, at.kept, strict=init.root_fd < 0)),
         leave_host=leave_host,
     )

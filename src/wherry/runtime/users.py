@@ -40,9 +40,9 @@ class _Group(Value):
     members: tuple[str, ...]
 
 
-def read_identity(root_fd: int, text: str) -> Identity:
+def read_identity(root_fd: int, text: str, more: tuple[str, ...] = ()) -> Identity:
     """Returns the ids that ``USER[:GROUP]`` means in the root that `root_fd` is open on; see `look_up`."""
-    return look_up(text, _read(root_fd, "etc/passwd"), _read(root_fd, "etc/group"))
+    return look_up(text, _read(root_fd, "etc/passwd"), _read(root_fd, "etc/group"), more)
 
 
 def home_of(root_fd: int, uid: int) -> str:
@@ -66,13 +66,14 @@ def _read(root_fd: int, path: str) -> str:
         os.close(fd)
 
 
-def look_up(text: str, passwd: str, group: str) -> Identity:
+def look_up(text: str, passwd: str, group: str, more: tuple[str, ...] = ()) -> Identity:
     """Returns the ids that ``USER[:GROUP]`` means.
 
     Args:
         text: names or numbers; "" is root.
         passwd: the text of the image's ``/etc/passwd``, "" when it has none.
         group: the text of its ``/etc/group``.
+        more: further groups, names or numbers.
 
     Raises:
         NotFound: a name is not in the files.
@@ -89,10 +90,11 @@ def look_up(text: str, passwd: str, group: str) -> Identity:
         )
     if entry is None:
         raise NotFound(f"the image has no user {user_word!r}", hint="name one of its /etc/passwd, or give a number")
+    added = tuple(_group_id(word, groups) for word in more)
     if group_word:
-        return Identity(uid=entry.uid, gid=_group_id(group_word, groups), home=entry.home)
-    more = tuple(sorted({item.gid for item in groups if entry.name and entry.name in item.members} - {entry.gid}))
-    return Identity(uid=entry.uid, gid=entry.gid, groups=more, home=entry.home)
+        return Identity(uid=entry.uid, gid=_group_id(group_word, groups), groups=added, home=entry.home)
+    own = tuple(sorted({item.gid for item in groups if entry.name and entry.name in item.members} - {entry.gid}))
+    return Identity(uid=entry.uid, gid=entry.gid, groups=tuple(dict.fromkeys((*own, *added))), home=entry.home)
 
 
 def _group_id(word: str, groups: list[_Group]) -> int:

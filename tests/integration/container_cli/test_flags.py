@@ -28,6 +28,7 @@ def cgroup_file(controller: str, name: str) -> str:
     ("flags", "script", "says"),
     [
         (("--group-add", "44"), "id -G", "0 44"),
+        (("--group-add", "video", "-u", "1000:1000"), "id -G", "1000 44"),
         (("--umask", "077"), "umask", "0077"),
         (("--domainname", "nis.example"), "cat /proc/sys/kernel/domainname", "nis.example"),
         (("--ulimit", "nofile=100:200"), "ulimit -n; ulimit -Hn", "100\n200"),
@@ -79,6 +80,71 @@ def test_limits_are_in_the_control_group(
     cli: Cli, flags: tuple[str, ...], controller: str, name: str, says: str
 ) -> None:
     assert inside(cli, *flags, script=cgroup_file(controller, name)) == says
+
+
+@pytest.mark.skipif(not os.path.isdir("/sys/fs/cgroup/blkio"), reason="control groups of version 1 are read here")
+def test_limits_of_block_devices(cli: Cli) -> None:
+    """Only what the kernel keeps on a device without a scheduler of proportions: rates; weights need BFQ."""
+    disk = Path("/tmp").stat().st_dev
+    node = f"{os.major(disk)}:{os.minor(disk)}"
+    name = Path(f"/sys/dev/block/{node}").resolve().name
+    flags = ("--device-read-bps", f"/dev/{name}:1mb", "--device-write-bps", f"/dev/{name}:2mb")
+    more = ("--device-read-iops", f"/dev/{name}:100", "--device-write-iops", f"/dev/{name}:200")
+    script = "; ".join(
+        cgroup_file("blkio", f"blkio.throttle.{kind}_device")
+        for kind in ("read_bps", "write_bps", "read_iops", "write_iops")
+    )
+    says = inside(cli, *flags, *more, script=script).splitlines()
+    assert says == [f"{node} {rate}" for rate in (1 << 20, 2 << 20, 100, 200)]
+
+
+def test_memory_runs_out_and_nobody_is_killed(cli: Cli) -> None:
+    script = "x=aaaaaaaaaaaaaaaa; while true; do x=$x$x; done"
+    cli.run(
+        *(
+            "run",
+            "-d",
+            "--network",
+            "none",
+            "--name",
+            "full",
+            "-m",
+            "16m",
+            "--oom-kill-disable",
+            IMAGE,
+            "sh",
+            "-c",
+            script,
+        )
+    )
+    folder = next(Path("/sys/fs/cgroup/memory/wherry").glob(f"*{cli.inspect('full')['id']}*"))
+    until(lambda: "under_oom 1" in (folder / "memory.oom_control").read_text())
+    assert "oom_kill_disable 1" in (folder / "memory.oom_control").read_text()
+    assert cli.inspect("full")["status"] == "running"
+    cli.run("rm", "-f", "full")
+
+
+@pytest.mark.parametrize(
+    ("word", "out", "back"), [("rslave", True, False), ("rshared", True, True), ("rprivate", False, False)]
+)
+def test_propagation(cli: Cli, tmp_path: Path, word: str, out: bool, back: bool) -> None:
+    """What the host mounts later is seen inside, and what the container mounts is seen by the host, or not."""
+    shared = tmp_path / "shared"
+    for name in ("host", "own"):
+        (shared / name).mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(shared), str(shared)], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", str(shared)], check=True)
+        flags = ("--network", "none", "--privileged", "-v", f"{shared}:/s:{word}")
+        cli.run("run", "-d", "--name", "mounts", *flags, IMAGE, "sleep", "600")
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(shared / "host")], check=True)
+        (shared / "host/file").write_text("x")
+        assert ("file" in cli.run("exec", "mounts", "ls", "/s/host").stdout) == out
+        cli.run("exec", "--privileged", "mounts", "mount", "-t", "tmpfs", "tmpfs", "/s/own")
+        assert os.path.ismount(shared / "own") == back
+        cli.run("rm", "-f", "mounts")
+    finally:
+        subprocess.run(["umount", "-R", "-l", str(shared)], check=True)
 
 
 def test_out_of_memory_and_parent_group(cli: Cli) -> None:

@@ -130,7 +130,7 @@ def _spec(
         oom_score_adj=service.get("oom_score_adj"),
         cgroup_parent=service.get("cgroup_parent", ""),
         init=service.get("init", False),
-        group_add=_groups(service.get("group_add", ())),
+        group_add=tuple(service.get("group_add", ())),
         annotations=dict(service.get("annotations", {})),
         user=service.get("user") or None,
         working_dir=service.get("working_dir"),
@@ -159,13 +159,6 @@ def _at(project: Project, option: str) -> str:
 
 def _namespace(mode: str, peers: Peers) -> str:
     return f"container:{peers(mode.removeprefix(SHARED))}" if mode.startswith(SHARED) else mode
-
-
-def _groups(given: Any) -> tuple[str, ...]:
-    for item in given:
-        if not (item.isascii() and item.isdigit()):
-            raise InvalidInput(f"group_add: not a number: {item[:40]!r}", hint="give the group's number")
-    return tuple(given)
 
 
 def _networks(

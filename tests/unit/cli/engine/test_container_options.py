@@ -97,7 +97,8 @@ def test_rates_and_limits() -> None:
         lambda: parse.parse_processors("9999999"),
         lambda: parse.parse_pairs(["x"], "--sysctl"),
         lambda: parse.parse_attach(["stdlog"]),
-        lambda: parse.parse_numbers(["video"], "--group-add"),
+        lambda: parse.parse_groups(["keep-groups"]),
+        lambda: parse.parse_groups(["a:b"]),
         lambda: parse.whole("1_0", "--x"),
     ):
         with pytest.raises(UsageError):

@@ -100,7 +100,7 @@ def test_process() -> None:
         oom_score_adj="5",
         security_opt=("apparmor=x",),
     ).process
-    assert process.additional_gids == (44, 7)
+    assert process.groups == ("44", "7")
     assert process.umask == 0o077
     assert process.rlimits == (
         Rlimit(type="RLIMIT_NOFILE", soft=10, hard=20),

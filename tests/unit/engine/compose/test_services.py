@@ -188,7 +188,6 @@ def test_what_changes_the_hash(tmp_path: Path) -> None:
         ("logging: {driver: syslog}", "the log driver 'syslog' is not there"),
         ("tmpfs: /x:wrong", "of a tmpfs is not supported"),
         ("device_cgroup_rules: [x]", "not a rule of devices"),
-        ("group_add: [video]", "group_add: not a number"),
     ],
 )
 def test_refused_by_name_and_place(tmp_path: Path, text: str, words: str) -> None:
