@@ -357,3 +357,41 @@ def test_a_project_name_is_no_path(compose: Compose) -> None:
         compose.run("-p", name, "down", status=5)
         compose.cli.run("compose", "-p", name, "down", status=5, cwd="/")
     assert (victim / "file").exists()
+
+
+def test_external_things_are_needed_and_never_removed(compose: Compose) -> None:
+    compose.write(
+        """
+services: {a: {IMAGE, command: [sleep, "1000"], networks: [out], volumes: [keep:/keep], secrets: [pw]}}
+networks: {out: {external: true, name: plant}}
+volumes: {keep: {external: true}}
+secrets: {pw: {external: true}}
+"""
+    )
+    assert "no secret 'pw'" in compose.run("up", "-d", status=3).stderr
+    compose.cli.run("secret", "create", "pw", "-", stdin=b"word")
+    assert "the external network 'plant' is not there" in compose.run("up", "-d", status=3).stderr
+    compose.cli.run("network", "create", "plant")
+    assert "the external volume 'keep' is not there" in compose.run("up", "-d", status=3).stderr
+    compose.cli.run("volume", "create", "keep")
+    compose.run("up", "-d")
+    assert compose.run("exec", "-T", "a", "cat", "/run/secrets/pw").stdout == "word"
+    compose.run("down", "-v")
+    assert sorted(Path(path).name for path in compose.left()) == ["keep", "plant.json"]
+
+
+def test_a_network_that_changed(compose: Compose) -> None:
+    text = """
+services: {a: {IMAGE, command: [sleep, "1000"], networks: {net: {ipv4_address: 10.213.7.9}}}}
+networks: {net: {ipam: {config: [{subnet: 10.213.7.0/24}]}, internal: INTERNAL}}
+"""
+    compose.write(text.replace("INTERNAL", "false"))
+    compose.run("up", "-d")
+    assert "10.213.7.9" in compose.run("exec", "-T", "a", "ip", "addr").stdout
+    compose.write(text.replace("INTERNAL", "true"))
+    assert "has other settings than the file" in compose.run("up", "-d", status=4).stderr
+    compose.run("stop")
+    compose.run("up", "-d")
+    assert "default" not in compose.run("exec", "-T", "a", "ip", "route").stdout
+    compose.run("down")
+    assert compose.left() == []
