@@ -139,7 +139,8 @@ def make_user(*, ranges: bool = True, image: bool = True) -> Iterator[User]:
         real = Path(f"/etc/{name}")
         own = f"{NAME}:{FIRST_ID}:{IDS}\n" if ranges and name.startswith("sub") else line
         (base / name).write_text((real.read_text() if real.exists() else "") + own)
-        real.touch()
+        if not real.exists():
+            real.touch()  # a place to bind it to
     # as udev has them on a usual machine
     for name, minor in (("tun", 200), ("fuse", 229)):
         os.mknod(base / name, 0o020666, os.makedev(10, minor))
