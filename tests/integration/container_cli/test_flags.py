@@ -71,6 +71,7 @@ def test_seen_inside(cli: Cli, flags: tuple[str, ...], script: str, says: str) -
         (("--cpuset-cpus", "0"), "cpuset", "cpuset.cpus", "0"),
         (("--cpuset-mems", "0"), "cpuset", "cpuset.mems", "0"),
         (("--pids-limit", "20"), "pids", "pids.max", "20"),
+        (("--blkio-weight", "100"), "blkio", "blkio.bfq.weight", "100"),
         (("--pids-limit", "-1"), "pids", "pids.max", "max"),
         (("--device-cgroup-rule", "c 189:* rw"), "devices", "devices.list | grep 189", "c 189:* rw"),
     ],
@@ -84,7 +85,7 @@ def test_limits_are_in_the_control_group(
 
 @pytest.mark.skipif(not os.path.isdir("/sys/fs/cgroup/blkio"), reason="control groups of version 1 are read here")
 def test_limits_of_block_devices(cli: Cli) -> None:
-    """Only what the kernel keeps on a device without a scheduler of proportions: rates; weights need BFQ."""
+    """Rates alone: a weight of one device needs BFQ as its scheduler."""
     disk = Path("/tmp").stat().st_dev
     node = f"{os.major(disk)}:{os.minor(disk)}"
     name = Path(f"/sys/dev/block/{node}").resolve().name
