@@ -50,7 +50,7 @@ def create_container(engine: Engine, given: dict[str, Any]) -> str:
     from wherry.spec.container import MountType
 
     container_spec.check_pull(given["pull"])
-    spec = container_spec.build(given, os.environ, cwd=os.getcwd())
+    spec = container_spec.build(given, os.environ, cwd=working_directory())
     if given["secret"]:
         spec = _with_secrets(engine, spec, given["secret"])
     if given["volumes_from"]:
@@ -81,6 +81,14 @@ def _with_secrets(engine: Engine, spec: ContainerSpec, words: tuple[str, ...]) -
         source = str(secrets.path(engine.paths, name))
         found.append(Mount(type=MountType.BIND, source=source, target=target, read_only=True, mapped=True))
     return replace(spec, mounts=(*spec.mounts, *found))
+
+
+def working_directory() -> str:
+    """Returns where relative paths begin; "/" when the directory that this was called in is gone."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
 
 
 def make_source(path: str) -> None:

@@ -142,3 +142,9 @@ def test_an_error_of_cp_tells_the_side(cli: Cli, tmp_path: Path) -> None:
     assert "no such directory: c:/none" in cli.run("cp", f"{tmp_path}/file", "c:/none/", status=3).stderr
     assert "nothing is there to copy: c:/none" in cli.run("cp", "c:/none", str(tmp_path), status=3).stderr
     assert f"to copy: {tmp_path}/none;" in cli.run("cp", f"{tmp_path}/none", "c:/", status=3).stderr.replace("\n", ";")
+
+
+def test_a_working_directory_that_is_gone(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    done = shell(cli, f"cd {tmp_path}/gone; rmdir {tmp_path}/gone; wherry run --rm {IMAGE} echo here")
+    assert (done.stdout, done.returncode) == ("here\n", 0)
