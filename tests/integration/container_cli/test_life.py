@@ -38,7 +38,7 @@ def test_from_run_to_rm(cli: Cli) -> None:
     cli.run("container", "restart", "-t", "1", "web")
     assert cli.inspect("web")["status"] == "running"
     assert cli.run("rm", "-f", "web").stdout == "web\n"
-    assert "no container 'web'" in cli.run("inspect", "web", status=3).stderr
+    assert "no container, image, volume or network 'web'" in cli.run("inspect", "web", status=3).stderr
     assert list((cli.root / "containers").iterdir()) == []
 
 
