@@ -40,8 +40,10 @@ class Ready(Value):
 
     def close(self) -> None:
         """Closes them: somebody else has duplicates."""
-        for fd in self.fds().values():
-            os.close(fd)
+        os.close(self.lock_fd)
+        if self.prepared.reservation is not None:
+            # by the sockets, which would close their numbers a second time, when these are another file's by then
+            self.prepared.reservation.close()
 
 
 def make_ready(paths: Paths, store: ImageStore | None, container_id: str) -> Ready | None:
