@@ -152,8 +152,14 @@ def by_ps(paths: Paths, info: ContainerInfo, options: Sequence[str]) -> str:
     from wherry.core.proc import run
 
     wanted = pids_of(paths, info)
+    command, hint = ["ps", *options], "install procps, or give no options of ps"
     try:
-        text = run(["ps", *options], hint="install procps, or give no options of ps").stdout.decode(errors="replace")
+        try:
+            # by itself, -o shows those of this terminal alone
+            output = run([*command, "-q", ",".join(map(str, wanted))], hint=hint).stdout
+        except ToolError:
+            output = run(command, hint=hint).stdout  # options that choose processes themselves, as -e
+        text = output.decode(errors="replace")
     except ToolError as error:
         raise UsageError(f"ps refuses {' '.join(options)!r}", hint=str(error)) from error
     except Unsupported:

@@ -148,3 +148,19 @@ def test_a_working_directory_that_is_gone(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     done = shell(cli, f"cd {tmp_path}/gone; rmdir {tmp_path}/gone; wherry run --rm {IMAGE} echo here")
     assert (done.stdout, done.returncode) == ("here\n", 0)
+
+
+def test_top_from_a_terminal(cli: Cli) -> None:
+    cli.run("run", "-d", "--name", "c", IMAGE, "sleep", "1234")
+    for options in (["-o", "pid,args"], ["-ef"], ["aux"]):
+        master, slave = pty.openpty()
+        try:
+            done = subprocess.run(
+                [*cli.prefix, "top", "c", *options],
+                stdin=slave, capture_output=True, text=True, check=True, env=cli.env, start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            )  # fmt: skip
+        finally:
+            os.close(slave)
+            os.close(master)
+        assert [line.split()[-2:] for line in done.stdout.splitlines()[1:]] == [["sleep", "1234"]]
