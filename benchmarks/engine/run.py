@@ -71,6 +71,15 @@ def runtimes(peers: Peers, rounds: int) -> None:
     print_rows("`run` of one bundle", race(commands, rounds=rounds), base="crun run")
 
 
+def supervised(peers: Peers, rounds: int) -> None:
+    """A start inside the running supervisor, asked for by a client that is there already, beside a whole crun."""
+    from benchmarks.engine.supervised import starts
+
+    bundle = str(peers.bundle("supervised", "/bin/true"))
+    crun = race({"crun run": Command([*peers.crun, "run", "--bundle", bundle, "bench-crun"])}, rounds=rounds)
+    print_rows("A start inside the running supervisor", [*starts(peers, rounds), *crun], base="crun run")
+
+
 def further(peers: Peers, rounds: int) -> None:
     """A further process in a container that runs."""
     bundle = str(peers.bundle("exec", "/bin/sleep", "100000"))
@@ -196,6 +205,7 @@ def _quietly(command: Sequence[str]) -> None:
 ROWS: dict[str, Callable[[Peers, int], None]] = {
     "cold": cold,
     "runtime": runtimes,
+    "supervisor": supervised,
     "exec": further,
     "hundred": hundred,
     "memory": idle,

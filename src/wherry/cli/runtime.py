@@ -192,5 +192,7 @@ def main_runtime(*, alias: bool) -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
+        if warm := sys.modules.get("wherry.warm"):
+            warm.keep_all()
     finally:
         os._exit(status)  # nothing is left to be put in order, and an interpreter takes milliseconds for that
