@@ -268,6 +268,7 @@ def delete(state_dir: StrPath, *, warn: Callable[[str], None] | None = None) -> 
     """
     directory = os.fspath(state_dir)
     if not os.path.lexists(f"{directory}/{states.FILE}"):
+        states.remove_noted_groups(directory)  # of a creation that was cut short
         return
     try:
         state, pidfd = open_state(directory)
@@ -284,6 +285,7 @@ def delete(state_dir: StrPath, *, warn: Callable[[str], None] | None = None) -> 
             os.close(pidfd)
     state.cgroup.remove()
     unlink(f"{directory}/{channel.START_SOCKET}")
+    unlink(f"{directory}/{states.GROUPS_FILE}")
     unlink(f"{directory}/{states.FILE}")
     if state.hooks.poststop:
         run_quietly("poststop", state, Status.STOPPED, warn)

@@ -9,7 +9,7 @@ import fcntl
 import os
 import time
 
-from wherry.core import jsonio
+from wherry.core import jsonio, trace
 from wherry.core.errors import Conflict
 from wherry.core.value import replace
 from wherry.linux import usernamespace, x
@@ -262,7 +262,9 @@ class _Making:
                 if not self._found:
                     self._cgroup.apply(self._spec.resources)  # refuses limits, as there is nothing to keep them
                     return
+            states.note_groups(self._dir, path)
             self._cgroup = Cgroup.create(path, found=self._found)
+            trace.reach("runtime.grouped")
         except OSError as error:
             raise map_os_error(error, "cannot make control groups", where=error.filename) from error
         try:
@@ -388,6 +390,7 @@ class _Making:
         for name in (states.FILE, channel.START_SOCKET):
             unlink(f"{self._dir}/{name}")
         self._cgroup.remove()
+        unlink(f"{self._dir}/{states.GROUPS_FILE}")
         if self._spec.hooks.poststop:
             run_quietly("poststop", self._state(0, 0, Status.STOPPED), Status.STOPPED, None)
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     StrPath = str | os.PathLike[str]
 
 FILE = "runtime.json"
+GROUPS_FILE = "groups"
+"""The path of the control groups, there before they are, for who is killed before `FILE` tells of them."""
+_MAX_PATH_BYTES = 4096
 _VERSION = 2
 _MAX_BYTES = 4 << 20
 _STAT_STATE, _STAT_START_TIME = 0, 19
@@ -190,6 +193,39 @@ def oci_state(state: State, *, status: str = "") -> dict[str, Any]:
         "bundle": state.bundle,
         "annotations": dict(state.annotations),
     }
+
+
+def note_groups(directory: str, path: str) -> None:
+    """Leaves word of control groups that are about to be made."""
+    fd = os.open(
+        f"{directory}/{GROUPS_FILE}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
+    try:
+        os.write(fd, os.fsencode(path))
+    finally:
+        os.close(fd)
+
+
+def remove_noted_groups(directory: str) -> None:
+    """Removes the groups that `note_groups` told of, with all that is in them; does nothing when there is no word.
+
+    Raises:
+        Timeout: a process in them does not die.
+    """
+    try:
+        fd = os.open(f"{directory}/{GROUPS_FILE}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        path = os.fsdecode(os.read(fd, _MAX_PATH_BYTES))
+    finally:
+        os.close(fd)
+    if path:
+        try:
+            Cgroup.open(path).remove()
+        except NotFound:
+            pass
+    os.unlink(f"{directory}/{GROUPS_FILE}")
 
 
 def boot_id(proc: str = "/proc") -> str:

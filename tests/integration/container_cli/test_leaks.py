@@ -70,6 +70,19 @@ def kill_at_random(cli: Cli, count: int, chance: random.Random) -> None:
     assert cli.run("ps", "-aq").stdout == ""
 
 
+@pytest.mark.parametrize("options", [["--rm"], ["-d", "--name", "k"]])
+def test_control_groups_are_known_before_they_are_made(cli: Cli, options: list[str]) -> None:
+    """Whoever makes them is killed before anything else tells of them."""
+    cli.env["WHERRY_TRACE"] = f"runtime.grouped=kill:{cli.root}/once"
+    (cli.root / "once").touch()
+    started = cli.start("run", *options, "--network", "none", IMAGE, "sleep", "1000")
+    started.communicate()
+    assert not (cli.root / "once").exists()
+    del cli.env["WHERRY_TRACE"]
+    cli.run("ps", "-a")  # sees to what a killed command has left
+    cli.remove_all()
+
+
 BEFORE = f"""
 
 wherry run -d --name kept --network none --restart always {IMAGE} sh -c 'echo said; exec sleep 1000'
