@@ -188,6 +188,11 @@ class Cgroup:
         """Whether access to devices is limited here: by version 1's list, or by a program that `apply` attached."""
         return "devices" in self._by_controller or self._has_program
 
+    @property
+    def filters_devices(self) -> bool:
+        """Whether a program of version 2 says which devices may be opened, to whoever is in the group."""
+        return self._has_program
+
     def attach(self, pid: int) -> None:
         """Moves a process into the groups."""
         for group in self.groups:

@@ -340,6 +340,8 @@ class _Making:
             cgroup=self._cgroup,
             pid_namespace=init.pid_path,
             time_offsets=init.time_offsets,
+            # an image may have to be mounted from a loop device, which the container itself may not open
+            born_inside=init.mount_root is None or not self._cgroup.filters_devices,
         )
 
     def _write_maps(self, pid: int) -> None:

@@ -146,6 +146,7 @@ def spawn(
     cgroup: Cgroup,
     pid_namespace: int | str = "",
     time_offsets: Mapping[str, TimeOffset] | None = None,
+    born_inside: bool = True,
 ) -> Child:
     """Makes a process in new namespaces, of which those that only children can enter are this process's for a moment.
 
@@ -156,6 +157,8 @@ def spawn(
         cgroup: they; it is born in the one of version 2 where possible.
         pid_namespace: of it: a pidfd, or the path of a namespace file; "" is this process's own, or that of `flags`.
         time_offsets: of a new time namespace for it; None makes none.
+        born_inside: whether it may be born in the group of version 2; else it joins when it has done what it must
+            before that.
     """
     before: list[tuple[int, int]] = []
     try:
@@ -170,7 +173,7 @@ def spawn(
             if time_offsets is not None:
                 before.append((_open("/proc/self/ns/time"), CLONE_NEWTIME))
                 make_time_namespace(time_offsets)
-            pid, pidfd, files = _clone(flags, cgroup)
+            pid, pidfd, files = _clone(flags, cgroup, born_inside=born_inside)
         except OSError as error:
             raise _clone_error(error) from error
         if pid == 0:
@@ -182,9 +185,9 @@ def spawn(
             os.close(fd)
 
 
-def _clone(flags: int, cgroup: Cgroup) -> tuple[int, int, tuple[str, ...]]:
+def _clone(flags: int, cgroup: Cgroup, *, born_inside: bool) -> tuple[int, int, tuple[str, ...]]:
     try:
-        into = cgroup.open_for_clone()
+        into = cgroup.open_for_clone() if born_inside else -1
     except FileNotFoundError as error:
         raise WherryError("the container's control group is gone", where=error.filename) from None
     if into < 0:
