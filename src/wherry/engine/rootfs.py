@@ -338,6 +338,7 @@ def _mount_overlay(
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
+                _forget_attempt(work)
                 plain = f"{lowerdir}:{mount.fd_path(data)}"  # before Linux 6.5; the image hides its folders
                 mount.mount("wherry", target, "overlay", 0, ",".join((plain, *options)))
         except OSError as error:
@@ -351,3 +352,16 @@ def _mount_overlay(
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def _forget_attempt(work_fd: int) -> None:
+    """Takes away the mark that a refused ``volatile`` mount has left, for which the kernel would refuse the next one.
+
+    Source: Documentation/filesystems/overlayfs.rst, "Volatile mount".
+    """
+    try:
+        os.unlink("work/incompat/volatile/dirty", dir_fd=work_fd)
+        os.rmdir("work/incompat/volatile", dir_fd=work_fd)
+        os.rmdir("work/incompat", dir_fd=work_fd)
+    except FileNotFoundError:
+        pass  # it was refused for another reason

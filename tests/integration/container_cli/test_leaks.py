@@ -130,8 +130,8 @@ def test_a_machine_that_goes_down_in_the_middle(tmp_path: Path, store: Path) -> 
         out = machine.communicate()[0].decode(errors="replace")
     assert "kept runs again" in out, out[-3000:]
     assert "logs: said" in out
-    assert "both are removed" in out
-    assert "a new one runs" in out
+    assert "both are removed" in out, out[-3000:]
+    assert "a new one runs" in out, out[-3000:]
     for kind in ("mounts", "groups", "containers"):
         assert f"{kind}: 0\n" in out, out[-3000:]
 
