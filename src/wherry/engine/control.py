@@ -12,13 +12,15 @@ import time
 from wherry.core import trace
 from wherry.core.errors import Conflict, NoSpace, NotFound, Timeout
 from wherry.engine import pausing, records, state
-from wherry.engine.info import EXIT_KILLED
+from wherry.engine.info import EXIT_KILLED, EXITED
 from wherry.engine.signals import SIGKILL
 from wherry.engine.state import Paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+
+    from wherry.engine.info import ContainerInfo
 
 KILL_GRACE_S = 30.0
 """How long the end of a container is waited for after SIGKILL: processes in uninterruptible sleep take their time."""
@@ -199,3 +201,14 @@ def recover_locked(paths: Paths, container_id: str) -> None:
     state.finish_run(paths, container_id)
     if config.spec.rm:
         remove_container(paths, config)
+
+
+def removed_after_boot(paths: Paths, info: ContainerInfo) -> bool:
+    """Removes a container that removes itself, when the machine went down while it ran; tells whether it did."""
+    if not info.config.spec.rm or info.status != EXITED or os.path.lexists(paths.run_dir(info.id)):
+        return False
+    with state.container_lock(paths, info.id, wait=False) as held:
+        if not held or state.is_kept(paths, info.id):
+            return False
+        state.remove_container(paths, info.config)
+    return True

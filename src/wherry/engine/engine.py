@@ -433,6 +433,8 @@ class Engine:
         for container_id in state.all_ids(self.paths):
             try:
                 info = self.inspect(container_id)
+                if control.removed_after_boot(self.paths, info):
+                    continue
             except NotFound:
                 continue  # removed while we looked
             if not all and info.status not in ("running", "paused", "restarting"):
