@@ -28,6 +28,7 @@ _SERVICES = click.argument("services", nargs=-1)
 @click.option("--orphans/--no-orphans", default=True, help="Those of no service, too.")
 @click.option("--no-trunc", is_flag=True, help="Do not shorten anything.")
 @click.option("--format", "form", default="table", metavar="FORMAT", help="table, json, or a Go template.")
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
 @_SERVICES
 def ps(services: tuple[str, ...], **given: Any) -> None:
     """List the containers of a project.
@@ -263,6 +264,7 @@ def events(services: tuple[str, ...], as_json: bool, since: str | None, until: s
 @click.option("-a", "--all", "everything", is_flag=True, help="Those that do not run, too.")
 @click.option("-q", "--quiet", is_flag=True, help="Names alone.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="How it is printed.")
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
 def ls(everything: bool, quiet: bool, form: str) -> None:
     """List the projects of this machine."""
     from wherry.engine.compose import labels

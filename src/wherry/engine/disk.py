@@ -14,50 +14,66 @@ from wherry.core.digest import Checksum
 from wherry.core.errors import WherryError
 
 if TYPE_CHECKING:
-    from wherry.engine.state import Paths
+    from collections.abc import Iterator
+
+    from wherry.engine.state import Paths, Place
     from wherry.store.repository import Repository
 
+MAX_DEPTH = 256
+"""Levels of directories that are counted: a container may make any number, and a walk holds one descriptor for each."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCK_BYTES = 512
 """The unit of st_blocks, whatever the file system's own is."""
 
 
-def tree_bytes(path: str | os.PathLike[str]) -> int:
+def tree_bytes(path: Place) -> int:
     """Returns how many bytes a directory and all in it take; 0 when it is not there."""
     seen: set[tuple[int, int]] = set()
     total = 0
-    try:
-        for _, _, files, fd in os.fwalk(path, follow_symlinks=False):
-            total += os.fstat(fd).st_blocks * _BLOCK_BYTES
-            for name in files:
-                try:
-                    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if status.st_nlink > 1:
-                    if (status.st_dev, status.st_ino) in seen:
-                        continue
-                    seen.add((status.st_dev, status.st_ino))
-                total += status.st_blocks * _BLOCK_BYTES
-    except FileNotFoundError:
-        pass
+    for status in _walk(path):
+        if not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1:
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+        total += status.st_blocks * _BLOCK_BYTES
     return total
 
 
 def written_bytes(paths: Paths, container_id: str) -> int:
     """Returns the bytes of the files that a container has written: docker's ``SizeRw``."""
-    total = 0
+    upper = f"{paths.container(container_id)}/upper"
+    return sum(status.st_size for status in _walk(upper) if stat.S_ISREG(status.st_mode))
+
+
+def _walk(path: Place) -> Iterator[os.stat_result]:
+    """Yields what is known of a directory and of all in it, `MAX_DEPTH` levels deep; nothing when it is not there."""
     try:
-        for _, _, files, fd in os.fwalk(f"{paths.container(container_id)}/upper", follow_symlinks=False):
-            for name in files:
-                try:
-                    status = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISREG(status.st_mode):
-                    total += status.st_size
+        fd = os.open(path, _FOLDER)
     except FileNotFoundError:
-        pass
-    return total
+        return
+    try:
+        yield from _walk_at(fd, 0)
+    finally:
+        os.close(fd)
+
+
+def _walk_at(fd: int, depth: int) -> Iterator[os.stat_result]:
+    yield os.fstat(fd)
+    if depth == MAX_DEPTH:
+        return
+    for name in os.listdir(fd):
+        try:
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            inner = os.open(name, _FOLDER, dir_fd=fd) if stat.S_ISDIR(status.st_mode) else -1
+        except (FileNotFoundError, NotADirectoryError):  # gone or replaced since
+            continue
+        if inner < 0:
+            yield status
+            continue
+        try:
+            yield from _walk_at(inner, depth + 1)
+        finally:
+            os.close(inner)
 
 
 def image_bytes(repo: Repository | None, commit: str) -> int:

@@ -25,8 +25,9 @@ from wherry.core.durable import map_os_error
 from wherry.core.errors import NotFound, Unsupported, WherryError
 from wherry.core.lock import file_lock
 from wherry.engine import imagecache, rootfile
+from wherry.engine.removing import remove_tree
 from wherry.engine.spec import ContainerConfig
-from wherry.engine.state import Paths, all_ids, read_config, remove_tree
+from wherry.engine.state import Paths, all_ids, read_config
 from wherry.engine.wire import dump_error, load_error
 from wherry.linux import mount, usernamespace
 from wherry.linux.erofs import mount_image

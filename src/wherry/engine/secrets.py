@@ -22,8 +22,8 @@ from wherry.core.durable import fsync_dir, make_dirs, map_os_error, write_file
 from wherry.core.errors import Conflict, InvalidInput, NotFound
 from wherry.core.lock import file_lock
 from wherry.core.value import EMPTY, Value
-from wherry.engine import state
 from wherry.engine.events import emit
+from wherry.engine.removing import remove_tree
 from wherry.spec.codec import decode, encode
 
 if TYPE_CHECKING:
@@ -164,4 +164,4 @@ def remove(paths: Paths, name: str) -> None:
 def _remove_half_made(folder: Path) -> None:
     for name in os.listdir(folder):
         if name.startswith((".new-", ".rm-")):
-            state.remove_tree(folder / name)
+            remove_tree(folder / name)

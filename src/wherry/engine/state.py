@@ -35,7 +35,6 @@ a container with `rm` is durable, as the container is gone after a reboot anyway
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import time
@@ -46,6 +45,7 @@ from wherry.core.errors import Conflict, InvalidInput, NoSpace, NotFound
 from wherry.core.lock import file_lock
 from wherry.core.sha256 import sha256_hex
 from wherry.engine.records import LastRun, RunState, last_from, last_value, run_from, run_value
+from wherry.engine.removing import remove_tree
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.telling import tell
 from wherry.spec.values import decode_value, encode
@@ -424,35 +424,6 @@ def remove_garbage(paths: Paths) -> None:
     for name in os.listdir(paths.containers):
         if name.startswith((".new-", ".rm-")):
             remove_tree(f"{paths.containers}/{name}")
-
-
-def remove_tree(path: Place) -> None:
-    """Removes a directory tree without following links; it may be gone, or going, already."""
-    try:
-        for _, dirs, files, fd in os.fwalk(path, topdown=False, follow_symlinks=False):
-            for name in files:
-                _remove_at(name, fd)
-            for name in dirs:
-                _remove_at(name, fd)
-        os.rmdir(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise map_os_error(error, "cannot remove", where=path) from error
-
-
-def _remove_at(name: str, fd: int) -> None:
-    try:
-        os.unlink(name, dir_fd=fd)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.EPERM):
-            raise
-        try:
-            os.rmdir(name, dir_fd=fd)
-        except FileNotFoundError:
-            pass
 
 
 def name_holder(paths: Paths, name: str) -> str | None:

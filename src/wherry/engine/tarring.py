@@ -13,7 +13,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from wherry.core.durable import map_os_error
 from wherry.core.errors import Conflict, InvalidInput
@@ -87,12 +87,16 @@ class _Output:
             self._out = out
         return len(data)
 
+    def forget(self) -> None:
+        """Writes nothing any more."""
+        self._out = None
+
 
 class _Writer:
     def __init__(self, out: BinaryIO, owners: Owners, note: Note) -> None:
-        output: Any = _Output(out)
+        self._output = output = _Output(out)
         self._tar = tarfile.open(  # noqa: SIM115 closed by __exit__
-            fileobj=output, mode="w|", format=tarfile.PAX_FORMAT, bufsize=tarfile.RECORDSIZE * 16
+            fileobj=cast("Any", output), mode="w|", format=tarfile.PAX_FORMAT, bufsize=tarfile.RECORDSIZE * 16
         )
         self._owners, self._note = owners, note
         self._links: dict[tuple[int, int], str] = {}
@@ -103,6 +107,8 @@ class _Writer:
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
             self._tar.close()
+        else:
+            self._output.forget()
 
     def directory(self, fd: int, name: str, depth: int) -> None:
         if depth > MAX_DEPTH:

@@ -29,7 +29,8 @@ from wherry.core.lock import file_lock
 from wherry.core.value import EMPTY
 from wherry.engine import volume_mounts
 from wherry.engine.events import emit
-from wherry.engine.state import Paths, all_ids, read_config, remove_tree
+from wherry.engine.removing import remove_tree
+from wherry.engine.state import Paths, all_ids, read_config
 from wherry.engine.volume_mounts import MAX_METADATA_BYTES, METADATA, Volume
 from wherry.linux.beneath import open_in_root
 from wherry.spec.codec import decode, encode

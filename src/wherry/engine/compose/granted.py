@@ -22,7 +22,8 @@ from wherry.core.durable import make_dirs, map_os_error, write_file
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.engine import secrets
 from wherry.engine.compose.model import Project, check_name
-from wherry.engine.state import Paths, remove_tree
+from wherry.engine.removing import remove_tree
+from wherry.engine.state import Paths
 
 MAX_FILE_BYTES = 1024 * 1024
 DEFAULT_MODE = 0o444
