@@ -203,8 +203,8 @@ def test_races(cli: Cli) -> None:
     starters = [cli.start("run", "--rm", IMAGE, "ip", "-o", "-4", "addr", "show", "eth0") for _ in range(20)]
     outputs = []
     for process in starters:
-        out, _ = process.communicate(timeout=120)
-        assert process.returncode == 0
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
         outputs.append(out.decode().split()[3])
     assert all(text.endswith("/24") for text in outputs)
     until(lambda: tables_of(cli) == [] and links_of(cli) == [])
