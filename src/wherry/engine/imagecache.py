@@ -80,19 +80,28 @@ def is_prepared(images: str, commit: str) -> bool:
 
 
 def remember(images: str, commit: str, settings: ImageSettings) -> None:
-    """Leaves what `find` needs of an image; on a full disk nothing is left."""
+    """Leaves what `find` needs of an image; on a full disk nothing is left.
+
+    Several may do so at once, each by a file of its own; whoever clears up half-made ones may take that away.
+    """
     kept = BareSettings(**{name: getattr(settings, name) for name in fields_of(BareSettings)})
     path = f"{images}/{commit}{SUFFIX}"
-    temporary = f"{images}/.new-{commit}{SUFFIX}"
+    temporary = f"{images}/.new-{commit}.{os.urandom(6).hex()}{SUFFIX}"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
             file.write(jsonio.compact({"version": VERSION, "settings": encode(kept)}))
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except FileNotFoundError:
+            return  # cleared up; the next start leaves it
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise map_os_error(error, "cannot write", where=path) from error
-        os.unlink(temporary)  # the store knows it all
+        try:
+            os.unlink(temporary)  # the store knows it all
+        except FileNotFoundError:
+            pass
 
 
 def normal_name(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,15 @@ def test_a_damaged_file_is_left_to_the_catalog(tmp_path: Path, damage: bytes) ->
     test_what_is_remembered_is_found(tmp_path)
     (tmp_path / "images" / f"{COMMIT}.json").write_bytes(damage)
     assert imagecache.find(str(tmp_path / "store"), str(tmp_path / "images"), "web:1") is None
+
+
+def test_many_remember_one_image_at_once(tmp_path: Path) -> None:
+    """The first starts from an image, all at the same time; what each leaves is whole."""
+    settings = parse_config(CONFIG)
+
+    def remember(_: int) -> None:
+        imagecache.remember(str(tmp_path), COMMIT, settings)
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(remember, range(400)))
+    assert [path.name for path in tmp_path.iterdir()] == [f"{COMMIT}.json"]
