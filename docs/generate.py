@@ -40,7 +40,7 @@ def exit_codes() -> str:
         text = "anything without a code of its own" if cls is WherryError else _first_line(cls)
         lines.append(f"| {cls.exit_code} | {text} |")
     lines += [
-        "| 125 | `run`, `exec`: the engine failed, as in docker |",
+        "| 125 | `run`, `create`, `exec`: the command line is wrong, or the engine failed, as in docker |",
         "| 126 | `run`, `exec`: the command cannot be invoked |",
         "| 127 | `run`, `exec`: the command is not there |",
         "| 128+N | `run`, `exec`: the command died of signal N; 130 for any command: interrupted with Ctrl-C |",

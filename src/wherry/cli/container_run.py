@@ -14,7 +14,7 @@ from wherry.cli import container_work
 from wherry.cli.container_flags import EXEC_FLAGS, FLAGS, REFUSED, REFUSED_SWITCHES, RUN_FLAGS, Flag
 from wherry.cli.container_work import create_container, execute, run_container, start_attached
 from wherry.cli.context import Settings, settings
-from wherry.cli.failing import failing_as_docker
+from wherry.cli.failing import EXIT_ENGINE, failing_as_docker
 from wherry.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +51,21 @@ def with_flags(flags: Iterable[Flag]) -> Callable[[Callable[..., Any]], Callable
     return add
 
 
+class _DockersStatus(click.Command):
+    """A command that ends with 125 where its line is wrong, as docker's do; 2 could be the container's own status."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the line."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.show()
+            raise click.exceptions.Exit(EXIT_ENGINE) from error
+        except UsageError as error:
+            error.exit_code = EXIT_ENGINE
+            raise
+
+
 def _spec_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the flags that ``run`` and ``create`` share, but for ``run``'s own."""
     function = click.argument("command", nargs=-1, type=click.UNPROCESSED)(function)
@@ -69,14 +84,14 @@ def _refused(name: str, reason: str) -> Callable[[Callable[..., Any]], Callable[
     return click.option(name, is_flag=switch, multiple=not switch, hidden=True, expose_value=False, callback=refuse)
 
 
-@click.command(context_settings=_OPTIONS_FIRST)
+@click.command(cls=_DockersStatus, context_settings=_OPTIONS_FIRST)
 @with_flags(RUN_FLAGS)
 @_spec_options
 def run(**given: Any) -> int:
     """Make a container from an image and start it.
 
-    Its exit status is the command's; 125 when the engine failed, 126 when the command cannot be executed, 127 when
-    it is not there. Ctrl-P Ctrl-Q leaves a terminal and the container running.
+    Its exit status is the command's; 125 when a flag is wrong or the engine failed, 126 when the command cannot be
+    executed, 127 when it is not there. Ctrl-P Ctrl-Q leaves a terminal and the container running.
 
     \b
     Examples:
@@ -92,7 +107,7 @@ def run(**given: Any) -> int:
     return failing_as_docker(work, debug=current.debug)
 
 
-@click.command(context_settings=_OPTIONS_FIRST)
+@click.command(cls=_DockersStatus, context_settings=_OPTIONS_FIRST)
 @with_flags(FLAGS)
 @_spec_options
 def create(**given: Any) -> int:
@@ -142,15 +157,15 @@ def start(attach: bool, interactive: bool, containers: tuple[str, ...]) -> int:
     return failing_as_docker(work, debug=current.debug)
 
 
-@click.command("exec", context_settings=_OPTIONS_FIRST)
+@click.command("exec", cls=_DockersStatus, context_settings=_OPTIONS_FIRST)
 @with_flags(EXEC_FLAGS)
 @click.argument("container")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(container: str, command: tuple[str, ...], **given: Any) -> int:
     """Run a command in a running container.
 
-    Its exit status is the command's; 125 when the engine failed, 126 when the command cannot be executed, 127 when
-    it is not there.
+    Its exit status is the command's; 125 when a flag is wrong or the engine failed, 126 when the command cannot be
+    executed, 127 when it is not there.
 
     \b
     Examples:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from wherry.core.durable import map_os_error
-from wherry.core.errors import CannotInvoke, UsageError, WherryError
+from wherry.core.errors import CannotInvoke, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ def status_of(work: Callable[[], int], *, debug: bool) -> int:
 
 
 def failing_as_docker(function: Callable[[], int], *, debug: bool) -> int:
-    """Returns what `function` does; an error of the engine is 125, and of the command 126 or 127, as with docker."""
+    """Returns what `function` does; an error that is not the container's command's own is 125, as with docker.
+
+    Also a wrong flag: 2 could be the status of the command. Of the command it is 126 or 127.
+    """
     try:
         return function()
-    except UsageError:
-        raise
     except WherryError as error:
         if debug:
             raise

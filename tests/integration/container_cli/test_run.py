@@ -41,7 +41,7 @@ def test_engine_errors_are_125(cli: Cli) -> None:
     assert "no such image" in cli.run("run", "--rm", "nothing", "true", status=125).stderr
     assert "no command" in cli.run("run", "--rm", IMAGE, status=125).stderr
     assert "too small" in cli.run("run", "-m", "1k", IMAGE, "true", status=125).stderr
-    assert "not a port" in cli.run("run", "-p", "x", IMAGE, "true", status=2).stderr
+    assert "not a port" in cli.run("run", "-p", "x", IMAGE, "true", status=125).stderr
 
 
 def test_death_by_signal(cli: Cli) -> None:

@@ -150,6 +150,36 @@ def test_completion_script(shell: str) -> None:
     assert "_WHERRY_COMPLETE" in done.stdout
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run"],
+        ["run", "--bad", "image"],
+        ["run", "--memory"],
+        ["run", "-p", "x", "image"],
+        ["run", "--cpus", "many", "image"],
+        ["run", "--gpus", "all", "image"],
+        ["run", "--pull", "always", "image"],
+        ["create", "--bad", "image"],
+        ["container", "create", "-v", "a:b:c:d", "image"],
+        ["exec", "c"],
+        ["exec", "--bad", "c", "true"],
+        ["exec", "--env-file", "/not/there", "c", "true"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_line_of_what_starts_containers_is_125(tmp_path: Path, words: list[str]) -> None:
+    done = wherry("--root", str(tmp_path / "root"), "--run-root", str(tmp_path / "run"), *words)
+    assert done.returncode == 125, done
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_line_of_the_others_is_2(tmp_path: Path) -> None:
+    for words in (["ps", "--bad"], ["--bad", "run"], ["rm"]):
+        assert wherry("--root", str(tmp_path / "root"), "--run-root", str(tmp_path / "run"), *words).returncode == 2
+
+
 def test_completion_answers() -> None:
     done = wherry(_WHERRY_COMPLETE="bash_complete", COMP_WORDS="wherry sto", COMP_CWORD="1")
     assert done.stdout.split() == ["plain,stop", "plain,store"]
