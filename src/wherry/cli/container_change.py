@@ -145,7 +145,7 @@ def prune(force: bool, filters: tuple[str, ...], as_json: bool) -> None:
     from wherry.cli.system import confirm, print_removed
     from wherry.engine.pruning import Filters, prune_containers
 
+    wanted = Filters.parse(filters)
     confirm("This removes all containers that do not run.", force=force)
-    engine = open_engine(settings())
-    done = prune_containers(engine, Filters.parse(filters))
+    done = prune_containers(open_engine(settings()), wanted)
     print_removed({"containers": done}, as_json=as_json)

@@ -236,18 +236,21 @@ def rm(force: bool, names: tuple[str, ...]) -> int:
 
 
 @network.command()
-@click.option("-f", "--force", is_flag=True, help="Accepted; nothing is asked.")
+@click.option("-f", "--force", is_flag=True, help="Do not ask.")
 @click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="until=TIME, label=KEY[=VALUE].")
 def prune(force: bool, filters: tuple[str, ...]) -> None:
     """Remove every network that no container is on.
 
     \b
     Examples:
-      wherry network prune --filter until=24h
+      wherry network prune -f --filter until=24h
     """
+    from wherry.cli.system import confirm
     from wherry.engine import pruning
 
-    for name in pruning.prune_networks(_paths(), pruning.Filters.parse(filters)).names:
+    wanted = pruning.Filters.parse(filters)
+    confirm("This removes all networks that no container is on.", force=force)
+    for name in pruning.prune_networks(_paths(), wanted).names:
         print(name)
 
 

@@ -42,7 +42,7 @@ def confirm(text: str, *, force: bool) -> None:
     if force:
         return
     if not sys.stdin.isatty():
-        raise UsageError("nobody is there to be asked", hint="give --force")
+        raise UsageError("nothing was removed: standard input is no terminal to ask at", hint="give --force (-f)")
     print(f"WARNING! {text}", file=sys.stderr)
     if not click.confirm("Are you sure you want to continue?", default=False, err=True):
         raise click.exceptions.Exit(0)

@@ -193,7 +193,8 @@ def prune(everything: bool, force: bool, filters: tuple[str, ...], as_json: bool
     from wherry.cli.system import confirm, print_removed
     from wherry.engine.pruning import Filters, prune_volumes
 
-    which = "all" if everything else "anonymous"
-    confirm(f"This removes {which} volumes that no container has.", force=force)
+    wanted = Filters.parse(filters)
+    which = "" if everything else "anonymous "
+    confirm(f"This removes all {which}volumes that no container has.", force=force)
     engine = open_engine(settings())
-    print_removed({"volumes": prune_volumes(engine, Filters.parse(filters), everything=everything)}, as_json=as_json)
+    print_removed({"volumes": prune_volumes(engine, wanted, everything=everything)}, as_json=as_json)

@@ -22,7 +22,8 @@ The tree, with the exit status of the command that ends with it::
         └── CommandNotFound  127   it is not there at all
 
 ``wherry run``, ``create`` and ``exec`` end as docker's do instead: the container's own status, 125 when a flag is
-wrong or the engine failed, 126 when the command cannot be invoked, 127 when it is not there. 128+N is death by signal N.
+wrong or the engine failed, 126 when the command cannot be invoked, 127 when it is not there. 128+N is death by
+signal N.
 
 A message says what happened, where, and what to do next; it has one line. The command line prints it as
 ``wherry: WHAT: WHERE; HINT``.

@@ -252,7 +252,7 @@ def test_prune_and_df_say_what_is_so(cli: Cli) -> None:
     assert [line.split()[0] for line in lines] == ["TYPE", "Images", "Containers", "Local", "Build"]
     assert max(map(len, lines)) <= 80
     assert "done" in cli.run("system", "df", "-v").stdout
-    assert "nobody is there" in cli.run("container", "prune", status=2).stderr
+    assert "no terminal" in cli.run("container", "prune", status=2).stderr
     assert cli.run("container", "prune", "-f", "--filter", "label!=keep").stdout.startswith(
         "Total reclaimed space: 0 B"
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import pytest
 from tests.integration.engine.support import IMAGE, Cli
 
 from wherry.core.jsonio import loads
@@ -102,6 +105,37 @@ def test_prunes(cli: Cli) -> None:
     assert set(done["networks"]) == {"kept", "used"}
     assert "Total reclaimed space" in cli.run("image", "prune", "-f").stdout
     assert IMAGE in cli.run("image", "ls", "--json").stdout
+
+
+@pytest.mark.parametrize("group", ["network", "volume", "container", "image", "system"])
+def test_prunes_ask_at_a_terminal_and_refuse_without_one(cli: Cli, group: str) -> None:
+    cli.run("network", "create", "unused")
+    cli.run("create", "--name", "c", "-v", "/anonymous", IMAGE, "true")
+    refused = cli.run(group, "prune", status=2)
+    assert refused.stderr == (
+        "wherry: nothing was removed: standard input is no terminal to ask at; give --force (-f)\n"
+    )
+    assert _at_a_terminal(cli, group, b"n\n") == 0
+    assert cli.run("network", "ls", "-q", "-f", "name=unused").stdout
+    assert cli.run("ps", "-aq").stdout
+    assert _at_a_terminal(cli, group, b"y\n") == 0
+    gone = {"network": ("network", "ls", "-q", "-f", "name=unused"), "container": ("ps", "-aq")}
+    if group in gone:
+        assert cli.run(*gone[group]).stdout.strip() == ""
+
+
+def _at_a_terminal(cli: Cli, group: str, answer: bytes) -> int:
+    master, slave = os.openpty()
+    try:
+        process = cli.start(group, "prune", stdin=slave)
+        os.write(master, answer)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert errors.startswith(b"WARNING! This removes all ")
+    assert b"Are you sure you want to continue? [y/N]" in errors
+    return process.returncode
 
 
 def test_docker_words_are_answered(cli: Cli) -> None:
