@@ -19,7 +19,7 @@ from wherry.engine.imagestore import ImageStore, image_store, look_up
 from wherry.engine.info import ContainerInfo, describe
 from wherry.engine.net.request import without_root
 from wherry.engine.signals import SIGKILL
-from wherry.engine.spec import ContainerSpec, check, resolve
+from wherry.engine.spec import ContainerSpec, check, check_cpus, resolve
 from wherry.engine.state import Paths
 from wherry.engine.telling import tell
 
@@ -67,6 +67,7 @@ class Engine:
 
         spec = without_root(spec)
         check(spec)
+        check_cpus(spec.resources, os.cpu_count() or 1)
         self.paths.make()
         settings, image, commit = look_up(self.paths, self.store, spec)
         foreign.check(settings.platform, spec.platform, image=image)
@@ -479,7 +480,6 @@ class Engine:
         """Returns the names of all volumes."""
         from wherry.engine.volumes import list_volumes
 
-        self.paths.make()
         return list_volumes(self.paths)
 
     def remove_volume(self, name: str) -> None:

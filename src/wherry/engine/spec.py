@@ -235,6 +235,17 @@ def check(spec: ContainerSpec) -> None:
         raise InvalidInput("log limits are at least 4 KiB a file, and 1 to 100 files")
 
 
+def check_cpus(resources: Resources, processors: int) -> None:
+    """Refuses more CPUs than the machine has, as docker does; a part of `check` that depends on the machine.
+
+    Raises:
+        InvalidInput: names the most that can be.
+    """
+    if resources.milli_cpus is not None and resources.milli_cpus > processors * 1000:
+        cpus = f"{resources.milli_cpus / 1000:g}"
+        raise InvalidInput(f"{cpus} CPUs are more than this machine has", hint=f"give 0.01 to {processors}")
+
+
 def _check_mounts(mounts: tuple[Mount, ...]) -> None:
     targets: set[str] = set()
     for mount in mounts:

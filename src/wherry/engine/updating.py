@@ -93,9 +93,11 @@ def update(paths: Paths, info: ContainerInfo, *, resources: Mapping[str, Any], r
             if spec.rm and restart.name != "no":
                 raise Conflict(f"container {info.name} removes itself at its end, so it cannot be restarted")
             spec = replace(spec, restart=restart)
-        from wherry.engine.spec import check
+        from wherry.engine.spec import check, check_cpus
 
         check(spec)
+        if "milli_cpus" in resources:
+            check_cpus(spec.resources, os.cpu_count() or 1)
         config = replace(config, spec=spec)
         if resources and info.pid and state.is_kept(paths, info.id):
             _apply(paths, info.id, config)

@@ -75,6 +75,10 @@ def test_update_of_one_that_runs_and_of_one_that_does_not(cli: Cli) -> None:
     paths = {word: path for words, path in groups.items() for word in words.split(",")}
     assert value("cpuset", "cpuset.cpus") == "0"
     assert "too small" in cli.run("update", "-m", "1m", "c", status=5).stderr
+    many = (os.cpu_count() or 1) + 1
+    refused = cli.run("update", "--cpus", str(many), "c", status=5).stderr
+    assert f"{many} CPUs are more than this machine has; give 0.01 to {many - 1}" in refused
+    cli.run("update", "--cpus", str(many - 1), "c")
     assert "nothing to change" in cli.run("update", "c", status=2).stderr
     cli.run("stop", "-t", "0", "c")
     cli.run("update", "--pids-limit", "30", "--restart", "on-failure:3", "c")

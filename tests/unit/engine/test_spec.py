@@ -13,6 +13,7 @@ from wherry.engine.spec import (
     ContainerSpec,
     LogLimits,
     check,
+    check_cpus,
     health_argv,
     normal_path,
     resolve,
@@ -137,6 +138,13 @@ GOOD = ContainerSpec(image="i")
 def test_refused(changes: dict[str, object], says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         check(replace(GOOD, **changes))
+
+
+def test_no_more_cpus_than_there_are() -> None:
+    check_cpus(Resources(milli_cpus=2000), 2)
+    check_cpus(Resources(), 2)
+    with pytest.raises(InvalidInput, match=r"2\.5 CPUs are more than this machine has; give 0\.01 to 2"):
+        check_cpus(Resources(milli_cpus=2500), 2)
 
 
 def test_config_survives_its_file() -> None:
