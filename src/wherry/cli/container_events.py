@@ -46,7 +46,6 @@ def events(since: str | None, until: str | None, filters: tuple[str, ...], form:
     template = Template(form) if form and not as_json else None
     now_s = time.time()
     engine = open_engine(settings())
-    engine.paths.make()
 
     def show() -> None:
         for event in read(

@@ -19,7 +19,12 @@ def _paths() -> Paths:
     from wherry.engine.state import Paths
 
     current = settings()
-    paths = Paths(current.root, current.run_root)
+    return Paths(current.root, current.run_root)
+
+
+def _made_paths() -> Paths:
+    """Returns the engine's places for what changes something there; looking makes none."""
+    paths = _paths()
     paths.make()
     return paths
 
@@ -72,7 +77,7 @@ def create(name: str, attachable: bool, opt: tuple[str, ...], label: tuple[str, 
     from wherry.linux.addresses import list_networks
     from wherry.linux.netlink import RouteSocket
 
-    paths = _paths()
+    paths = _made_paths()
     options, labels = _pairs(opt, "-o"), _pairs(label, "--label")
     with NetworkLock(paths), RouteSocket() as route:
         made = registry.create(paths, name, options=options, labels=labels, taken=list_networks(route, 2), **given)
@@ -218,7 +223,7 @@ def rm(force: bool, names: tuple[str, ...]) -> int:
     from wherry.core.errors import NotFound
     from wherry.engine.net import connections
 
-    paths = _paths()
+    paths = _made_paths()
     status = 0
     for name in names:
         try:
@@ -250,7 +255,7 @@ def prune(force: bool, filters: tuple[str, ...]) -> None:
 
     wanted = pruning.Filters.parse(filters)
     confirm("This removes all networks that no container is on.", force=force)
-    for name in pruning.prune_networks(_paths(), wanted).names:
+    for name in pruning.prune_networks(_made_paths(), wanted).names:
         print(name)
 
 
@@ -270,7 +275,7 @@ def connect(alias: tuple[str, ...], ip: str, ip6: str, name: str, container: str
     from wherry.engine.net import connections, registry
     from wherry.engine.net.request import NetworkAttachment
 
-    paths = _paths()
+    paths = _made_paths()
     found = registry.find(paths, name).name
     connections.connect(paths, container, NetworkAttachment(network=found, aliases=alias, ip=ip, ip6=ip6))
 
@@ -288,4 +293,4 @@ def disconnect(force: bool, name: str, container: str) -> None:
     """
     from wherry.engine.net import connections
 
-    connections.disconnect(_paths(), container, name)
+    connections.disconnect(_made_paths(), container, name)

@@ -97,7 +97,6 @@ def disk_usage(engine: Engine) -> dict[str, Any]:
     from wherry.engine.disk import tree_bytes, unique_bytes, written_bytes
     from wherry.image.catalog import Images
 
-    engine.paths.make()
     containers = engine.list()
     used = [info.commit for info in containers]
     images, total = [], 0
@@ -275,7 +274,6 @@ def system_info(engine: Engine) -> dict[str, Any]:
     from wherry.image.catalog import Images
     from wherry.version import __version__
 
-    engine.paths.make()
     statuses = [item.status for item in engine.list()]
     machine = os.uname()
     return {

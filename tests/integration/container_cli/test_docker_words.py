@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
-from tests.integration.engine.support import IMAGE, Cli
+from tests.integration.engine.support import IMAGE, Cli, until
 
 from wherry.core.jsonio import loads
 
@@ -136,6 +137,43 @@ def _at_a_terminal(cli: Cli, group: str, answer: bytes) -> int:
     assert errors.startswith(b"WARNING! This removes all ")
     assert b"Are you sure you want to continue? [y/N]" in errors
     return process.returncode
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ps", "-a"),
+        ("volume", "ls"),
+        ("network", "ls"),
+        ("secret", "ls"),
+        ("system", "df"),
+        ("system", "info"),
+        ("compose", "ls"),
+        ("image", "ls"),
+        ("stats", "--no-stream"),
+        ("network", "inspect", "bridge"),
+    ],
+    ids=" ".join,
+)
+def test_looking_makes_nothing(tmp_path: Path, words: tuple[str, ...]) -> None:
+    Cli(tmp_path / "root", tmp_path / "run").run(*words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_events_are_seen_from_before_the_first_container(tmp_path: Path, store: Path) -> None:
+    root = tmp_path / "root"
+    cli = Cli(root, tmp_path / "run")
+    watching = cli.start("events", "--format", "{{.Action}}")
+    until((tmp_path / "run").exists)
+    assert not root.exists()
+    root.mkdir()
+    (root / "store").symlink_to(store)
+    cli.run("create", "--name", "c", IMAGE, "true")
+    assert watching.stdout is not None
+    assert watching.stdout.readline() == b"create\n"
+    watching.terminate()
+    watching.communicate(timeout=30)
+    cli.remove_all()
 
 
 def test_docker_words_are_answered(cli: Cli) -> None:

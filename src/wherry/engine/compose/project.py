@@ -76,7 +76,6 @@ def members(engine: Engine, project: str, *, one_off: bool | None = False) -> li
         project: its name.
         one_off: those that ``run`` made, or the others; None: all.
     """
-    engine.paths.make()
     every = [Member(info=info) for info in engine.list(labels={labels.PROJECT: project})]
     found = [member for member in every if one_off is None or member.one_off == one_off]
     return sorted(found, key=lambda member: (member.service, member.number, member.info.created_s))
@@ -101,7 +100,6 @@ def volumes(paths: Paths, project: str) -> list[str]:
 
 def projects(engine: Engine) -> dict[str, list[Member]]:
     """Returns every project that has containers, by name."""
-    engine.paths.make()
     found: dict[str, list[Member]] = {}
     for info in engine.list(labels={labels.PROJECT: ""}):
         found.setdefault(info.labels[labels.PROJECT], []).append(Member(info=info))
