@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wherry.cli.compose_context import chosen_members, engine_of, load_project, one_member
-from wherry.cli.output import ago, print_json, print_table
+from wherry.cli.output import print_json, print_table
 from wherry.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ def ps(services: tuple[str, ...], **given: Any) -> None:
         rows = []
         for member in found:
             cells = show.row(member.info, truncate=not given["no_trunc"])
-            row = (member.info.name, cells[1], cells[2], member.service, ago(member.info.created_s), cells[3], cells[4])
-            rows.append(row)
-        print_table(PS_HEAD, rows, shrink=2)
+            rows.append((member.info.name, cells[1], cells[2], member.service, *cells[3:6]))
+        print_table(PS_HEAD, rows, shrink=(2, 1, 6, 4))
     else:
         from wherry.cli.template import print_rows
 
@@ -83,6 +82,7 @@ def ps(services: tuple[str, ...], **given: Any) -> None:
 def _shown(member: Member) -> dict[str, Any]:
     """Returns what ``ps --format json`` says of a container, by docker compose's keys."""
     from wherry.cli import container_list as show
+    from wherry.cli.docker_shape import running_for, span
 
     info = member.info
     return {
@@ -94,9 +94,9 @@ def _shown(member: Member) -> dict[str, Any]:
         "Project": info.labels.get("com.docker.compose.project", ""),
         "Service": member.service,
         "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(info.created_s)),
-        "RunningFor": ago(info.created_s),
+        "RunningFor": running_for(info),
         "State": info.status,
-        "Status": show.status_text(info),
+        "Status": show.status_text(info, span),
         "Health": info.health,
         "ExitCode": info.exit_code or 0,
         "Ports": show.ports_text(info.ports) if info.pid else "",
@@ -236,7 +236,6 @@ def events(services: tuple[str, ...], as_json: bool, since: str | None, until: s
     from wherry.engine.compose import labels
 
     engine = engine_of()
-    engine.paths.make()
     name, _ = project_or_name(services)
     now_s = time.time()
     for event in happened.read(

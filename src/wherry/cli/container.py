@@ -98,7 +98,7 @@ def ps(
         cells = [show.row(info, truncate=not no_trunc) for info in found]
         if size:
             cells = [(*row, sizes[info.id]) for row, info in zip(cells, found, strict=True)]
-        print_table(head, cells, shrink=(1, 2, 4, 5))
+        print_table(head, cells, shrink=show.SHRINK)
 
 
 @click.command()

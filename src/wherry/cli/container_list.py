@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wherry.core.digest import short
@@ -17,7 +17,9 @@ from wherry.spec.container import PortMapping
 if TYPE_CHECKING:
     from wherry.engine.engine import Engine
 
-HEAD = ("CONTAINER ID", "IMAGE", "COMMAND", "STATUS", "PORTS", "NAMES")
+HEAD = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES")
+SHRINK = (1, 2, 5, 3, 6, 4)
+"""What gives way on a narrow terminal, the first to give way first; 80 columns hold them all."""
 MAX_COMMAND_CHARS = 20
 STATUSES = ("created", "running", "paused", "restarting", "exited")
 
@@ -31,6 +33,7 @@ def row(info: ContainerInfo, *, truncate: bool = True) -> tuple[str, ...]:
         info.id[:12] if truncate else info.id,
         short_image(info.image) if truncate else info.image,
         f'"{command}"',
+        f"{format_duration(max(0.0, time.time() - info.created_s))} ago",
         status_text(info),
         ports_text(info.ports) if info.status in ("running", "paused") else "",
         info.name,
@@ -44,18 +47,23 @@ def short_image(name: str) -> str:
     return name.removeprefix("docker.io/").removeprefix("library/")
 
 
-def status_text(info: ContainerInfo) -> str:
-    """Returns ``Up 3 min (healthy)``, ``Exited (1) 2 h ago`` and so on."""
+def status_text(info: ContainerInfo, span: Callable[[float], str] = format_duration) -> str:
+    """Returns ``Up 3 min (healthy)``, ``Exited (1) 2 h ago`` and so on.
+
+    Args:
+        info: the container.
+        span: writes a number of seconds.
+    """
     now = time.time()
+    ended = f" {span(max(0.0, now - info.finished_s))} ago" if info.finished_s else ""
     if info.status in ("running", "paused"):
         health = {"": "", "starting": " (health: starting)"}.get(info.health, f" ({info.health})")
         if info.status == "paused":
             health = " (Paused)"
-        return f"Up {format_duration(now - (info.started_s or now))}{health}"
+        return f"Up {span(max(0.0, now - (info.started_s or now)))}{health}"
     if info.status == "restarting":
-        return f"Restarting ({info.exit_code})"
+        return f"Restarting ({info.exit_code}){ended}"
     if info.status == "exited":
-        ended = f" {format_duration(max(0.0, now - info.finished_s))} ago" if info.finished_s else ""
         return f"Exited ({info.exit_code}){ended}"
     return "Created"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,10 @@ import pytest
 from wherry.cli import container_list as show
 from wherry.cli import container_options as parse
 from wherry.cli.container_filters import Surroundings, matches, parse_filters
+from wherry.cli.docker_shape import listed, span
+from wherry.cli.output import print_table
 from wherry.core.errors import InvalidInput, NotFound, UsageError
+from wherry.core.value import replace
 from wherry.engine.info import ContainerInfo, describe
 from wherry.engine.isolation import DeviceMapping, Ulimit
 from wherry.engine.records import LastRun, RunState
@@ -171,10 +176,57 @@ def test_columns() -> None:
     )
     cells = show.row(info(running))
     assert cells[:3] == ("0123456789ab", "busybox:1", '"sh -c a long comman…"')
-    assert cells[3].endswith("(healthy)")
-    assert cells[4:] == ("8080->80/tcp, 1.2.3.4:2->1/tcp", "web")
-    assert show.row(info())[3] == "Created"
-    assert show.row(info(last=LastRun(started_s=1, finished_s=2, exit_code=3)))[3].startswith("Exited (3) ")
+    assert cells[3].endswith(" ago")
+    assert cells[4].endswith("(healthy)")
+    assert cells[5:] == ("8080->80/tcp, 1.2.3.4:2->1/tcp", "web")
+    assert show.row(info())[4] == "Created"
+    assert show.row(info(last=LastRun(started_s=1, finished_s=2, exit_code=3)))[4].startswith("Exited (3) ")
+
+
+def test_the_table_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    long = (
+        "0123456789ab",
+        "registry.example/" + "x" * 30,
+        '"' + "y" * 20 + '"',
+        "120 min ago",
+        "Exited (137) 120 min ago",
+    )
+    print_table(show.HEAD, [(*long, "0.0.0.0:8000-8010->80-90/tcp", "compose-web-" + "z" * 20)], shrink=show.SHRINK)
+    lines = capsys.readouterr().out.splitlines()
+    assert [len(line) <= 80 for line in lines] == [True, True], lines
+    assert lines[1].startswith("0123456789ab  registr…  ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.5, "Less than a second"),
+        (1.9, "1 second"),
+        (59.9, "59 seconds"),
+        (119, "About a minute"),
+        (120, "2 minutes"),
+        (3599, "59 minutes"),
+        (3600, "About an hour"),
+        (5400, "2 hours"),
+        (47 * 3600, "47 hours"),
+        (48 * 3600, "2 days"),
+        (14 * 86400, "2 weeks"),
+        (60 * 86400, "2 months"),
+        (730 * 86400, "2 years"),
+    ],
+)
+def test_spans_in_dockers_words(seconds: float, words: str) -> None:
+    assert span(seconds) == words
+
+
+def test_fields_of_a_row_are_dockers() -> None:
+    made_s = time.time() - 200
+    shown = listed(replace(info(), created_s=made_s), truncate=True, networks=())
+    assert shown["RunningFor"] == "3 minutes ago"
+    ended = info(last=LastRun(started_s=1, finished_s=made_s, exit_code=3))
+    assert listed(ended, truncate=True, networks=())["Status"] == "Exited (3) 3 minutes ago"
 
 
 @pytest.mark.parametrize(
