@@ -11,7 +11,9 @@ _BUNDLE = Option(names=("--bundle", "-b"), metavar="DIR", help="The bundle; the 
 _CONFIG = Option(names=("--config", "-f"), metavar="FILE", help="Its configuration; config.json unless given.")
 _PID_FILE = Option(names=("--pid-file",), metavar="FILE", help="Write the process id there.")
 _CONSOLE = Option(names=("--console-socket",), metavar="PATH", help="Send the terminal's master side to this socket.")
-_PRESERVE = Option(names=("--preserve-fds",), metavar="N", help="Hand N descriptors down, from 3 on.")
+_PRESERVE = Option(
+    names=("--preserve-fds",), metavar="N", help="Hand N descriptors down, from 3 on: those that are open."
+)
 _NO_PIVOT = Option(names=("--no-pivot",), help="Move the root and chroot: for hosts that run from their initial ramfs.")
 _NO_KEYRING = Option(names=("--no-new-keyring",), help="Keep the caller's session keyring.")
 _NO_SUBREAPER = Option(names=("--no-subreaper",), help="Do not become the parent of orphans; nothing else changes.")

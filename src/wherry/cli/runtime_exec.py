@@ -37,10 +37,10 @@ def exec_command(context: Context, found: Arguments) -> int:
     """Runs a process in a container."""
     container_id, *args = found.rest
     directory = context.directory(container_id)
-    preserved, _ = preserved_fds(found)
     state = load_state(directory)
     if os.geteuid() == 0 and not state.namespaces & CLONE_NEWUSER:
         _protect_interpreter()
+    preserved, _ = preserved_fds(found, context.warn)
     process = _process(directory, found, tuple(args), context)
     if not found.flag("ignore-paused") and state.cgroup.groups:
         from wherry.cli.runtime_look import is_paused

@@ -82,7 +82,7 @@ def run_command(context: Context, found: Arguments) -> int:
 
 def _create(context: Context, found: Arguments, *, detached: bool) -> Created:
     container_id = found.rest[0]
-    preserved, listening = preserved_fds(found)
+    preserved, listening = preserved_fds(found, context.warn)
     directory = context.directory(container_id)
     bundle = os.path.realpath(found.text("bundle", "."))
     config_path = os.path.join(bundle, found.text("config", "config.json"))

@@ -13,6 +13,8 @@ from wherry.runtime.container import Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wherry.cli.arguments import Arguments
     from wherry.runtime.spec import Process
 
@@ -30,24 +32,41 @@ def standard_fds() -> Stdio:
     return Stdio(stdin_fd=0, stdout_fd=1, stderr_fd=2)
 
 
-def preserved_fds(found: Arguments) -> tuple[tuple[int, ...], int]:
+def preserved_fds(found: Arguments, warn: Callable[[str], None]) -> tuple[tuple[int, ...], int]:
     """Returns (the descriptors to hand down, how many of them are listening sockets by LISTEN_FDS).
 
+    One that the caller has not opened is -1, so that the others keep their numbers; `warn` is told. What this process
+    has opened itself is closed on exec, and by that is told from what it was given.
+
     Raises:
-        UsageError: one of them is not open, or they are too many.
+        UsageError: they are too many.
     """
     word = os.environ.get("LISTEN_FDS", "")
     listening = int(word) if word.isdecimal() and len(word) < 4 and _is_for_us() else 0
     count = found.number("preserve-fds") + listening
     if not 0 <= count <= MAX_PRESERVED:
         raise UsageError(f"--preserve-fds takes 0 to {MAX_PRESERVED}, not {count}")
-    fds = tuple(range(_FIRST_FD, _FIRST_FD + count))
-    for fd in fds:
-        try:
-            fcntl.fcntl(fd, fcntl.F_GETFD)
-        except OSError:
-            raise UsageError(f"descriptor {fd} is to be handed down, and is not open") from None
+    fds = tuple(fd if _was_given(fd) else -1 for fd in range(_FIRST_FD, _FIRST_FD + count))
+    if -1 in fds:
+        missing = [fd for fd, given in enumerate(fds, start=_FIRST_FD) if given < 0]
+        warn(f"--preserve-fds, LISTEN_FDS: {_ranges(missing)} are not open and are left out")
     return fds, listening
+
+
+def _was_given(fd: int) -> bool:
+    try:
+        return not fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
+    except OSError:
+        return False
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Returns rising numbers as text: ``3-5, 7``."""
+    firsts = [number for number in numbers if number - 1 not in numbers]
+    lasts = [number for number in numbers if number + 1 not in numbers]
+    return ", ".join(
+        f"{first}-{last}" if first < last else f"{first}" for first, last in zip(firsts, lasts, strict=True)
+    )
 
 
 def _is_for_us() -> bool:

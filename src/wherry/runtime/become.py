@@ -63,7 +63,7 @@ class Task(Value):
     listen_fd: int = -1
     """Where another process's word is waited for; -1: the channel's other end gives it."""
     preserved: tuple[int, ...] = ()
-    """Descriptors that become 3 and up."""
+    """Descriptors that become 3 and up; -1 leaves a number out."""
     procs_files: tuple[str, ...] = ()
     keyring: str = ""
     """"" leaves the session keyring as it is."""

@@ -408,9 +408,9 @@ class Cgroup:
         freezer = self._by_controller.get("freezer")
         if not left:
             return
-        if freezer is not None and not there(freezer.path, "freezer.state"):
-            freezer = None  # somebody took them out of it
         if freezer is not None:
+            # Somebody took them out of it, or made groups below it: what is frozen elsewhere would not die.
+            place.take_back(freezer, left)
             write(freezer.path, "freezer.state", "FROZEN")  # so that none forks away meanwhile
         try:
             for pid in self.pids():
@@ -437,7 +437,7 @@ class Cgroup:
         while left:
             self.kill()
             wait_for_end(self.pids(), deadline)
-            left = [group for group in left if not place.remove_group(group)]
+            left = [group for group in self.groups if not place.remove_group(group)]  # all: one may be there again
             if left:
                 deadline.where = left[0].path
                 deadline.pause()

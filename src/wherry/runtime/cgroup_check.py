@@ -47,7 +47,12 @@ def check_resources(resources: Resources) -> None:
         _range(f"rdma: {name}: hca_objects", rdma.hca_objects, 0)
     for name in resources.unified:
         if "/" in name or "." not in name or name.startswith((".", "cgroup.")):
-            raise InvalidInput("not a control file of a controller, such as memory.high", where=f"unified: {name}")
+            # crun's words, as in `cgroup_v2.unified`: who calls a runtime looks for them
+            raise InvalidInput(
+                f"the specified key has not the form CONTROLLER.VALUE `{name}`",
+                where="unified",
+                hint="name a control file of a controller, such as memory.high",
+            )
     _check_devices(resources)
 
 

@@ -18,6 +18,10 @@ from wherry.runtime.cgroup_files import read, write
 from wherry.runtime.cgroup_hierarchies import Hierarchy, hierarchies, own_group
 from wherry.runtime.cgroup_v1 import inherit_cpuset
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 PARENT = "wherry"
 _SUPERVISOR = "supervisor"
 _V2_ENABLED = ("cpu", "io", "memory", "pids")
@@ -259,6 +263,18 @@ def tree(path: str) -> list[str]:
         except (FileNotFoundError, NotADirectoryError):
             pass
     return found
+
+
+def take_back(group: Group, pids: Iterable[int]) -> None:
+    """Moves processes that are not in a group of version 1 itself into it; makes it again when it was removed."""
+    os.makedirs(group.path, exist_ok=True)
+    inside = {int(pid) for pid in read(group.path, "cgroup.procs").split()}
+    for pid in pids:
+        if pid not in inside:
+            try:
+                write(group.path, "cgroup.procs", str(pid))
+            except ProcessLookupError:
+                pass
 
 
 def remove_group(group: Group) -> bool:

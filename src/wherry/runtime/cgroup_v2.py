@@ -158,11 +158,19 @@ def unified(path: str, resources: Resources) -> None:
     """Writes what the specification gives as files of version 2.
 
     Raises:
-        Unsupported: there is no such file; names it.
+        Unsupported: there is no such file, or no such controller; names it.
     """
     for name, value in resources.unified.items():
         if not there(path, name):
-            raise Unsupported(f"this group has no {name}", where=path, hint="its controller is not there, or is older")
+            controller = name.partition(".")[0]
+            if controller not in read(path, "cgroup.controllers").split():
+                raise Unsupported(
+                    f"the requested cgroup controller `{controller}` is not available",
+                    where=f"unified: {name}",
+                    hint="see cgroup.controllers of the root of cgroup2",
+                )
+            what = f"this group has no {name}: no such file or directory"
+            raise Unsupported(what, where=path, hint="this kernel's controller does not have it")
         for line in value.splitlines():
             write(path, name, line)
 

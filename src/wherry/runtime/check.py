@@ -27,13 +27,16 @@ def check_id(container_id: str) -> None:
     Raises:
         InvalidInput: it cannot.
     """
-    if (
-        not container_id
-        or not _ID_CHARS.issuperset(container_id)
-        or container_id[0] in ".-+"
-        or len(container_id) > _MAX_ID_CHARS
-    ):
-        raise InvalidInput("a container id is letters, digits, '_', '+', '.' and '-'", where=repr(container_id))
+    if _ID_CHARS.issuperset(container_id) and container_id[:1] not in ("", *".-+"):
+        if len(container_id) > _MAX_ID_CHARS:
+            raise InvalidInput(f"a container id has at most {_MAX_ID_CHARS} characters", where=container_id)
+        return
+    what = "a container id begins with a letter, a digit or '_'"
+    for char in container_id:
+        if char not in _ID_CHARS:
+            what = f"invalid character `{repr(char)[1:-1]}` in the ID"  # crun's words, for who looks for them
+            break
+    raise InvalidInput(what, where=repr(container_id), hint="use letters, digits, '_', '+', '.' and '-'")
 
 
 def check_spec(spec: Spec, container_id: str) -> None:

@@ -153,7 +153,7 @@ def exec_process(
         state_dir: the container's.
         process: the process; its capabilities are those that it gets.
         stdio: its standard descriptors; needed unless it has a terminal.
-        preserved: descriptors that become 3 and up.
+        preserved: descriptors that become 3 and up; -1 leaves a number out.
         cgroup: a group below the container's own, which is there.
         new_keyring: give it a session keyring of its own.
         warn: told what was asked for and could not be given.

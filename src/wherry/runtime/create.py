@@ -114,7 +114,7 @@ def create(
             the root in the place of what is at `rootfs`, for a container in a user namespace, which could not mount it
             itself; it is closed.
         parent_death_signal: sent to the first process when the calling thread ends; 0: none.
-        preserved: descriptors that become 3 and up in the container.
+        preserved: descriptors that become 3 and up in the container; -1 leaves a number out.
         cgroups: make control groups; without, no limit is kept.
         new_keyring: give it a session keyring of its own.
         pivot: False where pivot_root(2) cannot be, as the host runs from its initial ramfs.
@@ -352,9 +352,10 @@ class _Making:
     def _run_hooks(self, pid: int) -> None:
         hooks = self._spec.hooks
         state = self._save(pid, Status.CREATING)
-        text = self._state_json(state)
-        run_hooks("prestart", hooks.prestart, text)
-        run_hooks("createRuntime", hooks.create_runtime, text)
+        if hooks.prestart:
+            # "after step 2 in the lifecycle" (runtime.md, State); the old prestart hooks were called by start
+            run_hooks("prestart", hooks.prestart, jsonio.compact(oci_state(state, status=Status.CREATED)))
+        run_hooks("createRuntime", hooks.create_runtime, self._state_json(state))
 
     def _state(self, pid: int, ticks: int, status: str) -> State:
         hooks = self._spec.hooks

@@ -327,10 +327,14 @@ def _detach(task: Task, at: At, *, keep: tuple[int, ...]) -> None:
     handed = (*(task.stdio or ()), *task.preserved)
     listening = (task.listen_fd,) if task.listen_fd >= 0 else ()
     first = _FIRST_FD - len(task.stdio or ())
-    spare = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SPARE_FD) for fd in (*handed, task.channel_fd, *listening, *keep)]
+    all_fds = (*handed, task.channel_fd, *listening, *keep)
+    spare = [fd if fd < 0 else fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _SPARE_FD) for fd in all_fds]
     at.channel_fd = spare[len(handed)]
     for target, fd in enumerate(spare, start=first):
-        os.dup2(fd, target, inheritable=target < first + len(handed))
+        if fd >= 0:
+            os.dup2(fd, target, inheritable=target < first + len(handed))
+        else:
+            os.closerange(target, target + 1)  # a gap in what is handed down; whether it was open does not matter
     at.channel_fd = first + len(handed)
     if listening:
         at.listen_fd = at.channel_fd + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,6 +223,37 @@ def test_freezing_and_killing(cgroup: Cgroup, child: int) -> None:
     cgroup.thaw()
     assert not cgroup.is_frozen()
     assert cgroup.pids() == {child}
+
+
+@pytest.mark.parametrize("where", ["beside", "below"])
+def test_what_is_frozen_in_another_group_dies_too(where: str) -> None:
+    cgroup = Cgroup.create(f"/wherry/test-{uuid.uuid4().hex[:12]}")
+    own = next(Path(group.path) for group in cgroup.groups if "freezer" in group.controllers)
+    other = own / "below" if where == "below" else own.parent.parent / f"wherry-{own.name}"
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    try:
+        cgroup.attach(pid)
+        other.mkdir()
+        (other / "tasks").write_text(str(pid))
+        (other / "freezer.state").write_text("FROZEN")
+        while (other / "freezer.state").read_text().strip() != "FROZEN":
+            time.sleep(0.01)
+        cgroup.remove(timeout_s=20)
+        assert os.waitpid(pid, os.WNOHANG) == (pid, signal.SIGKILL)
+        pid = 0
+        assert not any(Path(group.path).exists() for group in cgroup.groups)
+    finally:
+        if other.exists():
+            (other / "freezer.state").write_text("THAWED")
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            cgroup.remove()
+        if other.exists():
+            other.rmdir()
 
 
 def test_below_the_own_group() -> None:

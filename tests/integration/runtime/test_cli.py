@@ -301,7 +301,34 @@ def test_descriptors_are_handed_down_and_no_others(bundle: Bundle) -> None:
             os.close(fd)
     # 0, 1 and 2, the two that were handed down, and ls' own of the directory.
     assert found.stdout.splitlines() == ["one", "two", "1 1", "6"]
-    assert bundle.call("run", "--preserve-fds", "200", "-b", str(bundle.path), "two").returncode == 2
+
+
+def test_descriptors_that_are_not_open_are_left_out(bundle: Bundle) -> None:
+    listed = "for fd in 3 4 5 6 7 8 9; do [ -e /proc/self/fd/$fd ] && echo $fd; done; cat <&6; echo $LISTEN_FDS"
+    bundle.runs("sh", "-c", listed)
+    given = os.memfd_create("six", 0)
+    try:
+        os.write(given, b"six\n")
+        os.lseek(given, 0, os.SEEK_SET)
+
+        def lay() -> None:
+            os.dup2(given, 6)
+            for fd in (*range(3, 6), *range(7, 300)):
+                os.closerange(fd, fd + 1)
+
+        found = bundle.call(
+            *("run", "--preserve-fds", "200", "-b", str(bundle.path), "one"),
+            close_fds=False,
+            preexec_fn=lay,
+            env={**os.environ, "LISTEN_FDS": "1"},
+        )
+    finally:
+        os.close(given)
+    assert found.stdout.splitlines() == ["6", "six", "1"]
+    assert (
+        found.stderr == "wherry-runc: warning: --preserve-fds, LISTEN_FDS: 3-5, 7-203 are not open and are left out\n"
+    )
+    assert bundle.call("run", "--preserve-fds", "257", "-b", str(bundle.path), "two").returncode == 2
 
 
 @pytest.mark.parametrize("style", ["json", "text"])
@@ -340,9 +367,22 @@ def test_wrong_command_lines(bundle: Bundle, words: tuple[str, ...], what: str) 
     assert found.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["..", "../x", "a/b", ".hidden", "", "a b"])
-def test_names_that_would_leave_the_root(bundle: Bundle, name: str) -> None:
-    assert bundle.call("create", "-b", str(bundle.path), name).returncode == 5
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("..", "begins with a letter, a digit or '_'"),
+        ("../x", "invalid character `/` in the ID: '../x'"),
+        ("a/b", "invalid character `/` in the ID: 'a/b'"),
+        (".hidden", "begins with a letter, a digit or '_'"),
+        ("", "begins with a letter, a digit or '_'"),
+        ("a\nb", r"invalid character `\n` in the ID: 'a\nb'"),
+        ("a" * 1025, "at most 1024 characters"),
+    ],
+)
+def test_names_that_would_leave_the_root(bundle: Bundle, name: str, what: str) -> None:
+    found = bundle.call("create", "-b", str(bundle.path), name)
+    assert (found.returncode, found.stderr.count("\n")) == (5, 1)
+    assert what in found.stderr
     assert bundle.call("delete", "--force", name).returncode == 5
 
 

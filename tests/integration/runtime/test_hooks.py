@@ -42,9 +42,9 @@ def test_each_point_at_its_time_and_place(runner: Runner, rootfs: Path, tmp_path
     assert [point for point in POINTS if point in places and places[point].exists()] == list(POINTS[:3])
     assert not (rootfs / "out/start").exists()
     here = os.readlink("/proc/self/ns/mnt")
-    for point in POINTS[:2]:
+    for point, status in (("prestart", "created"), ("create_runtime", "creating")):
         state, space, host = report(places[point])
-        assert (state["status"], state["pid"], space) == ("creating", created.pid, here)
+        assert (state["status"], state["pid"], space) == (status, created.pid, here)
         assert host != "box"
     state, space, host = report(places["create_container"])
     # Of the container's namespaces, and still in the host's tree: it could write to a path there.

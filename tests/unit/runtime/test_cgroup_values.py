@@ -54,8 +54,9 @@ DENY = DeviceRule(allow=False)
         (Resources(network_class_id=1 << 32), "network_class_id"),
         (Resources(network_priorities=(InterfacePriority(name="a b", priority=1),)), "not a name"),
         (Resources(rdma={"a\nb": RdmaLimit(hca_handles=1)}), "not a name"),
-        (Resources(unified={"../memory.max": "1"}), "not a control file"),
-        (Resources(unified={"cgroup.procs": "1"}), "not a control file"),
+        (Resources(unified={"../memory.max": "1"}), "has not the form CONTROLLER.VALUE `../memory.max`"),
+        (Resources(unified={"cgroup.procs": "1"}), "has not the form CONTROLLER.VALUE `cgroup.procs`"),
+        (Resources(unified={"SWAP": "1"}), "the specified key has not the form CONTROLLER.VALUE `SWAP`"),
         (Resources(devices=(DeviceRule(allow=True, access="x"),)), "access is of"),
         (Resources(devices=(DeviceRule(allow=True, type="p"),)), "not a type"),
     ],
@@ -98,6 +99,16 @@ def test_block_devices_of_version_2(tmp_path: Path) -> None:
     assert written(bfq, "io.bfq.weight") == "8:0 70"
     Cgroup((bfq,)).apply(Resources(block_read_bytes=(Throttle(major=8, minor=0, rate=0),)))
     assert written(bfq, "io.max") == "8:0 rbps=max"
+
+
+def test_files_of_version_2_by_name(tmp_path: Path) -> None:
+    both = group(tmp_path, 2, "memory", memory__high="", cgroup__controllers="memory pids\n")
+    Cgroup((both,)).apply(Resources(unified={"memory.high": "9"}))
+    assert written(both, "memory.high") == "9"
+    with pytest.raises(Unsupported, match=r"this group has no memory\.none: no such file or directory"):
+        Cgroup((both,)).apply(Resources(unified={"memory.none": "9"}))
+    with pytest.raises(Unsupported, match=r"the requested cgroup controller `foo` is not available: unified: foo\.bar"):
+        Cgroup((both,)).apply(Resources(unified={"foo.bar": "9"}))
 
 
 def test_huge_pages(tmp_path: Path) -> None:
