@@ -56,14 +56,20 @@ def exec_(service: str, command: tuple[str, ...], **given: Any) -> int:
         if given["detach"]:
             engine.exec_detached(member.info.id, command, **options)
             return 0
+        from wherry.engine.person import Detached
+
         sys.stdout.flush()
-        return engine.exec(
-            member.info.id,
-            command,
-            stdin_fd=0 if given["interactive"] else None,
-            terminal_fd=terminal_fd() if tty else None,
-            **options,
-        )
+        try:
+            return engine.exec(
+                member.info.id,
+                command,
+                stdin_fd=0 if given["interactive"] else None,
+                terminal_fd=terminal_fd() if tty else None,
+                **options,
+            )
+        except Detached:
+            note(f"\r\nleft {command[0]} running in {member.info.name}")
+            return 0
 
     return failing_as_docker(work, debug=current.debug)
 

@@ -160,10 +160,13 @@ FLAGS = (
 )
 """In the order of ``--help``."""
 
-RUN_FLAGS = (_switch("-d --detach", "Print the container's id and come back."), *FLAGS)
+_PRESERVE = _word("--preserve-fds", "N", "Hand it N of the caller's descriptors, from 3 on.")
+
+RUN_FLAGS = (_switch("-d --detach", "Print the container's id and come back."), *FLAGS, _PRESERVE)
 
 EXEC_FLAGS = (
     _switch("-d --detach", "Come back when it runs."),
+    _word("--detach-keys", "KEYS", "The keys that leave it running (ctrl-p,ctrl-q)."),
     _switch("-i --interactive", "Hand standard input on."),
     _switch("-t --tty", "Give it a terminal."),
     _words("-e --env", "NAME[=VALUE]", "Set a variable, or hand one down."),
@@ -171,6 +174,7 @@ EXEC_FLAGS = (
     _word("-u --user", "USER[:GROUP]", "Names of the image, or numbers."),
     _word("-w --workdir", "DIR", "Its working directory."),
     _switch("--privileged", "With all capabilities."),
+    _PRESERVE,
 )
 
 
@@ -191,7 +195,6 @@ REFUSED = {
     "--volume-driver": "there are local volumes alone",
     "--sig-proxy": "a command in the foreground always hands on its signals; use -d to have them apart",
     "--ftrace": "tracing is of the whole host, not of one container; use trace-cmd with the container's process",
-    "--preserve-fds": "a descriptor would not outlive a restart; use `wherry runtime run --preserve-fds` for one run",
 }
 """Flags that people know from elsewhere -> why they are not there, and what to do."""
 REFUSED_SWITCHES = frozenset({"--disable-content-trust", "--use-api-socket"})

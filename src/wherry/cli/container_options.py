@@ -344,24 +344,6 @@ def parse_attach(items: Iterable[str]) -> frozenset[str]:
     return words
 
 
-def parse_keys(text: str) -> bytes:
-    """Returns the bytes of ``--detach-keys ctrl-p,ctrl-q``, as docker has it: letters, or ``ctrl-`` and one.
-
-    Raises:
-        UsageError: there is no such key.
-    """
-    found = bytearray()
-    for word in text.split(","):
-        key = word.lower().removeprefix("ctrl-")
-        if len(word) == 1 and word.isascii():
-            found.append(ord(word))
-        elif key != word.lower() and len(key) == 1 and key in "@abcdefghijklmnopqrstuvwxyz[\\]^_":
-            found.append(ord(key.upper()) & 0x1F)
-        else:
-            raise UsageError(f"--detach-keys: {word!r}", hint="write it as ctrl-p,ctrl-q")
-    return bytes(found)
-
-
 def parse_groups(items: Iterable[str]) -> tuple[str, ...]:
     """Returns groups of the image, which is not looked at here.
 

@@ -111,15 +111,35 @@ def run_container(engine: Engine, given: dict[str, Any]) -> int:
     streams = container_options.parse_attach(given["attach"])
     if streams and given["detach"]:
         raise UsageError("-d and -a are two ways", hint="leave out one of them")
+    preserved: tuple[int, ...] = ()
+    if given["preserve_fds"]:
+        from wherry.cli.container_descriptors import check_once, preserved_fds
+
+        check_once(detached=given["detach"], restart=given["restart"])
+        preserved = preserved_fds(given["preserve_fds"])
+    keys = _keys(given["detach_keys"])
     container_id = create_container(engine, given)
     if given["detach"]:
         engine.start(container_id)
         print(container_id)
         return 0
-    keys = container_options.parse_keys(given["detach_keys"]) if given["detach_keys"] else None
     return start_attached(
-        engine, container_id, interactive=given["interactive"], tty=given["tty"], streams=streams, keys=keys
+        engine,
+        container_id,
+        interactive=given["interactive"],
+        tty=given["tty"],
+        streams=streams,
+        keys=keys,
+        preserved=preserved,
     )
+
+
+def _keys(text: str) -> bytes | None:
+    if not text:
+        return None
+    from wherry.engine.person import parse_detach_keys
+
+    return parse_detach_keys(text)
 
 
 def start_attached(
@@ -130,6 +150,7 @@ def start_attached(
     tty: bool,
     streams: frozenset[str] = frozenset(),
     keys: bytes | None = None,
+    preserved: tuple[int, ...] = (),
 ) -> int:
     """Starts a container in this process and stays with it.
 
@@ -140,6 +161,7 @@ def start_attached(
         tty: whether it has a terminal.
         streams: of ``stdout`` and ``stderr``, those that are shown; all when there are none.
         keys: that leave it running; None: Ctrl-P Ctrl-Q.
+        preserved: descriptors that become 3 and up in it.
 
     Returns:
         The command's exit status.
@@ -156,6 +178,7 @@ def start_attached(
             stderr_fd=2 if not streams or "stderr" in streams else null_fd,
             terminal_fd=terminal_fd() if tty else None,
             detach_keys=keys,
+            preserved=preserved,
         )
     except Detached:
         print(f"\r\nleft {container_id[:12]} running", file=sys.stderr)
@@ -173,17 +196,29 @@ def execute(engine: Engine, container: str, command: tuple[str, ...], given: dic
         "privileged": given["privileged"],
         "tty": given["tty"],
     }
+    if given["preserve_fds"]:
+        from wherry.cli.container_descriptors import preserved_fds
+
+        options["preserved"] = preserved_fds(given["preserve_fds"])
+    keys = _keys(given["detach_keys"])
     if given["detach"]:
         engine.exec_detached(container, command, **options)
         return 0
+    from wherry.engine.person import Detached
+
     sys.stdout.flush()
-    return engine.exec(
-        container,
-        command,
-        stdin_fd=0 if given["interactive"] else None,
-        terminal_fd=terminal_fd() if given["tty"] else None,
-        **options,
-    )
+    try:
+        return engine.exec(
+            container,
+            command,
+            stdin_fd=0 if given["interactive"] else None,
+            terminal_fd=terminal_fd() if given["tty"] else None,
+            detach_keys=keys,
+            **options,
+        )
+    except Detached:
+        print(f"\r\nleft {command[0]} running in {container}", file=sys.stderr)
+        return 0
 
 
 def terminal_fd() -> int | None:

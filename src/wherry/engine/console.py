@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from wherry.engine.loop import IN, OUT, Loop
-from wherry.engine.person import Keyboard, RawTerminal, Screen, window_of
+from wherry.engine.person import Detached, DetachFilter, Keyboard, RawTerminal, Screen, window_of
 from wherry.engine.signals import SIGWINCH, Signals
 from wherry.engine.streams import END_OF_INPUT, READ_BYTES, set_window
-from wherry.linux.process import pidfd_send_signal
+from wherry.linux.process import close_from, pidfd_send_signal, reset_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def serve(
-    executed: Executed, signals: Signals, *, stdin_fd: int | None, stdout_fd: int, terminal_fd: int | None
+    executed: Executed,
+    signals: Signals,
+    *,
+    stdin_fd: int | None,
+    stdout_fd: int,
+    terminal_fd: int | None,
+    keys: bytes = b"",
 ) -> int:
     """Stays with a process until it has ended; signals of this process go to it.
 
@@ -26,14 +32,24 @@ def serve(
         stdin_fd: read for a process with a terminal of its own; None gives it no input.
         stdout_fd: what such a process prints goes there.
         terminal_fd: the person's terminal: raw mode and sizes.
+        keys: that leave the process running, typed at that terminal.
 
     Returns:
         The exit status; 128 + N after signal N.
+
+    Raises:
+        Detached: the person left; the process goes on, and another process of ours holds its terminal.
+        BrokenPipeError: nobody reads what a process with a terminal prints; it is hung up.
     """
-    console = _Console(executed, signals, stdout_fd, terminal_fd)
+    console = _Console(executed, signals, stdout_fd, terminal_fd, keys)
     try:
         with RawTerminal(terminal_fd if stdin_fd is not None else None):
             console.run(stdin_fd)
+        if console.left:
+            hold(executed)
+            raise Detached
+        if console.unread:
+            raise BrokenPipeError
         code = os.waitstatus_to_exitcode(os.waitpid(executed.pid, 0)[1])
         return code if code >= 0 else 128 - code
     finally:
@@ -42,13 +58,46 @@ def serve(
             os.close(executed.console_fd)
 
 
-class _Console:
-    """One process that is stayed with."""
+def hold(executed: Executed) -> None:
+    """Has a process of its own hold a command's terminal, and read what it prints, until nobody has it any more.
 
-    def __init__(self, executed: Executed, signals: Signals, stdout_fd: int, terminal_fd: int | None) -> None:
-        self._executed, self._signals, self._terminal_fd = executed, signals, terminal_fd
+    Without it the command would be hung up (SIGHUP) when this process ends.
+    """
+    if executed.console_fd is None or os.fork():
+        return
+    try:
+        os.setsid()
+        reset_signals()
+        console_fd = os.dup2(executed.console_fd, 3)
+        null = os.open("/dev/null", os.O_RDWR)
+        for number in (0, 1, 2):
+            os.dup2(null, number)
+        close_from(console_fd + 1)
+        os.chdir("/")
+        os.set_blocking(console_fd, True)
+        while os.read(console_fd, READ_BYTES):
+            pass
+    except OSError:
+        pass  # EIO: the last process with the terminal is gone
+    finally:
+        os._exit(0)
+
+
+class _Console:
+    """One process that is stayed with.
+
+    Attributes:
+        left: whether the detach keys were typed.
+        unread: whether what it prints has no reader any more.
+    """
+
+    def __init__(
+        self, executed: Executed, signals: Signals, stdout_fd: int, terminal_fd: int | None, keys: bytes
+    ) -> None:
+        self._executed, self._signals, self._terminal_fd, self._keys = executed, signals, terminal_fd, keys
+        self.left = self.unread = False
         self._loop = Loop()
-        self._screen = Screen(self._loop, stdout_fd, stdout_fd, self._watch)
+        self._screen = Screen(self._loop, stdout_fd, stdout_fd, self._watch, self._on_unread)
         self._keyboard: Keyboard | None = None
         self._pending = b""
         self._ended = False
@@ -66,15 +115,22 @@ class _Console:
                 set_window(master_fd, *window_of(self._terminal_fd))
             self._watch()
             if stdin_fd is not None:
-                self._keyboard = Keyboard(loop, stdin_fd, feed=self._feed, leave=_nothing, keys=None)
+                keys = DetachFilter(self._keys) if self._terminal_fd is not None else None
+                self._keyboard = Keyboard(loop, stdin_fd, feed=self._feed, leave=self._leave, keys=keys)
                 self._keyboard.listen()
         self._on_signals()
-        while not self._ended:
+        while not (self._ended or self.left or self.unread):
             loop.turn()
-        while self._screen.busy or self._read():
+        while self._ended and (self._screen.busy or self._read()):
             if self._screen.busy:
                 loop.turn()
         loop.close()
+
+    def _leave(self) -> None:
+        self.left = not self._ended
+
+    def _on_unread(self, _stream: str) -> None:
+        self.unread = not self._ended
 
     def _on_end(self) -> None:
         self._ended = True
@@ -142,7 +198,3 @@ class _Console:
         self._screen.send("stdout", data)
         self._watch()
         return True
-
-
-def _nothing() -> None:
-    """The detach keys of ``exec`` are not looked for."""

@@ -16,7 +16,7 @@ from wherry.core.errors import Conflict, NotFound, WherryError
 from wherry.engine import control, foreign, pausing, state
 from wherry.engine.idranges import chosen
 from wherry.engine.imagestore import ImageStore, image_store, look_up
-from wherry.engine.info import ContainerInfo, describe
+from wherry.engine.info import ContainerInfo, all_match, describe
 from wherry.engine.net.request import without_root
 from wherry.engine.signals import SIGKILL
 from wherry.engine.spec import ContainerSpec, check, check_cpus, resolve
@@ -148,12 +148,7 @@ class Engine:
     ) -> int:
         """Makes and starts a container in this process, and carries its streams and signals until it has ended.
 
-        Args:
-            spec: the container; it reads input only with ``stdin_open``.
-            stdin_fd: None gives it no input.
-            stdout_fd: for its output.
-            stderr_fd: for its errors.
-            terminal_fd: the person's terminal, when the container has one.
+        The arguments are those of `start_attached`; it reads input only with ``stdin_open``.
 
         Returns:
             The container's exit status.
@@ -178,6 +173,7 @@ class Engine:
         stderr_fd: int,
         terminal_fd: int | None,
         detach_keys: bytes | None = None,
+        preserved: tuple[int, ...] = (),
     ) -> int:
         """Starts a container that is there in this process and stays with it, as `run_foreground` does.
 
@@ -188,6 +184,7 @@ class Engine:
             stderr_fd: for its errors.
             terminal_fd: the person's terminal, when the container has one.
             detach_keys: that leave it running; None: Ctrl-P Ctrl-Q.
+            preserved: descriptors that become 3 and up in it; they are closed here.
 
         Raises:
             Conflict: it runs already.
@@ -203,6 +200,7 @@ class Engine:
             stderr_fd=stderr_fd,
             terminal_fd=terminal_fd,
             detach_keys=detach_keys,
+            preserved=preserved,
         )
 
     def attach(
@@ -255,6 +253,8 @@ class Engine:
         stdout_fd: int = 1,
         stderr_fd: int = 2,
         terminal_fd: int | None = None,
+        detach_keys: bytes | None = None,
+        preserved: tuple[int, ...] = (),
     ) -> int:
         """Runs a further command in a container that runs, and waits for its end.
 
@@ -270,11 +270,14 @@ class Engine:
             stdout_fd: its output.
             stderr_fd: its errors.
             terminal_fd: the person's terminal, with `tty`.
+            detach_keys: that leave it running; None: Ctrl-P Ctrl-Q.
+            preserved: descriptors that become 3 and up in it; they are closed here.
 
         Returns:
             The command's exit status.
 
         Raises:
+            Detached: the person left it running.
             Conflict: the container does not run.
             CommandNotFound: there is no such command in it.
         """
@@ -293,6 +296,8 @@ class Engine:
             stdout_fd=stdout_fd,
             stderr_fd=stderr_fd,
             terminal_fd=terminal_fd,
+            detach_keys=detach_keys,
+            preserved=preserved,
         )
 
     def exec_detached(self, container: str, args: tuple[str, ...], **options: Any) -> None:
@@ -492,8 +497,3 @@ class Engine:
         from wherry.engine.volumes import remove_volume
 
         remove_volume(self.paths, name)
-
-
-def all_match(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    """Tells whether `labels` has every wanted label; a wanted value of "" fits any."""
-    return all(key in labels and value in ("", labels[key]) for key, value in wanted.items())

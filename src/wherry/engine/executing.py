@@ -14,7 +14,7 @@ from wherry.engine.info import ContainerInfo
 from wherry.engine.signals import Signals
 from wherry.engine.state import Paths
 from wherry.engine.telling import Execution
-from wherry.engine.wire import dump_error, load_error
+from wherry.engine.wire import DETACH_KEYS, dump_error, load_error
 from wherry.linux.process import close_from
 from wherry.runtime.container import Stdio, exec_process
 
@@ -35,6 +35,8 @@ def execute(
     stdout_fd: int = 1,
     stderr_fd: int = 2,
     terminal_fd: int | None = None,
+    detach_keys: bytes | None = None,
+    preserved: tuple[int, ...] = (),
     started_fd: int | None = None,
     stay: bool = True,
 ) -> int:
@@ -62,19 +64,25 @@ def execute(
             input_fd = null_fd if stdin_fd is None else stdin_fd
             stdio = None if tty else Stdio(stdin_fd=input_fd, stdout_fd=stdout_fd, stderr_fd=stderr_fd)
             execution = Execution(paths, info.config, args)
-            executed = exec_process(bundle.runtime_dir(paths, info.id), process, stdio=stdio)
+            executed = exec_process(bundle.runtime_dir(paths, info.id), process, stdio=stdio, preserved=preserved)
         except WherryError as error:
             execution.died(exit_code_of(error))
             raise
         finally:
-            os.close(null_fd)
+            for fd in (null_fd, *preserved):
+                os.close(fd)
         if started_fd is not None:
             os.write(started_fd, STARTED)
             os.close(started_fd)
         if not stay:
             return 0
         exit_code = serve(
-            executed, signals, stdin_fd=stdin_fd, stdout_fd=stdout_fd, terminal_fd=terminal_fd if tty else None
+            executed,
+            signals,
+            stdin_fd=stdin_fd,
+            stdout_fd=stdout_fd,
+            terminal_fd=terminal_fd if tty else None,
+            keys=DETACH_KEYS if detach_keys is None else detach_keys,
         )
         execution.died(exit_code)
         return exit_code
@@ -109,12 +117,13 @@ def execute_detached(paths: Paths, info: ContainerInfo, args: tuple[str, ...], *
 
 
 def _run_alone(paths: Paths, info: ContainerInfo, args: tuple[str, ...], writer: int, options: dict[str, Any]) -> None:
-    """Starts the command in a process that has nothing of the caller's open."""
-    fd = os.dup2(writer, 3, inheritable=False)
+    """Starts the command in a process that has nothing of the caller's open but what the command is to get."""
+    first = 3 + len(options.get("preserved", ()))
+    fd = os.dup2(writer, first, inheritable=False)
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
-    close_from(4)
+    close_from(first + 1)
     try:
         execute(paths, info, args, stdin_fd=None, started_fd=fd, stay=options.get("tty", False), **options)
     except WherryError as error:

@@ -49,6 +49,7 @@ def run_in_foreground(
     stderr_fd: int,
     terminal_fd: int | None,
     detach_keys: bytes | None,
+    preserved: tuple[int, ...] = (),
 ) -> int:
     """Starts a container in this process, and stays with it; see ``Engine.start_attached``."""
     from wherry.engine.starting import make_ready
@@ -64,7 +65,7 @@ def run_in_foreground(
             foreground = Foreground(
                 paths, ready.config, store=ready.store, lock_fd=ready.lock_fd, port_fds=ready.port_fds
             )
-            foreground.start(ready.prepared, stdout_fd, stderr_fd)
+            foreground.start(ready.prepared, stdout_fd, stderr_fd, preserved)
         keys = DETACH_KEYS if detach_keys is None else detach_keys
         return foreground.stay(signals, stdin_fd=stdin_fd, terminal_fd=terminal_fd, keys=keys)
 
@@ -101,8 +102,14 @@ class Foreground:
             over=lambda life: None,
         )
 
-    def start(self, prepared: Prepared, stdout_fd: int, stderr_fd: int) -> None:
+    def start(self, prepared: Prepared, stdout_fd: int, stderr_fd: int, preserved: tuple[int, ...] = ()) -> None:
         """Starts it; the caller holds the container's lock.
+
+        Args:
+            prepared: what is there for it.
+            stdout_fd: for its output.
+            stderr_fd: for its errors.
+            preserved: descriptors that become 3 and up in it; they are closed here.
 
         Raises:
             WherryError: it could not be; all is cleaned up.
@@ -120,7 +127,11 @@ class Foreground:
         flow.sinks.append(self._screen)
         life.flow.sinks.append(_End(self._on_end))
         tell(self._paths, self._config, "attach")
+        life.preserved = preserved
         life.start(prepared)
+        for fd in preserved:
+            os.close(fd)  # who waits for the end of a pipe waits for the container alone
+        life.preserved = ()
         while not life.started and not life.is_over:
             self._loop.turn()
         if life.failure is not None:

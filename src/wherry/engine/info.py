@@ -98,3 +98,8 @@ def describe(
         labels=config.labels,
         config=config,
     )
+
+
+def all_match(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
+    """Tells whether `labels` has every wanted label; a wanted value of "" fits any."""
+    return all(key in labels and value in ("", labels[key]) for key, value in wanted.items())

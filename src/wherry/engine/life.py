@@ -100,6 +100,8 @@ class Life:
         self.started = False
         """Whether the first start is done, so that whoever asked for it can be told."""
         self.is_over = False
+        self.preserved: tuple[int, ...] = ()
+        """Descriptors that become 3 and up in its next process."""
         self._last = LastRun()
         self._wish: dict[str, Any] | None = None
         self._told: dict[str, Any] | None = None
@@ -169,6 +171,7 @@ class Life:
             stdio=stdio_of(streams.child),
             mount_root=root_of(self._paths, self.state.store, config),
             parent_death_signal=self._death_signal,
+            preserved=self.preserved,
         )
         streams.close_child_side()
         if created.console_fd is not None:

@@ -70,13 +70,13 @@ def parse_detach_keys(text: str) -> bytes:
 
     found = bytearray()
     for word in text.split(",") if text else ():
-        key = word.removeprefix("ctrl-")
+        key = word[5:] if word.lower().startswith("ctrl-") else word
         if len(key) == 1 and key.isascii() and key == word:
             found.append(ord(key))
         elif len(key) == 1 and key.upper() in "@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^_":
             found.append(ord(key.upper()) & 0x1F)
         else:
-            raise InvalidInput(f"not a key: {word!r}", hint="write it as a, or ctrl-a, with commas between")
+            raise InvalidInput(f"--detach-keys: not a key: {word!r}", hint="write it as ctrl-p,ctrl-q or a,b")
     return bytes(found)
 
 

@@ -98,7 +98,15 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 """What each flag is tried with."""
 NOT_OF_THE_REQUEST = {
-    *("detach", "attach", "detach_keys", "pull", "quiet", "cidfile"),  # of the call, not of the container
+    *(
+        "detach",
+        "attach",
+        "detach_keys",
+        "preserve_fds",
+        "pull",
+        "quiet",
+        "cidfile",
+    ),  # of the call, not of the container
     *("env_file", "label_file", "volumes_from", "secret", "x11", "tz", "sdnotify"),  # become other fields
     *("subuidname", "subgidname"),  # become --uidmap and --gidmap, by the host's tables
     *("name", "rm", "restart", "entrypoint", "rootfs"),  # looked at below, or systemd's

@@ -10,6 +10,7 @@ import pytest
 
 from wherry.cli import container_list as show
 from wherry.cli import container_options as parse
+from wherry.cli.container_descriptors import check_once, preserved_fds
 from wherry.cli.container_filters import Surroundings, matches, parse_filters
 from wherry.cli.docker_shape import listed, span
 from wherry.cli.output import print_table
@@ -17,6 +18,7 @@ from wherry.core.errors import InvalidInput, NotFound, UsageError
 from wherry.core.value import replace
 from wherry.engine.info import ContainerInfo, describe
 from wherry.engine.isolation import DeviceMapping, Ulimit
+from wherry.engine.person import parse_detach_keys
 from wherry.engine.records import LastRun, RunState
 from wherry.engine.spec import BareSettings, ContainerSpec, LogLimits, resolve
 from wherry.runtime.resources import DeviceRule
@@ -111,11 +113,23 @@ def test_rates_and_limits() -> None:
 
 
 def test_keys() -> None:
-    assert parse.parse_keys("ctrl-p,ctrl-q") == b"\x10\x11"
-    assert parse.parse_keys("a,ctrl-[") == b"a\x1b"
-    for text in ("", "ctrl-", "ctrl-pp", "ctrl-ä"):
-        with pytest.raises(UsageError):
-            parse.parse_keys(text)
+    assert parse_detach_keys("ctrl-p,CTRL-Q") == b"\x10\x11"
+    assert parse_detach_keys("a,ctrl-[") == b"a\x1b"
+    assert parse_detach_keys("") == b""
+    for text in ("ctrl-", "ctrl-pp", "ctrl-ä", "a,", "ä"):
+        with pytest.raises(InvalidInput, match="--detach-keys"):
+            parse_detach_keys(text)
+
+
+def test_descriptors_to_be_handed_down() -> None:
+    assert preserved_fds("0") == ()
+    for text in ("-1", "x", "257"):
+        with pytest.raises(UsageError, match="--preserve-fds"):
+            preserved_fds(text)
+    check_once(detached=False, restart="no")
+    for detached, restart in ((True, ""), (False, "always")):
+        with pytest.raises(UsageError, match="no longer than this command"):
+            check_once(detached=detached, restart=restart)
 
 
 def test_label_files(tmp_path: Path) -> None:
