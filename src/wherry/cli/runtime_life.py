@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from wherry.cli.runtime_process import (
@@ -26,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from wherry.cli.arguments import Arguments
     from wherry.cli.runtime import Context
+    from wherry.cli.runtime_notify import Notify
     from wherry.runtime.container import Created
     from wherry.runtime.spec import Process
 
@@ -43,7 +45,14 @@ def create_command(context: Context, found: Arguments) -> int:
 def start_command(context: Context, found: Arguments) -> int:
     """Starts a container that waits for it."""
     hooks.inherit(os.environ)
-    container.start_detached(context.directory(found.rest[0]), warn=context.warn)
+    directory = context.directory(found.rest[0])
+    notify = _notify(directory, context)
+    container.start_detached(directory, warn=context.warn)
+    if notify is not None:
+        from wherry.cli.runtime_notify import wait_detached
+
+        wait_detached(notify, directory)
+        notify.close()
     return 0
 
 
@@ -58,9 +67,11 @@ def run_command(context: Context, found: Arguments) -> int:
     created = _create(context, found, detached=False)
     directory = created.state_dir
     console: Console | None = None
+    notify: Notify | None = None
     try:
         if created.console_fd is not None:
             console = Console(created.console_fd)
+        notify = _notify(directory, context)
         container.start(created, warn=context.warn)
     except BaseException:
         if console is not None:
@@ -69,9 +80,11 @@ def run_command(context: Context, found: Arguments) -> int:
         _remove(directory, context)
         raise
     if kept is None:
+        if notify is not None:
+            notify.wait(created.pid, created.pidfd)
         return 0
     try:
-        status = wait_for(created.pid, created.pidfd, console, kept)
+        status = wait_for(created.pid, created.pidfd, console, kept, notify)
     finally:
         if console is not None:
             console.close()
@@ -89,6 +102,10 @@ def _create(context: Context, found: Arguments, *, detached: bool) -> Created:
     data = _read(config_path)
     config = parse_config(data, where=config_path, warn=context.warn)
     spec = replace(config.spec, process=_with_listeners(config.spec.process, listening))
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        from wherry.cli.runtime_notify import with_notify
+
+        spec = with_notify(spec, address, directory, context.warn)
     socket = found.text("console-socket")
     check_terminal(spec.process, socket, detached=detached or found.flag("detach"))
     rootfs = root_path_of(config, bundle)
@@ -121,6 +138,16 @@ def _create(context: Context, found: Arguments, *, detached: bool) -> Created:
         _remove(directory, context)
         raise
     return created
+
+
+def _notify(directory: str, context: Context) -> Notify | None:
+    """Returns what waits for a container's word that it is ready, if a service manager does."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return None
+    from wherry.cli.runtime_notify import listening
+
+    return listening(address, directory, context.warn)
 
 
 def _wants_cgroups(context: Context) -> bool:
@@ -248,7 +275,15 @@ def _remove_directory(directory: str) -> None:
     try:
         if not os.path.lexists(f"{directory}/{FILE}"):
             unlink(f"{directory}/{CONFIG_COPY}")
-            os.rmdir(directory)
+            try:
+                os.rmdir(directory)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                from wherry.cli.runtime_notify import forget
+
+                forget(directory)
+                os.rmdir(directory)
     except FileNotFoundError:
         pass
     except OSError as error:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wherry.cli.arguments import Arguments
+    from wherry.cli.runtime_notify import Notify
     from wherry.runtime.spec import Process
 
 MAX_PRESERVED = 256
@@ -160,8 +161,8 @@ class Signals:
         signals.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
 
-def wait_for(pid: int, pidfd: int, console: Console | None, kept: Signals) -> int:
-    """Stays with a child until its end: hands signals on, and what is typed and printed at a terminal.
+def wait_for(pid: int, pidfd: int, console: Console | None, kept: Signals, notify: Notify | None = None) -> int:
+    """Stays with a child until its end: hands on signals, what is typed and printed at a terminal, and its being ready.
 
     Returns:
         its exit status; 128 and the number for a signal.
@@ -172,6 +173,8 @@ def wait_for(pid: int, pidfd: int, console: Console | None, kept: Signals) -> in
     if console is not None:
         waiting.register(console.master, select.POLLIN)
         waiting.register(0, select.POLLIN)
+    if notify is not None:
+        waiting.register(notify.fileno(), select.POLLIN)
     ended = False
     while not ended:
         for fd, _ in waiting.poll():
@@ -179,10 +182,15 @@ def wait_for(pid: int, pidfd: int, console: Console | None, kept: Signals) -> in
                 _hand_on(os.read(kept.reading, 64), pid, console)
             elif fd == pidfd:
                 ended = True
+            elif notify is not None and fd == notify.fileno():
+                if notify.take():
+                    waiting.unregister(fd)
             elif console is not None:
                 _copy(fd, console, waiting)
     if console is not None:
         _drain(console)
+    if notify is not None:
+        notify.take()  # it may have said so and ended at once
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return code if code >= 0 else _STOPPED_BY - code
 

@@ -32,6 +32,13 @@ ROOT = Path(__file__).parents[3]
 BUILD = ROOT / "build/oci"
 
 
+_FOR_WHERRY = """#!/bin/sh
+# crun's tests of NOTIFY_SOCKET are skipped unless crun's list of features has SYSTEMD; Wherry does what they are about.
+case " $* " in
+  *" --version "*) WHERRY runtime "$@" && echo +SYSTEMD ;;
+  *) exec WHERRY runtime "$@" ;;
+esac
+"""
 _FOR_RUNC = """#!/bin/bash
 # crun's tests use options of crun's: what they mean is runc's default, or there is nothing like it.
 arguments=()
@@ -51,7 +58,7 @@ def runtime_of(name: str, work: Path) -> Runtime:
     """Returns the runtime to test, as a program that takes a runtime's arguments."""
     if name == "wherry":
         wherry = Path(sys.executable).with_name("wherry")
-        return Runtime(name=name, program=_script(work / "wherry-runc", f'#!/bin/sh\nexec {wherry} runtime "$@"\n'))
+        return Runtime(name=name, program=_script(work / "wherry-runc", _FOR_WHERRY.replace("WHERRY", str(wherry))))
     found = shutil.which(name)
     if found is None:
         raise SystemExit(f"{name}: there is no such program")
