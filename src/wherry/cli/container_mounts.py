@@ -22,13 +22,12 @@ _IGNORED = ("z", "Z", "rw", "nocopy", "cached", "delegated", "consistent", "rbin
 _KEYS = {
     **dict.fromkeys(("type", "source", "target", "readonly"), ("bind", "volume", "tmpfs")),
     **dict.fromkeys(("bind-propagation", "bind-recursive", "bind-nonrecursive", "bind-create-src", "idmap"), ("bind",)),
-    "volume-nocopy": ("volume",),
+    **dict.fromkeys(("volume-nocopy", "volume-subpath"), ("volume",)),
     **dict.fromkeys(("tmpfs-size", "tmpfs-mode"), ("tmpfs",)),
     "consistency": ("bind", "volume", "tmpfs"),
 }
 _ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
 _REFUSED = {
-    "volume-subpath": "mount the whole volume: a path in it could be led elsewhere by whoever writes to it",
     "volume-driver": "there are local volumes alone",
     "volume-opt": "there are local volumes alone",
     "volume-label": "label the volume when you make it: `wherry volume create --label`",
@@ -116,6 +115,7 @@ def parse_mount(text: str, *, cwd: object) -> Mount:
         recursive=_recursive(values),
         mapped=_truth(values, "idmap"),
         no_copy=_truth(values, "volume-nocopy"),
+        subpath=values.get("volume-subpath", ""),
     )
 
 

@@ -270,7 +270,7 @@ def _mount(item: WantedMount, source: str | FileSystem, *, mapped: bool) -> Moun
         options.append("nodev")
     if mapped and (item.type == MountType.VOLUME or item.mapped):
         options.append("idmap")
-    return Mount(destination=target, type="bind", source=source, options=tuple(options))
+    return Mount(destination=target, type="bind", source=source, options=tuple(options), beneath=item.subpath)
 
 
 def init_program() -> str:

@@ -169,9 +169,9 @@ def _fill_volumes(paths: Paths, store: str, config: ContainerConfig) -> None:
     from wherry.engine import volumes
 
     for item in missing:
-        if item.no_copy:
+        if item.no_copy or item.subpath:  # a part of it is not what the image has there
             volumes.prepare_volume(paths, item.source, root_fd=None, target=item.target)
-    filled = [item for item in missing if not item.no_copy]
+    filled = [item for item in missing if not (item.no_copy or item.subpath)]
     if not filled:
         return
 
@@ -186,7 +186,12 @@ def _fill_volumes(paths: Paths, store: str, config: ContainerConfig) -> None:
 def _sources(paths: Paths, config: ContainerConfig) -> Iterator[str | FileSystem]:
     for item in config.mounts:
         if item.type == MountType.VOLUME:
-            yield behind(f"{paths.volumes}/{item.source}")
+            source = behind(f"{paths.volumes}/{item.source}")
+            if item.subpath:
+                from wherry.engine.volume_mounts import check_subpath
+
+                check_subpath(source, item)
+            yield source
         elif item.type == MountType.BIND:
             if not os.path.exists(item.source):
                 raise NotFound("the source of a bind mount is not there", where=item.source, hint="make it first")

@@ -256,8 +256,17 @@ def _check_mounts(mounts: tuple[Mount, ...]) -> None:
         targets.add(normal_path(mount.target))
         if mount.type == MountType.BIND and not mount.source.startswith("/"):
             raise InvalidInput(f"the source of a bind mount is not an absolute path: {mount.source!r}")
+        if mount.subpath:
+            _check_subpath(mount)
         if mount.type == MountType.VOLUME and mount.source and not is_name(mount.source):
             raise InvalidInput(f"not a volume name: {mount.source!r}", hint="a path begins with / or ./")
+
+
+def _check_subpath(mount: Mount) -> None:
+    if mount.type != MountType.VOLUME or not mount.source:
+        raise InvalidInput("a path in a volume needs a volume with a name", where=mount.target)
+    if mount.subpath.startswith("/") or ".." in mount.subpath.split("/") or "\0" in mount.subpath:
+        raise InvalidInput(f"not a path in a volume: {mount.subpath!r}", hint="give one from its top, without '..'")
 
 
 def is_name(text: str) -> bool:

@@ -89,7 +89,7 @@ def _tmpfs(mount: Mount) -> list[str]:
 
 
 def _mount(mount: Mount) -> list[str]:
-    plain = not mount.propagation and mount.recursive == "enabled" and not mount.no_copy
+    plain = not mount.propagation and mount.recursive == "enabled" and not mount.no_copy and not mount.subpath
     if plain and ":" not in f"{mount.source}{mount.target}":
         source = f"{mount.source}:" if mount.source else ""
         if source or not mount.read_only:
@@ -99,6 +99,7 @@ def _mount(mount: Mount) -> list[str]:
     parts += [f"bind-propagation={mount.propagation}"] if mount.propagation else []
     parts += [f"bind-recursive={mount.recursive}"] if mount.recursive != "enabled" else []
     parts += ["volume-nocopy"] if mount.no_copy else []
+    parts += [f"volume-subpath={mount.subpath}"] if mount.subpath else []
     if any("," in part for part in parts):
         raise _no_flag(f"a mount with a comma: {mount.target!r}")
     if mount.type == MountType.VOLUME and mount.recursive != "enabled":

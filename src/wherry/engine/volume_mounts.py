@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from wherry.core.errors import InvalidInput, NotFound
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
     from typing import Any
+
+    from wherry.spec.container import Mount
 
 TYPES = ("", "none", "bind", "tmpfs", "nfs", "nfs4")
 _KEYS = ("type", "o", "device")
@@ -73,6 +76,30 @@ def behind(folder: str) -> str | FileSystem:
         return device
     kind = volume.options["type"]
     return FileSystem(type=kind, device=volume.options.get("device") or kind, options=tuple(_words(volume)))
+
+
+def check_subpath(source: str | FileSystem, mount: Mount) -> None:
+    """Sees to it that what is wanted of a volume is there and inside it, for the error: the mount looks by itself.
+
+    Raises:
+        NotFound: it is not there.
+        InvalidInput: a link leads out of the volume, or the volume is mounted in each container of its own.
+    """
+    from wherry.linux.beneath import open_beneath
+
+    name, path = mount.source, mount.subpath
+    if isinstance(source, FileSystem):
+        raise InvalidInput(f"volume {name!r} is of type {source.type}: it is mounted whole", hint="leave out subpath")
+    folder = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.close(open_beneath(folder, path))
+    except FileNotFoundError:
+        raise NotFound(f"there is no {path!r} in volume {name!r}", hint="make it first") from None
+    except OSError as error:
+        what = "a link leads out of the volume" if error.errno == errno.EXDEV else os.strerror(error.errno or 0)
+        raise InvalidInput(f"cannot mount {path!r} of volume {name!r}: {what}") from error
+    finally:
+        os.close(folder)
 
 
 def check(volume: Volume) -> None:

@@ -14,7 +14,7 @@ import os
 import stat
 
 from wherry.linux import x, xcompat
-from wherry.linux.beneath import make_directory, make_file, open_in_root
+from wherry.linux.beneath import make_directory, make_file, open_beneath, open_in_root
 from wherry.linux.mount import MS_I_VERSION, MS_REC, MS_SHARED, MS_SLAVE, fd_path, mount
 from wherry.linux.mountplan import (
     Made,
@@ -149,6 +149,8 @@ class BindMount(Step):
     """Something of the host at a place in the root; a file or directory is made there where it is missing."""
 
     source: str
+    beneath: str = ""
+    """A path below the source, which is bound in its place; links in it do not lead out of the source."""
     recursive: bool = True
     attr_set: int = 0
     attr_clr: int = 0
@@ -177,7 +179,8 @@ class BindMount(Step):
             *(("copy-symlink",) if self.copy_symlink else ()),
             *(("dest-nofollow",) if not self.follow_target else ()),
         )
-        return f"mount --{'rbind' if self.recursive else 'bind'} {self.source} {self.target}{option_list(words)}"
+        source = f"{self.source}/{self.beneath}" if self.beneath else self.source
+        return f"mount --{'rbind' if self.recursive else 'bind'} {source} {self.target}{option_list(words)}"
 
     def _map_words(self) -> tuple[str, ...]:
         if not self.uids and not self.gids:
@@ -191,14 +194,31 @@ class BindMount(Step):
         Returns:
             a file descriptor, and whether the attributes are still to be set (Linux 5.10 and 5.11).
         """
-        # A symbolic link that is to be copied is looked at first: `execute` reads it from the descriptor.
-        follow = self.follow_source and not (self.copy_symlink and os.path.islink(self.source))
-        fd = x.open_tree(self.source, recursive=self.recursive, follow_symlinks=follow)
+        if self.beneath:
+            fd = self._open_beneath()
+        else:
+            fd = self._open_source()
         try:
             return fd, not self._prepare(fd)
         except BaseException:
             os.close(fd)
             raise
+
+    def _open_beneath(self) -> int:
+        folder = os.open(self.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            place = open_beneath(folder, self.beneath)
+        finally:
+            os.close(folder)
+        try:
+            return x.open_tree("", dir_fd=place, recursive=self.recursive)
+        finally:
+            os.close(place)
+
+    def _open_source(self) -> int:
+        # A symbolic link that is to be copied is looked at first: `execute` reads it from the descriptor.
+        follow = self.follow_source and not (self.copy_symlink and os.path.islink(self.source))
+        return x.open_tree(self.source, recursive=self.recursive, follow_symlinks=follow)
 
     def _prepare(self, fd: int) -> bool:
         if self.uids or self.gids:

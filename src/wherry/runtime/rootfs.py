@@ -240,6 +240,7 @@ def _bind(target: str, item: Mount, options: Options, spec: Spec, maps: IdMap | 
     mapped = maps or IdMap(uids=(), gids=())
     return BindMount(
         source=item.source,
+        beneath=item.beneath,
         target=target,
         recursive=options.recursive,
         attr_set=options.attr_set,

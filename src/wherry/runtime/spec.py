@@ -131,6 +131,9 @@ class Mount(Value):
     uid_mappings: tuple[IdMapping, ...] = ()
     """Of an id-mapped bind mount; of the container's user namespace where none are given and `idmap` is an option."""
     gid_mappings: tuple[IdMapping, ...] = ()
+    beneath: str = ""
+    """Of a bind mount: the path below ``source`` that is bound, which no link leads out of; no OCI configuration has
+    it, as only an engine knows which sources are written to by others."""
 
 
 class Device(Value):

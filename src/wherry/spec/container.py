@@ -54,6 +54,8 @@ class Mount(Value):
     """Whether a bound directory shows its files with the owners that the container's user namespace has."""
     no_copy: bool = False
     """Whether a new volume begins empty, and not with what the image has there."""
+    subpath: str = ""
+    """What of a volume is mounted, from its top; "" is all of it."""
 
 
 class Healthcheck(Value):

@@ -28,6 +28,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "mount": (
         "type=bind,source=/a:b,target=/colon",
         "type=volume,target=/fresh,readonly",
+        "type=volume,source=data,target=/part,volume-subpath=a/b",
         "type=bind,source=/x,target=/y,readonly,bind-recursive=writable",
         "type=tmpfs,target=/t2,tmpfs-size=1m",
     ),

@@ -161,11 +161,8 @@ _LONG_VOLUME = read.fields(
             }
         ),
         "volume": read.fields(
-            {"nocopy": read.boolean},
-            {
-                "subpath": "mount the whole volume: a path in it could be led elsewhere by whoever writes to it",
-                "labels": "label the volume at the top of the file",
-            },
+            {"nocopy": read.boolean, "subpath": read.word},
+            {"labels": "label the volume at the top of the file"},
         ),
         "tmpfs": read.fields({"size": read.size, "mode": read.text}),
     },

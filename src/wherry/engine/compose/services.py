@@ -254,6 +254,7 @@ def _mount(project: Project, item: Mapping[str, Any]) -> Mount:
         target=item["target"],
         read_only=read_only,
         no_copy=item.get("volume", {}).get("nocopy", False),
+        subpath=item.get("volume", {}).get("subpath", ""),
     )
 
 

@@ -49,6 +49,7 @@ def test_mounts() -> None:
         type=MountType.BIND, source="/a", target="/b", propagation="rshared", recursive="disabled"
     )
     assert mounts.parse_mount("src=v,dst=/b,volume-nocopy=true", cwd=CWD).no_copy
+    assert mounts.parse_mount("src=v,dst=/b,volume-subpath=x/y", cwd=CWD).subpath == "x/y"
     assert mounts.parse_mount("type=bind,src=/a,dst=/b,ro,bind-recursive=writable", cwd=CWD).recursive == "writable"
     for text in (
         "type=bind,target=/x",
@@ -59,7 +60,7 @@ def test_mounts() -> None:
         "type=bind,src=/a,dst=/b,volume-nocopy",
         "type=bind,src=/a,dst=/b,bind-recursive=readonly",
         "type=bind,src=/a,dst=/b,bind-propagation=sideways",
-        "src=v,dst=/b,volume-subpath=x",
+        "type=bind,src=/a,dst=/b,volume-subpath=x",
         "src=v,dst=/b,volume-driver=nfs",
         "type=tmpfs,src=/a,dst=/b",
         "src=v,dst=/b,readonly=perhaps",

@@ -112,6 +112,12 @@ healthcheck: {test: [CMD, x], interval: 5s, retries: 2}
     assert spec.healthcheck == Healthcheck(test=("CMD", "x"), interval_ms=5000, retries=2)
 
 
+def test_a_part_of_a_volume(tmp_path: Path) -> None:
+    long = "volumes: [{type: volume, source: v, target: /v, volume: {subpath: a/b}}]"
+    (mount,) = spec_of(tmp_path, long, top="volumes: {v: {}}\n").mounts
+    assert (mount.source, mount.subpath) == ("p_v", "a/b")
+
+
 def test_deploy(tmp_path: Path) -> None:
     spec = spec_of(
         tmp_path,
