@@ -140,14 +140,20 @@ def test_exec_in_its_ways(bundle: Bundle) -> None:
     bundle.change(lambda config: config["process"]["env"].append("FROM=config"))
     bundle.runs(*FOREVER)
     bundle.ok("run", "-d", "-b", str(bundle.path), "one")
-    script = "id -u; echo $FROM $MORE; pwd; grep -e CapEff -e NoNewPrivs /proc/self/status; exit 5"
+    script = "id -u; echo $FROM $MORE; pwd; grep -e CapEff -e CapBnd -e NoNewPrivs /proc/self/status; exit 5"
     words = ("exec", "-u", "web", "-e", "MORE=more", "--cwd", "/tmp", "--cap", "CAP_NET_RAW", "--no-new-privs", "one")
     found = bundle.call(*words, "sh", "-c", script)
     assert found.returncode == 5
     uid, variables, cwd, *status = found.stdout.splitlines()
     assert (uid, variables, cwd) == ("1000", "config more", "/tmp")
-    assert int(status[0].split()[1], 16) >> 13 & 1
-    assert status[1].split()[1] == "1"
+    effective, bounding, privileges = (line.split()[1] for line in status)
+    # Neither inheritable nor ambient, so that a user other than root has it from a file's capabilities alone.
+    assert int(effective, 16) == 0
+    assert int(bounding, 16) >> 13 & 1
+    assert privileges == "1"
+    of_root = ("exec", "--cap", "CAP_NET_RAW", "one", "grep", "CapEff", "/proc/self/status")
+    assert int(bundle.ok(*of_root).split()[1], 16) >> 13 & 1
+    assert not int(bundle.ok("exec", "one", "grep", "CapEff", "/proc/self/status").split()[1], 16) >> 13 & 1
     assert bundle.call("exec", "one", "none").returncode == 127
     process = {"args": ["id", "-u"], "cwd": "/", "user": {"uid": 77, "gid": 0}, "env": ["PATH=/bin"]}
     file = bundle.path / "process.json"
