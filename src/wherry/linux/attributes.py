@@ -9,10 +9,21 @@ Documentation/admin-guide/LSM/{apparmor,SELinux}.rst.
 from __future__ import annotations
 
 import os
-from ctypes import Structure, byref, c_int, c_int32, c_uint, c_uint32, c_uint64, c_ulong, c_void_p, sizeof
 
 from wherry.core.errors import InvalidInput
 from wherry.linux.libc import system_call
+from wherry.linux.quick_ctypes import (
+    Structure,
+    byref,
+    c_int,
+    c_int32,
+    c_uint,
+    c_uint32,
+    c_uint64,
+    c_ulong,
+    c_void_p,
+    sizeof,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
-from ctypes import Structure, byref, c_char_p, c_int, c_size_t, c_uint64, c_void_p, sizeof
 
 from wherry.core.errors import InvalidInput, Unsupported
 from wherry.linux.libc import system_call
+from wherry.linux.quick_ctypes import Structure, byref, c_char_p, c_int, c_size_t, c_uint64, c_void_p, sizeof
 
 RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02

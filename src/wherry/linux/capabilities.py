@@ -6,7 +6,6 @@ Source: include/uapi/linux/capability.h of Linux 6.12; capabilities(7).
 from __future__ import annotations
 
 import errno
-from ctypes import Structure, byref, c_int, c_uint32, c_void_p
 
 from wherry.core.errors import InvalidInput
 from wherry.linux.libc import function
@@ -18,6 +17,7 @@ from wherry.linux.process import (
     PR_CAPBSET_READ,
     prctl,
 )
+from wherry.linux.quick_ctypes import Structure, byref, c_int, c_uint32, c_void_p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

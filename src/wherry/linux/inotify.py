@@ -8,9 +8,9 @@ Source: include/uapi/linux/inotify.h of Linux 6.12; inotify(7).
 from __future__ import annotations
 
 import os
-from ctypes import c_char_p, c_int, c_uint32
 
 from wherry.linux.libc import function
+from wherry.linux.quick_ctypes import c_char_p, c_int, c_uint32
 
 IN_MODIFY = 0x2
 IN_CLOSE_WRITE = 0x8

@@ -10,10 +10,10 @@ Source: arch/*/entry/syscalls/*.tbl, include/uapi/asm-generic/unistd.h of Linux 
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 from wherry.core.errors import Unsupported
+from wherry.linux.quick_ctypes import c_int, c_long, c_void_p, get_errno, library_function, sizeof
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,9 +76,6 @@ _OLD = {
 }
 _ALIASES = {"armv8l": "armv7l", "armv6l": "armv7l", "amd64": "x86_64", "arm64": "aarch64"}
 
-_library = ctypes.CDLL(None, use_errno=True)
-_library_with_lock = ctypes.PyDLL(None, use_errno=True)
-
 
 def machine() -> str:
     """Returns this machine's architecture by one of the names that the tables of this package use.
@@ -90,7 +87,7 @@ def machine() -> str:
     name = _ALIASES.get(name, name)
     if name not in _OLD:
         raise Unsupported(f"machine architecture {name} is not known", hint=f"known are {', '.join(_OLD)}")
-    if name == "aarch64" and ctypes.sizeof(ctypes.c_void_p) == 4:
+    if name == "aarch64" and sizeof(c_void_p) == 4:
         return "armv7l"
     return name
 
@@ -103,15 +100,13 @@ def number(name: str) -> int:
 
 def os_error(what: str) -> OSError:
     """Returns the error for the errno that the last call of this thread left, with `what` as its place."""
-    code = ctypes.get_errno()
+    code = get_errno()
     return OSError(code, os.strerror(code), what)
 
 
 def function(name: str, *argtypes: Any) -> Callable[..., int]:
     """Returns a function of the C library that raises `OSError` when the library returns -1."""
-    call = _library[name]
-    call.argtypes = argtypes
-    call.restype = ctypes.c_int
+    call = library_function(name, c_int, *argtypes)
 
     def checked(*args: Any) -> int:
         result: int = call(*args)
@@ -130,9 +125,7 @@ def system_call(name: str, *argtypes: Any, keep_lock: bool = False) -> Callable[
         argtypes: the ctypes types of its arguments.
         keep_lock: do not release the interpreter's lock around it: for calls that return twice.
     """
-    call = (_library_with_lock if keep_lock else _library)["syscall"]
-    call.argtypes = (ctypes.c_long, *argtypes)
-    call.restype = ctypes.c_long
+    call = library_function("syscall", c_long, c_long, *argtypes, keep_lock=keep_lock)
     code = number(name)
 
     def checked(*args: Any) -> int:

@@ -9,9 +9,9 @@ Source: include/uapi/linux/mount.h of Linux 6.12.
 from __future__ import annotations
 
 import os
-from ctypes import c_char_p, c_int, c_ulong
 
 from wherry.linux.libc import function, system_call
+from wherry.linux.quick_ctypes import c_char_p, c_int, c_ulong
 
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2

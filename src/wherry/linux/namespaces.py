@@ -8,10 +8,21 @@ Source: include/uapi/linux/sched.h of Linux 6.12; clone(2), namespaces(7).
 from __future__ import annotations
 
 import os
-from ctypes import Structure, addressof, byref, c_int, c_long, c_size_t, c_uint64, c_ulong, c_void_p, sizeof
 
 from wherry.core.errors import Unsupported
 from wherry.linux.libc import function, system_call
+from wherry.linux.quick_ctypes import (
+    Structure,
+    addressof,
+    byref,
+    c_int,
+    c_long,
+    c_size_t,
+    c_uint64,
+    c_ulong,
+    c_void_p,
+    sizeof,
+)
 from wherry.linux.signals import SIG_BLOCK, SIG_SETMASK, SIGCHLD, pthread_sigmask, valid_signals
 
 CLONE_NEWTIME = 0x80

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import struct
-from ctypes import c_int, c_size_t, c_uint
 
 from wherry.linux.libc import function
+from wherry.linux.quick_ctypes import c_int, c_size_t, c_uint
 
 SPLICE_F_NONBLOCK = 2
 _FIONREAD = 0x541B

@@ -8,9 +8,20 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from ctypes import Structure, byref, c_char_p, c_int, c_long, c_size_t, c_uint, c_uint64, c_ulong, c_void_p
 
 from wherry.linux.libc import function, ioctl_number, system_call
+from wherry.linux.quick_ctypes import (
+    Structure,
+    byref,
+    c_char_p,
+    c_int,
+    c_long,
+    c_size_t,
+    c_uint,
+    c_uint64,
+    c_ulong,
+    c_void_p,
+)
 from wherry.linux.signals import SIGKILL, SIGSTOP
 
 PR_SET_PDEATHSIG = 1

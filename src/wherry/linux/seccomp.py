@@ -7,9 +7,8 @@ Source: seccomp(2), seccomp_unotify(2).
 
 from __future__ import annotations
 
-from ctypes import Structure, byref, c_char_p, c_uint, c_ushort, c_void_p
-
 from wherry.linux import libc
+from wherry.linux.quick_ctypes import Structure, byref, c_char_p, c_uint, c_ushort, c_void_p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ Source: include/uapi/linux/mount.h, fcntl.h of Linux 6.12; the manual pages of e
 from __future__ import annotations
 
 import os
-from ctypes import Structure, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p, sizeof
 
 from wherry.linux.libc import system_call
+from wherry.linux.quick_ctypes import Structure, byref, c_char_p, c_int, c_size_t, c_uint, c_uint64, c_void_p, sizeof
 
 AT_FDCWD = -100
 AT_SYMLINK_NOFOLLOW = 0x100
