@@ -12,7 +12,7 @@ del sys.argv[0]
 
 from wherry import warm  # noqa: E402 the path comes first
 
-bundle = warm.install()
-from wherry.cli.main import main  # noqa: E402 the path comes first
+warm.install(warm.what(sys.argv))
+from wherry.cli.main import main  # noqa: E402 after the modules that are here already
 
 main()

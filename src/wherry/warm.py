@@ -2,14 +2,18 @@
 
 ::
 
-    wherry/__pycache__/start.<tag>.bundle    marshal: [VERSION, {module: (path, is package, mtime, size, code)}]
+    wherry/__pycache__/start.<tag>.<what>.bundle    marshal: [VERSION, early, late]
+        early   [(module, place, is package, mtime, size, code), ...] in the order in which their import ends
+        late    {module: (place, is package, mtime, size, marshal of the code)}
 
-A cold ``wherry run`` loads a hundred small modules, and a quarter of that time goes into looking for them. Here they
-are found by one read; each is still compared with the size and the time of its source, as the interpreter does with
-its own compiled files, whose bytes these are. What is missing or stale is imported in the usual way, and `keep` adds it
-when the command has done its work. Losing the file costs some milliseconds; it is trusted as far as ``__pycache__`` is.
+A cold ``wherry run`` loads a hundred small modules, and the import system spends as long on finding them as on running
+them. Of the commands that are started thousands of times (`EARLY`), what each of them always needs is loaded at once:
+one read, one look at each source (its size and its time, as the interpreter does with its own compiled files), one
+module after the other without the import system. What only some of them need is in the same file, and found when it is
+asked for. What is missing or stale is compiled in the usual way, and `keep` writes the file anew when the command has
+done its work. Losing it costs some milliseconds; it is trusted as far as ``__pycache__`` is.
 
-Not promised: that a module is here. Imports nothing but what is built in.
+Imports nothing but what is built in.
 """
 
 from __future__ import annotations
@@ -18,45 +22,119 @@ import marshal
 import posix
 import sys
 from _frozen_importlib import ModuleSpec
+from _frozen_importlib_external import SourceFileLoader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
+    from types import CodeType, ModuleType
 
-    Entry = tuple[str, bool, int, int, bytes]
+    Early = tuple[str, str, bool, int, int, CodeType]
+    Late = tuple[str, bool, int, int, bytes]
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 16 << 20
-_PYC_HEADER_BYTES = 16
-"""PEP 552: the magic number, the flags, and the time and size of the source."""
+EARLY = {
+    "run": (
+        "wherry.cli.main",
+        "wherry.cli.quick_container",
+        "wherry.engine.engine",
+        "wherry.cli.container_options",
+        "wherry.cli.container_spec",
+        "wherry.engine.names",
+        "wherry.engine.person",
+        "wherry.engine.foreground",
+        "wherry.engine.starting",
+        "wherry.runtime.cgroup_devices",
+        "wherry.linux.seccomp",
+    ),
+    "exec": (
+        "wherry.cli.main",
+        "wherry.cli.quick_container",
+    ),
+    "runtime": ("wherry.cli.main", "wherry.cli.runtime"),
+}
+"""What a command always needs, with all that these import where they begin. The rest comes when it is asked for."""
 _FOLDER = __file__.rpartition("/")[0]
-FILE = f"{_FOLDER}/__pycache__/start.{sys.implementation.cache_tag}.bundle"
+_MODULE = type(sys)
+
+
+def what(words: Sequence[str]) -> str:
+    """Returns which file a command line has its modules in, by its words, of which the first is the program's name."""
+    if words[1:2] == ["runtime"] or words[0].endswith("wherry-runc"):
+        return "runtime"
+    for name in ("run", "exec"):
+        if name in words:
+            return name
+    return "other"
+
+
+def path(name: str) -> str:
+    """Returns where the file of that name is."""
+    return f"{_FOLDER}/__pycache__/start.{sys.implementation.cache_tag}.{name}.bundle"
 
 
 class Bundle:
-    """Finds and loads modules from the file; a finder and a loader of the import system (PEP 451)."""
+    """Finds and loads modules of the package; a finder and a loader of the import system (PEP 451)."""
 
-    def __init__(self, entries: dict[str, Entry]) -> None:
-        self.entries = entries
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.served: set[str] = set()
+        """What came from the file."""
+        self._early, self._late = _read(path(name))
+        if not all(_is_fresh(place, mtime, size) for _, place, _, mtime, size, _ in self._early):
+            self._early, self._late = [], {}  # or the new order would lack what came from the old file
+        self._made: dict[str, Early] = {}
+        """What did not, by name, in the order in which their import ended."""
+        self._pending: dict[str, Early] = {}
+        self._early_made: list[Early] = []
+
+    def load_early(self) -> None:
+        """Imports what this command always needs."""
+        modules = sys.modules
+        for name, place, is_package, _, _, code in self._early:
+            if name in modules:
+                continue
+            file = f"{_FOLDER}/{place}"
+            module = _MODULE(name)
+            parent, _, last = name.rpartition(".")
+            names = module.__dict__
+            names["__file__"] = file
+            names["__loader__"] = self
+            spec = names["__spec__"] = ModuleSpec(name, self, origin=file)  # type: ignore[arg-type]  # PEP 451 asks for no base
+            spec.has_location = True
+            if is_package:
+                names["__path__"] = spec.submodule_search_locations = [file.rpartition("/")[0]]
+                names["__package__"] = name
+            else:
+                names["__package__"] = parent
+            modules[name] = module
+            self.served.add(name)
+            exec(code, names)  # noqa: S102 what an import is
+            setattr(modules[parent], last, module)
+        if not self._early:
+            for name in EARLY.get(self.name, ()):
+                __import__(name)
+            self._early_made = list(self._made.values())
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
-        """Returns what is known of a module; None when it is not here, or not any more what its source is."""
-        entry = self.entries.get(name)
-        if entry is None:
+        """Returns what is known of a module; None when it is none of ours."""
+        if not name.startswith("wherry."):
             return None
-        place, is_package, mtime, size, _ = entry
-        file = f"{_FOLDER}/{place}"
-        try:
-            status = posix.stat(file)
-        except OSError:
+        late = self._late.get(name)
+        if late is not None and _is_fresh(late[0], late[2], late[3]):
+            place, is_package, mtime, size, code = late
+            self.served.add(name)
+            found: Early | None = (name, place, is_package, mtime, size, marshal.loads(code))  # noqa: S302 our own file
+        else:
+            found = _compiled(name)
+        if found is None:
             return None
-        if int(status.st_mtime) & 0xFFFFFFFF != mtime or status.st_size & 0xFFFFFFFF != size:
-            return None
-        spec = ModuleSpec(name, self, origin=file, is_package=is_package)  # type: ignore[arg-type]  # PEP 451 asks for no base
+        self._pending[name] = found
+        file = f"{_FOLDER}/{found[1]}"
+        spec = ModuleSpec(name, self, origin=file, is_package=found[2])  # type: ignore[arg-type]  # as above
         spec.has_location = True
-        if is_package:
+        if found[2]:
             spec.submodule_search_locations = [file.rpartition("/")[0]]
         return spec
 
@@ -67,14 +145,33 @@ class Bundle:
     def exec_module(self, module: ModuleType) -> None:
         """Runs a module's code."""
         name = module.__name__
-        self.served.add(name)
-        exec(marshal.loads(self.entries[name][4]), module.__dict__)  # noqa: S102, S302 what an import is
+        found = self._pending.pop(name)
+        exec(found[5], module.__dict__)  # noqa: S102 what an import is
+        if name not in self.served:
+            self._made[name] = found
+
+    def keep(self) -> None:
+        """Writes what did not come from the file into it; does nothing where the folder is not this user's."""
+        if not self._made or sys.dont_write_bytecode:
+            return
+        early = self._early or self._early_made
+        known = {entry[0] for entry in early}
+        late = dict(self._late)
+        for name, (_, place, is_package, mtime, size, code) in self._made.items():
+            late[name] = (place, is_package, mtime, size, marshal.dumps(code))
+        late = {name: entry for name, entry in late.items() if name not in known}
+        _write(path(self.name), marshal.dumps([VERSION, early, late]))
 
 
-def install() -> Bundle:
-    """Has modules looked for in the file first."""
-    bundle = Bundle(_read())
+def install(name: str) -> Bundle:
+    """Has modules looked for in a file first, and loads what is always needed.
+
+    Args:
+        name: which file, as `what` tells.
+    """
+    bundle = Bundle(name)
     sys.meta_path.insert(0, bundle)
+    bundle.load_early()
     return bundle
 
 
@@ -82,62 +179,60 @@ def keep_all() -> None:
     """Does `keep` for the bundle that is in use, if one is."""
     for finder in sys.meta_path:
         if isinstance(finder, Bundle):
-            keep(finder)
+            finder.keep()
 
 
-def keep(bundle: Bundle) -> None:
-    """Adds the modules that were imported in the usual way; does nothing where the folder is not this user's."""
-    loaded = [name for name in sys.modules if name.startswith("wherry.") and name not in bundle.served]
-    found = {name: entry for name in loaded if name != __name__ and (entry := _entry(name)) is not None}
-    if not found or sys.dont_write_bytecode:
-        return
-    temporary = f"{FILE}.{posix.getpid()}"
+def _is_fresh(place: str, mtime: int, size: int) -> bool:
     try:
-        if posix.stat(FILE.rpartition("/")[0]).st_uid != posix.geteuid():
+        status = posix.stat(f"{_FOLDER}/{place}")
+    except OSError:
+        return False
+    return int(status.st_mtime) == mtime and status.st_size == size
+
+
+def _compiled(name: str) -> Early | None:
+    """Returns a module as the interpreter compiles and keeps it."""
+    place = name.removeprefix("wherry.").replace(".", "/")
+    for is_package, end in ((False, ".py"), (True, "/__init__.py")):
+        file = f"{_FOLDER}/{place}{end}"
+        try:
+            status = posix.stat(file)
+        except OSError:
+            continue
+        code = SourceFileLoader(name, file).get_code(name)
+        return (name, place + end, is_package, int(status.st_mtime), status.st_size, code) if code else None
+    return None
+
+
+def _read(file: str) -> tuple[list[Early], dict[str, Late]]:
+    try:
+        fd = posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return [], {}
+    try:
+        size = posix.fstat(fd).st_size
+        version, *parts = marshal.loads(posix.read(fd, size)) if size <= MAX_BYTES else (0,)  # noqa: S302
+        early, late = parts if version == VERSION else ([], {})
+    except (OSError, ValueError, EOFError, TypeError):
+        return [], {}
+    finally:
+        posix.close(fd)
+    return early, late
+
+
+def _write(file: str, data: bytes) -> None:
+    temporary = f"{file}.{posix.getpid()}"
+    try:
+        if posix.stat(file.rpartition("/")[0]).st_uid != posix.geteuid():
             return
-        data = marshal.dumps([VERSION, {**bundle.entries, **found}])
         fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644)
         try:
             whole = posix.write(fd, data) == len(data)
         finally:
             posix.close(fd)
         if whole:
-            posix.replace(temporary, FILE)
+            posix.replace(temporary, file)
         else:
             posix.unlink(temporary)
     except OSError:
         pass  # a read-only or a full file system: starts take as long as they did
-
-
-def _read() -> dict[str, Entry]:
-    try:
-        fd = posix.open(FILE, posix.O_RDONLY | posix.O_CLOEXEC)
-    except OSError:
-        return {}
-    try:
-        size = posix.fstat(fd).st_size
-        version, entries = marshal.loads(posix.read(fd, size)) if size <= MAX_BYTES else (0, {})  # noqa: S302
-    except (OSError, ValueError, EOFError, TypeError):
-        return {}
-    finally:
-        posix.close(fd)
-    return entries if version == VERSION else {}
-
-
-def _entry(name: str) -> Entry | None:
-    """Returns a module as the interpreter has kept it compiled."""
-    spec = sys.modules[name].__spec__
-    if spec is None or not spec.cached or not spec.origin or not spec.origin.startswith(f"{_FOLDER}/"):
-        return None
-    try:
-        with open(spec.cached, "rb") as file:
-            data = file.read()
-        status = posix.stat(spec.origin)
-    except OSError:
-        return None
-    mtime, size = (int.from_bytes(data[at : at + 4], "little") for at in (8, 12))
-    is_hash_based = int.from_bytes(data[4:8], "little") != 0
-    if is_hash_based or mtime != int(status.st_mtime) & 0xFFFFFFFF or size != status.st_size & 0xFFFFFFFF:
-        return None
-    place = spec.origin.removeprefix(f"{_FOLDER}/")
-    return place, spec.submodule_search_locations is not None, mtime, size, data[_PYC_HEADER_BYTES:]

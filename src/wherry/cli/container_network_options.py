@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from wherry.core.errors import InvalidInput, UsageError
 from wherry.core.value import replace
-from wherry.engine.net.leasing import HOST_GATEWAY, INTERFACE
 from wherry.engine.net.request import (
     BRIDGE,
     CONTAINER,
     HOST,
+    HOST_GATEWAY,
+    INTERFACE,
     NAMESPACE,
     NONE,
     USERSPACE,
@@ -16,7 +17,6 @@ from wherry.engine.net.request import (
     NetworkAttachment,
     exposed,
 )
-from wherry.engine.net.subnets import parse_address, show
 from wherry.spec.container import PortMapping
 
 TYPE_CHECKING = False
@@ -68,6 +68,8 @@ def _host_address(text: str, colon: str) -> str:
         text = text[1:-1]
     elif ":" in text:
         raise InvalidInput("an IPv6 address stands in brackets", hint="write it as [::1]:8080:80")
+    from wherry.engine.net.subnets import parse_address, show
+
     return show(parse_address(text, what="an address of the host"))
 
 
@@ -125,6 +127,8 @@ def parse_add_host(text: str) -> str:
     if not name or not address or any(c.isspace() for c in name):
         raise UsageError(f"--add-host: not a host: {text!r}", hint="write it as NAME:192.0.2.1 or NAME:host-gateway")
     if address != HOST_GATEWAY:
+        from wherry.engine.net.subnets import parse_address, show
+
         try:
             address = show(parse_address(address))
         except InvalidInput as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 
-from wherry.cli import container_mounts as mounts
 from wherry.cli import container_options as parse
 from wherry.cli.container_network_options import network_request
 from wherry.core.errors import UsageError
@@ -49,12 +48,7 @@ def build(given: Mapping[str, Any], environment: Mapping[str, str], *, cwd: str)
         args=tuple(given["command"]) or None,
         entrypoint=None if entrypoint is None else (entrypoint,) if entrypoint else (),
         env={**env, **parse.parse_env(given["env"], given["env_file"], environment)},
-        mounts=(
-            *(mounts.parse_volume(text, cwd=cwd) for text in given["volume"]),
-            *(mounts.parse_mount(text, cwd=cwd) for text in given["mount"]),
-            *(mounts.parse_tmpfs(text) for text in given["tmpfs"]),
-            *found,
-        ),
+        mounts=(*_mounts(given, cwd), *found),
         **network_request(given),
         hostname=given["hostname"],
         domainname=given["domainname"],
@@ -78,7 +72,7 @@ def build(given: Mapping[str, Any], environment: Mapping[str, str], *, cwd: str)
         usedev=given["usedev"],
         debugfs=given["debugfs"],
         group_add=parse.parse_groups(given["group_add"]),
-        umask=mounts.parse_mode(given["umask"]) if given["umask"] else None,
+        umask=_umask(given["umask"]) if given["umask"] else None,
         annotations=parse.parse_pairs(given["annotation"], "--annotation"),
         pid_file=os.path.join(cwd, given["pidfile"]) if given["pidfile"] else "",
         user=given["user"] or None,
@@ -172,6 +166,24 @@ def _isolation(given: Mapping[str, Any], security: parse.Security) -> Isolation:
     )
 
 
+def _mounts(given: Mapping[str, Any], cwd: str) -> tuple[Mount, ...]:
+    if not given["volume"] and not given["mount"] and not given["tmpfs"]:
+        return ()
+    from wherry.cli import container_mounts
+
+    return (
+        *(container_mounts.parse_volume(text, cwd=cwd) for text in given["volume"]),
+        *(container_mounts.parse_mount(text, cwd=cwd) for text in given["mount"]),
+        *(container_mounts.parse_tmpfs(text) for text in given["tmpfs"]),
+    )
+
+
+def _umask(text: str) -> int:
+    from wherry.cli.container_mounts import parse_mode
+
+    return parse_mode(text)
+
+
 def _rootfs(text: str, cwd: str) -> tuple[str, bool]:
     path = text.removesuffix(DIRECT).removesuffix(OVERLAID)
     return os.path.normpath(os.path.join(cwd, path)), text.endswith(DIRECT)
@@ -179,6 +191,10 @@ def _rootfs(text: str, cwd: str) -> tuple[str, bool]:
 
 def _handed_in(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[dict[str, str], tuple[Mount, ...]]:
     """Returns the variables and mounts of what is handed in from the caller's session."""
+    if not given["x11"] and not given["tz"] and not given["sdnotify"]:
+        return {}, ()
+    from wherry.cli import container_mounts as mounts
+
     env: dict[str, str] = {}
     found: list[Mount] = []
     if given["x11"]:

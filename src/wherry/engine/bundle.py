@@ -9,12 +9,12 @@ import os
 
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.core.value import EMPTY
-from wherry.engine import foreign, limits
+from wherry.engine import limits
 from wherry.engine.net.request import own_namespace
+from wherry.engine.platforms import is_native, parts_of
 from wherry.engine.prepare import Prepared
 from wherry.engine.spec import ContainerConfig, normal_path
 from wherry.engine.state import Paths
-from wherry.engine.volume_mounts import FileSystem
 from wherry.linux import usernamespace
 from wherry.linux.signals import number_of
 from wherry.runtime import default
@@ -27,7 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from wherry.engine.idranges import IdRange
+    from wherry.engine.isolation import IdRange
+    from wherry.engine.volume_mounts import FileSystem
     from wherry.linux.seccomp_profile import Profile
 
 DEFAULT_TMPFS_MODE = 0o1777
@@ -241,7 +242,10 @@ def _mounts(config: ContainerConfig, prepared: Prepared) -> Iterator[Mount]:
         name = os.path.basename(path)
         if f"/etc/{name}" not in taken and not (name == "hosts" and config.spec.no_hosts):
             yield Mount(destination=f"/etc/{name}", type="bind", source=path, options=("bind", "rprivate", *owned))
-    yield from foreign.mounts(config.platform)
+    if not is_native(parts_of(config.platform)[1]):
+        from wherry.engine import foreign
+
+        yield from foreign.mounts(config.platform)
     if config.spec.init:
         yield Mount(destination=INIT, type="bind", source=init_program(), options=("bind", "rprivate", "ro"))
     pairs = zip(config.mounts, prepared.sources, strict=True)
@@ -252,7 +256,7 @@ def _mounts(config: ContainerConfig, prepared: Prepared) -> Iterator[Mount]:
 
 def _mount(item: WantedMount, source: str | FileSystem, *, mapped: bool) -> Mount:
     target = normal_path(item.target)
-    if isinstance(source, FileSystem):
+    if not isinstance(source, str):
         own = (*_TMPFS_OPTIONS, *source.options, *(("ro",) if item.read_only else ()))
         return Mount(destination=target, type=source.type, source=source.device, options=own)
     if item.type == MountType.TMPFS:

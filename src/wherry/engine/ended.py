@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wherry.engine.keep import Keep
     from wherry.engine.spec import ContainerConfig
     from wherry.engine.state import Paths
+    from wherry.runtime.state import State
 
 UNKNOWN = "its exit status is not known: the process that would have got it was gone"
 
@@ -55,11 +56,19 @@ def exit_code(status: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def lacked_memory(state_dir: str | os.PathLike[str]) -> bool:
+def state_of(state_dir: str | os.PathLike[str]) -> State | None:
+    """Returns what the runtime knows of a container, as long as that can be read."""
+    try:
+        return load_state(state_dir)
+    except (WherryError, OSError):
+        return None
+
+
+def lacked_memory(state: State | None) -> bool:
     """Tells whether the kernel killed something in a container for want of memory."""
     try:
-        return bool(load_state(state_dir).cgroup.stats().oom_kills)
-    except (WherryError, OSError):
+        return state is not None and bool(state.cgroup.oom_kills())
+    except OSError:
         return False
 
 

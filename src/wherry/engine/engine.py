@@ -13,10 +13,10 @@ import time
 
 from wherry.core import trace
 from wherry.core.errors import Conflict, NotFound, WherryError
-from wherry.engine import control, foreign, pausing, state
-from wherry.engine.idranges import chosen
+from wherry.engine import control, pausing, platforms, state
 from wherry.engine.imagestore import ImageStore, image_store, look_up
 from wherry.engine.info import ContainerInfo, all_match, describe
+from wherry.engine.isolation import chosen
 from wherry.engine.net.request import without_root
 from wherry.engine.signals import SIGKILL
 from wherry.engine.spec import ContainerSpec, check, check_cpus, resolve
@@ -70,7 +70,7 @@ class Engine:
         check_cpus(spec.resources, os.cpu_count() or 1)
         self.paths.make()
         settings, image, commit = look_up(self.paths, self.store, spec)
-        foreign.check(settings.platform, spec.platform, image=image)
+        platforms.check(settings.platform, spec.platform, image=image)
         with chosen(self.paths, spec) as spec:
             for _ in range(_NAME_TRIES):
                 container_id = os.urandom(32).hex()

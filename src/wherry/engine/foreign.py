@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 
-from wherry.core.errors import InvalidInput, Unsupported
+from wherry.core.errors import Unsupported
 from wherry.core.value import Value
+from wherry.engine.platforms import is_native, parts_of
 from wherry.runtime.spec import Mount
 
 TYPE_CHECKING = False
@@ -36,18 +37,6 @@ _ELF = {
     "mipsle": (1, 1, 8),
 }
 """Go's name of an architecture -> class, data and machine of its ELF files."""
-_NATIVE = {
-    "x86_64": ("amd64", "386"),
-    "aarch64": ("arm64", "arm"),
-    "armv7l": ("arm",),
-    "armv6l": ("arm",),
-    "i686": ("386",),
-    "riscv64": ("riscv64",),
-    "ppc64le": ("ppc64le",),
-    "s390x": ("s390x",),
-    "loongarch64": ("loong64",),
-}
-"""What a kernel runs by itself, by its machine, its own first."""
 _TELLING = ("bin/busybox", "bin/sh", "usr/bin/env", "sbin/init", "usr/bin/dpkg", "init")
 """Programs that say what a root tree is for."""
 
@@ -96,12 +85,6 @@ def head_of(architecture: str) -> bytes:
     return b"\x7fELF" + bytes((width, order, 1)) + bytes(9) + both + bytes(108)
 
 
-def is_native(architecture: str) -> bool:
-    """Tells whether this machine runs such programs by itself; one that is not said is taken to be."""
-    own = _NATIVE.get(os.uname().machine, ())
-    return not architecture or not own or architecture in own
-
-
 def interpreters(architecture: str, folder: str = FOLDER) -> tuple[Entry, ...]:
     """Returns what may run the programs of another architecture here: of several, the kernel takes the newest.
 
@@ -130,45 +113,6 @@ def interpreters(architecture: str, folder: str = FOLDER) -> tuple[Entry, ...]:
     if "register" not in names:
         hint += f", and mount it: `mount -t binfmt_misc binfmt_misc {FOLDER}`"
     raise Unsupported(f"this machine does not run programs for {architecture}", hint=hint)
-
-
-def check(platform: str, wanted: str, *, image: str) -> None:
-    """Refuses an image that is not what was asked for, or that cannot run here.
-
-    Args:
-        platform: the image's, as ``linux/arm/v7``; "" when it does not say.
-        wanted: of ``--platform``; "" takes any.
-        image: its name, for people.
-
-    Raises:
-        InvalidInput: it is for something else than was asked for.
-        Unsupported: nothing runs it here.
-    """
-    system, architecture, variant = parts_of(platform)
-    if wanted:
-        asked = parts_of(wanted)
-        fits = not platform or (asked[:2] == (system, architecture) and asked[2] in ("", variant or asked[2]))
-        if not fits:
-            raise InvalidInput(
-                f"the image is for {platform}, not {wanted}",
-                where=image,
-                hint=f"import the other one: `wherry image import --platform {wanted}`",
-            )
-    if system not in ("", "linux"):
-        raise Unsupported(f"the image is for {system}, not for Linux", where=image)
-    if not is_native(architecture):
-        interpreters(architecture)
-
-
-def parts_of(platform: str) -> tuple[str, str, str]:
-    """Returns system, architecture and variant of ``linux/arm/v7``, ``linux/arm64``, ``arm64`` or ``linux``."""
-    words = platform.split("/")
-    if words == ["linux"]:
-        words.append("")
-    elif len(words) == 1:
-        words.insert(0, "linux" if words[0] else "")
-    alias = {"aarch64": "arm64", "x86_64": "amd64", "armhf": "arm", "armel": "arm", "i386": "386"}
-    return words[0], alias.get(words[1], words[1]), words[2] if len(words) > 2 else ""
 
 
 def mounts(platform: str) -> Iterator[Mount]:

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import os
 
-from wherry.core.errors import InvalidInput, NoSpace, NotFound, Unsupported
-from wherry.core.lock import file_lock
-from wherry.core.value import Value, replace
-from wherry.linux import usernamespace
+from wherry.core.errors import InvalidInput, NoSpace, NotFound
+from wherry.core.value import Value
+from wherry.engine.isolation import AUTO_COUNT, IdRange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from types import TracebackType
 
-    from wherry.engine.spec import ContainerSpec
     from wherry.engine.state import Paths
 
 AUTO_SIZE = 65536
@@ -31,20 +28,12 @@ MAX_RANGES = 340
 """What the kernel takes in one map (user_namespaces(7), Linux 4.15)."""
 AUTO_NAME = "containers"
 """Whose lines of /etc/subuid and /etc/subgid `auto` takes its ranges from, as podman does."""
-AUTO_FIRST, AUTO_COUNT = 0x70000000, 0x0FFE0000
+AUTO_FIRST = 0x70000000
 """Where `auto` takes them from without such lines: what systemd's list of the ids of Linux (UIDS-GIDS.md) calls unused,
 between the ids of systemd-nspawn's containers and those that programs show as negative."""
 NOBODY = 65534
 """The kernel's overflowuid: whom files belong to that belong to nobody of a user namespace."""
 _MAX_FILE_BYTES = 1 << 20
-
-
-class IdRange(Value):
-    """Ids of a container, and those that they are on the host."""
-
-    container_id: int
-    host_id: int
-    size: int
 
 
 def parse_range(text: str, flag: str) -> IdRange:
@@ -148,55 +137,24 @@ def first_free(pool: Iterable[tuple[int, int]], taken: Iterable[tuple[int, int]]
     )
 
 
-class chosen:  # noqa: N801 a context manager, read as a noun
-    """Gives a request with its ranges filled in, and keeps others from choosing until its container is there."""
+def choose(paths: Paths, size: int) -> tuple[IdRange, IdRange]:
+    """Returns ranges of user and group ids that no container has; the caller keeps others from choosing."""
+    from wherry.engine.state import all_ids, read_config
 
-    def __init__(self, paths: Paths, spec: ContainerSpec) -> None:
-        self._paths, self._spec = paths, spec
-        self._lock: file_lock | None = None
-
-    def __enter__(self) -> ContainerSpec:
-        spec = self._spec
-        wanted = spec.isolation.auto_ids
-        if (wanted or spec.isolation.uids) and usernamespace.inside():
-            raise Unsupported(
-                "a container of somebody without root has ids of its own already", hint="leave out --userns"
-            )
-        if not wanted:
-            return spec
-        self._lock = file_lock(f"{self._paths.run}/userns.lock", what="the ranges of ids")
-        self._lock.__enter__()
+    uids: list[tuple[int, int]] = []
+    gids: list[tuple[int, int]] = []
+    for container_id in all_ids(paths):
         try:
-            users, groups = self._choose(wanted)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return replace(spec, isolation=replace(spec.isolation, uids=(users,), gids=(groups,)))
-
-    def _choose(self, size: int) -> tuple[IdRange, IdRange]:
-        from wherry.engine.state import all_ids, read_config
-
-        uids: list[tuple[int, int]] = []
-        gids: list[tuple[int, int]] = []
-        for container_id in all_ids(self._paths):
-            try:
-                parts = read_config(self._paths, container_id).spec.isolation
-            except NotFound:
-                continue
-            uids += [(item.host_id, item.size) for item in parts.uids]
-            gids += [(item.host_id, item.size) for item in parts.gids]
-        found = []
-        for file, taken in (("/etc/subuid", uids), ("/etc/subgid", gids)):
-            pool = tuple(_lines(AUTO_NAME, file)) or ((AUTO_FIRST, AUTO_COUNT),)
-            found.append(IdRange(container_id=0, host_id=first_free(pool, taken, size), size=size))
-        return found[0], found[1]
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._lock is not None:
-            self._lock.__exit__(kind, error, traceback)
-            self._lock = None
+            parts = read_config(paths, container_id).spec.isolation
+        except NotFound:
+            continue
+        uids += [(item.host_id, item.size) for item in parts.uids]
+        gids += [(item.host_id, item.size) for item in parts.gids]
+    found = []
+    for file, taken in (("/etc/subuid", uids), ("/etc/subgid", gids)):
+        pool = tuple(_lines(AUTO_NAME, file)) or ((AUTO_FIRST, AUTO_COUNT),)
+        found.append(IdRange(container_id=0, host_id=first_free(pool, taken, size), size=size))
+    return found[0], found[1]
 
 
 def outside(ranges: Sequence[IdRange], container_id: int) -> int:

@@ -138,7 +138,7 @@ def _read(path: str, max_bytes: int) -> bytes | None:
     except OSError:
         return None
     try:
-        data = os.read(fd, max_bytes + 1)
+        data = os.read(fd, min(os.fstat(fd).st_size, max_bytes) + 1)
         return data if len(data) <= max_bytes else None
     finally:
         os.close(fd)

@@ -5,15 +5,18 @@ Values, and the checks of what contradicts itself; `bundle` says what they are t
 
 from __future__ import annotations
 
-from wherry.core.errors import InvalidInput
-from wherry.core.value import EMPTY, Value
-from wherry.engine.idranges import AUTO_COUNT, IdRange, check_ranges
+from wherry.core.errors import InvalidInput, Unsupported
+from wherry.core.lock import file_lock
+from wherry.core.value import EMPTY, Value, replace
+from wherry.linux import usernamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
     from wherry.engine.spec import ContainerSpec
+    from wherry.engine.state import Paths
 
 ULIMITS = (
     *("core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio"),
@@ -28,6 +31,18 @@ _IPC_SYSCTLS = (
     *("kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax"),
     *("kernel.shmmni", "kernel.shm_rmid_forced"),
 )
+
+
+AUTO_COUNT = 0x0FFE0000
+"""How many ids there are for `auto`, if nobody says which."""
+
+
+class IdRange(Value):
+    """Ids of a container, and those that they are on the host."""
+
+    container_id: int
+    host_id: int
+    size: int
 
 
 class DeviceMapping(Value):
@@ -110,8 +125,11 @@ def check_isolation(spec: ContainerSpec) -> None:
 
 def _check_ids(spec: ContainerSpec) -> None:
     parts = spec.isolation
-    check_ranges(parts.uids, "--uidmap")
-    check_ranges(parts.gids, "--gidmap")
+    if parts.uids or parts.gids:
+        from wherry.engine.idranges import check_ranges
+
+        check_ranges(parts.uids, "--uidmap")
+        check_ranges(parts.gids, "--gidmap")
     if bool(parts.uids) != bool(parts.gids):
         raise InvalidInput("ranges of user ids need ranges of group ids", hint="give --uidmap and --gidmap")
     if not 0 <= parts.auto_ids <= AUTO_COUNT:
@@ -174,3 +192,38 @@ def _check_limits(spec: ContainerSpec) -> None:
     runtime = limits.cpu_rt_runtime_us
     if runtime is not None and runtime > (limits.cpu_rt_period_us or MAX_PERIOD_US):
         raise InvalidInput("--cpu-rt-runtime is not above --cpu-rt-period")
+
+
+class chosen:  # noqa: N801 a context manager, read as a noun
+    """Gives a request with its ranges filled in, and keeps others from choosing until its container is there."""
+
+    def __init__(self, paths: Paths, spec: ContainerSpec) -> None:
+        self._paths, self._spec = paths, spec
+        self._lock: file_lock | None = None
+
+    def __enter__(self) -> ContainerSpec:
+        spec = self._spec
+        wanted = spec.isolation.auto_ids
+        if (wanted or spec.isolation.uids) and usernamespace.inside():
+            raise Unsupported(
+                "a container of somebody without root has ids of its own already", hint="leave out --userns"
+            )
+        if not wanted:
+            return spec
+        self._lock = file_lock(f"{self._paths.run}/userns.lock", what="the ranges of ids")
+        self._lock.__enter__()
+        try:
+            from wherry.engine.idranges import choose
+
+            users, groups = choose(self._paths, wanted)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return replace(spec, isolation=replace(spec.isolation, uids=(users,), gids=(groups,)))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.__exit__(kind, error, traceback)
+            self._lock = None

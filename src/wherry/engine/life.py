@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from wherry.engine.limbo import Limbo
     from wherry.engine.loop import Loop
     from wherry.engine.watching import Watch
+    from wherry.runtime.state import State
 
 DRAIN_S = 2.0
 """How long output is still read after the container's end, should something outside hold its streams open."""
@@ -404,9 +405,10 @@ class Life:
         self._timers.cancel("drain")
         if self._exit_status is None:
             return
-        self._decide(ended.exit_code(self._exit_status), oom=ended.lacked_memory(self._state_dir))
+        state = ended.state_of(self._state_dir)
+        self._decide(ended.exit_code(self._exit_status), oom=ended.lacked_memory(state), state=state)
 
-    def _decide(self, exit_code: int, *, oom: bool) -> None:
+    def _decide(self, exit_code: int, *, oom: bool, state: State | None = None) -> None:
         """Takes in how a run ended, and what comes next."""
         self._last = replace(
             self._last,
@@ -429,14 +431,14 @@ class Life:
             self._tell("oom")
         self._tell("die", exitCode=exit_code)
         ended.tell_stopped(self._paths, self.config, self._wish)
-        self._end_run()
+        self._end_run(state)
         if again:
             self._wait_and_restart()
         else:
             self._finish()
 
-    def _end_run(self) -> None:
-        """Takes away what belongs to one run of the container."""
+    def _end_run(self, state: State | None = None) -> None:
+        """Takes away what belongs to one run of the container, whose state is known if its process has ended."""
         self._stop_waiting()
         self.flow.close()
         if self._pidfd >= 0:
@@ -449,7 +451,7 @@ class Life:
         self._keep.forget(self._pid)
         for name in ("pidfd", "std", "tty", "channel"):
             self._keep.drop(f"{self.config.id}/{name}")
-        container.delete(self._state_dir)
+        container.delete(self._state_dir, known=state)
         self._network.unplug(self.config)
 
     def _wait_and_restart(self) -> None:
@@ -465,7 +467,8 @@ class Life:
         """Has everything cleaned up and recorded; then the life is over."""
         self._stop_waiting()
         last = self._last = replace(self._last, stopped=self.state.stopped)
-        self._write(status="ending", exit_code=last.exit_code, pid=0, health="")
+        if self.state.status != "ending":
+            self._write(status="ending", exit_code=last.exit_code, pid=0, health="")
         self._log.close()
         outcome = Outcome(last=last, never_started=not self.started)
         if self._detached:

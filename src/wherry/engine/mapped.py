@@ -26,8 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from wherry.engine.idranges import IdRange, Owners
-    from wherry.engine.isolation import Isolation
+    from wherry.engine.idranges import Owners
+    from wherry.engine.isolation import IdRange, Isolation
 
 _REFUSED = (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
 _MAX_ERROR_BYTES = 65536

@@ -24,7 +24,7 @@ from wherry.core import trace
 from wherry.core.errors import Conflict, InvalidInput
 from wherry.core.value import replace
 from wherry.engine import hosts
-from wherry.engine.net import bridge, leasing, names, plug, registry, subnets
+from wherry.engine.net import bridge, leasing, names, plug, registry, request, subnets
 from wherry.engine.net.records import Definition, Joined, Lease, Live
 from wherry.engine.net.state import LiveNetworks, NetworkLock
 from wherry.engine.net.subnets import parse_subnet, show
@@ -82,8 +82,8 @@ class Network:
         return False
 
     def _definition(self, name: str) -> Definition:
-        if name.startswith(leasing.INTERFACE):
-            links.check_name(name.removeprefix(leasing.INTERFACE))
+        if name.startswith(request.INTERFACE):
+            links.check_name(name.removeprefix(request.INTERFACE))
             return Definition(name=name, driver="interface")
         return registry.find(self._paths, name)
 

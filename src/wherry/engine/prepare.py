@@ -12,14 +12,12 @@ import os
 from wherry.core.errors import NotFound, WherryError
 from wherry.core.value import Value
 from wherry.engine.net import setup as net_setup
-from wherry.engine.net.connections import attachments
 from wherry.engine.net.records import Joined
 from wherry.engine.net.request import BRIDGE, USERSPACE
 from wherry.engine.net.setup import NetworkSetup
 from wherry.engine.rootfs import mount_in_child, root_mounter, see_to_image
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.state import Paths, read_run
-from wherry.engine.volume_mounts import FileSystem, behind
 from wherry.spec.container import MountType
 
 TYPE_CHECKING = False
@@ -27,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from wherry.engine.imagestore import ImageStore
+    from wherry.engine.net.request import NetworkAttachment
     from wherry.engine.network import Network
     from wherry.engine.ports import Reservation
+    from wherry.engine.volume_mounts import FileSystem
     from wherry.spec.container import PortMapping
 
 
@@ -50,7 +50,7 @@ def prepare(paths: Paths, store: ImageStore | None, config: ContainerConfig) -> 
     """
     reservation = None
     joined = Joined()
-    networks = attachments(paths, config)
+    networks = _networks(paths, config)
     if config.spec.network == USERSPACE:
         joined = _userspace(config)
     elif config.spec.ports:
@@ -89,7 +89,7 @@ def standing(paths: Paths, config: ContainerConfig) -> Prepared:
         run = read_run(paths, config.id)
         ports = () if run is None else run.ports
         joined = Joined(leases=(userspace.lease((config.name,), ports),), ports=ports)
-    elif attachments(paths, config):
+    elif _networks(paths, config):
         leases = tuple(lease for _, lease in _network(paths).leases_of(config.id))
         if not leases:
             raise NotFound("the container's addresses are gone", where=config.name, hint="stop and start it")
@@ -113,7 +113,7 @@ def plug(paths: Paths, config: ContainerConfig, pid: int, ports: tuple[PortMappi
         from wherry.engine.net import userspace
 
         return userspace.start(paths.run_dir(config.id), pid, ports)
-    if attachments(paths, config):
+    if _networks(paths, config):
         _network(paths).plug(config.id, pid)
     return None
 
@@ -156,11 +156,15 @@ def _userspace(config: ContainerConfig) -> Joined:
 
 def _fill_volumes(paths: Paths, store: str, config: ContainerConfig) -> None:
     """Makes the volumes that are not there yet, with what the image has at their mount points, or empty."""
+    wanted = [item for item in config.mounts if item.type == MountType.VOLUME]
+    if not wanted:
+        return
+    from wherry.engine.volume_mounts import behind
+
     missing = [
         item
-        for item in config.mounts
-        if item.type == MountType.VOLUME
-        and behind(f"{paths.volumes}/{item.source}") == f"{paths.volumes}/{item.source}/data"
+        for item in wanted
+        if behind(f"{paths.volumes}/{item.source}") == f"{paths.volumes}/{item.source}/data"
         and not os.path.isdir(f"{paths.volumes}/{item.source}/data")
     ]
     if not missing:
@@ -186,10 +190,10 @@ def _fill_volumes(paths: Paths, store: str, config: ContainerConfig) -> None:
 def _sources(paths: Paths, config: ContainerConfig) -> Iterator[str | FileSystem]:
     for item in config.mounts:
         if item.type == MountType.VOLUME:
+            from wherry.engine.volume_mounts import behind, check_subpath
+
             source = behind(f"{paths.volumes}/{item.source}")
             if item.subpath:
-                from wherry.engine.volume_mounts import check_subpath
-
                 check_subpath(source, item)
             yield source
         elif item.type == MountType.BIND:
@@ -198,6 +202,15 @@ def _sources(paths: Paths, config: ContainerConfig) -> Iterator[str | FileSystem
             yield item.source
         else:
             yield ""
+
+
+def _networks(paths: Paths, config: ContainerConfig) -> tuple[NetworkAttachment, ...]:
+    """Returns the networks of a container as they are now."""
+    if config.spec.network != BRIDGE:
+        return ()
+    from wherry.engine.net.connections import attachments
+
+    return attachments(paths, config)
 
 
 def _network(paths: Paths) -> Network:

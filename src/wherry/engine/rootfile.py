@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
-from wherry.engine import foreign
 from wherry.linux import mount
 
 TYPE_CHECKING = False
@@ -32,7 +31,9 @@ def check(path: str, *, direct: bool) -> str:
         InvalidInput: it is no root, or an image that shall be written to.
     """
     if os.path.isdir(path):
-        return foreign.platform_of_tree(path)
+        from wherry.engine.foreign import platform_of_tree
+
+        return platform_of_tree(path)
     kind_of(path)
     if direct:
         raise InvalidInput("an image file is not written to", where=path, hint="leave out :direct")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.core.errors import Unsupported
 from wherry.core.value import defaults_of, fields_of
-from wherry.engine.net.leasing import HOST_GATEWAY
+from wherry.engine.net.request import HOST_GATEWAY
 from wherry.engine.spec import ContainerSpec
 from wherry.spec.container import MountType
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     Place = str | os.PathLike[str]
 
 MAX_STATE_BYTES = 4 * 1024 * 1024
+_ID_CHARS = 64
 MIN_ID_PREFIX = 1
 LOCK_TIMEOUT_S = 60.0
 STOP_FILE = "stop"
@@ -455,6 +456,8 @@ def find(paths: Paths, text: str) -> str:
     holder = name_holder(paths, text)
     if holder is not None:
         return holder
+    if len(text) == _ID_CHARS and os.path.isdir(paths.container(text)):
+        return text
     found = [container_id for container_id in all_ids(paths) if container_id.startswith(text)]
     if len(found) > 1:
         raise InvalidInput(f"{text!r} begins {len(found)} container ids", hint="write more of the id")

@@ -295,17 +295,22 @@ class Cgroup:
                         pass
         self._set((*(group for group in self.groups if group.path != made.path), made))
 
+    def oom_kills(self) -> int | None:
+        """Returns how many processes the kernel has killed for want of memory; None when nothing counts them."""
+        memory = self._by_controller.get("memory")
+        if memory is None:
+            return None
+        return keyed(read(memory.path, "memory.oom_control" if memory.version == 1 else "memory.events"), "oom_kill")
+
     def stats(self) -> Stats:
         """Returns, in short, what the container uses now and has used."""
         memory, cpu = self._by_controller.get("memory"), self._by_controller.get("cpuacct")
-        peak = usage = kills = cpu_ns = None
+        peak = usage = cpu_ns = None
         if memory is not None and memory.version == 1:
             usage = number(memory.path, "memory.usage_in_bytes")
             peak = number(memory.path, "memory.max_usage_in_bytes")
-            kills = keyed(read(memory.path, "memory.oom_control"), "oom_kill")
         elif memory is not None:
             usage, peak = number(memory.path, "memory.current"), number(memory.path, "memory.peak")
-            kills = keyed(read(memory.path, "memory.events"), "oom_kill")
         if cpu is not None:
             cpu_ns = number(cpu.path, "cpuacct.usage")
         elif self._v2 is not None:
@@ -315,7 +320,7 @@ class Cgroup:
         return Stats(
             memory_bytes=usage,
             memory_peak_bytes=peak,
-            oom_kills=kills,
+            oom_kills=self.oom_kills(),
             cpu_ns=cpu_ns,
             pids=None if pids is None else number(pids.path, "pids.current"),
         )
@@ -429,15 +434,15 @@ class Cgroup:
             Timeout: a process does not die.
         """
         left = [group for group in self.groups if not place.remove_group(group)]
-        if not left:
-            return
-        from wherry.runtime.cgroup_wait import Deadline, wait_for_end
+        if left:
+            from wherry.runtime.cgroup_wait import Deadline, wait_for_end
 
-        deadline = Deadline(timeout_s, "the processes of a control group do not die", left[0].path)
-        while left:
-            self.kill()
-            wait_for_end(self.pids(), deadline)
-            left = [group for group in self.groups if not place.remove_group(group)]  # all: one may be there again
-            if left:
-                deadline.where = left[0].path
-                deadline.pause()
+            deadline = Deadline(timeout_s, "the processes of a control group do not die", left[0].path)
+            while left:
+                self.kill()
+                wait_for_end(self.pids(), deadline)
+                left = [group for group in self.groups if not place.remove_group(group)]  # all: one may be there again
+                if left:
+                    deadline.where = left[0].path
+                    deadline.pause()
+        place.remove_above(self.groups)

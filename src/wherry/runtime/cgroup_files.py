@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 
-_MAX_FILE_BYTES = 1 << 20
+_READ_BYTES = 16 << 10
+"""At once: most files are a line, and a buffer of a megabyte would be mapped and unmapped for each."""
 _MAX_READ_BYTES = 1 << 26
 UNLIMITED_FROM = 1 << 60
 """Version 1 tells "without limit" as the largest multiple of a page."""
@@ -22,10 +23,14 @@ def read(directory: str, name: str) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""
     try:
-        data = os.read(fd, _MAX_FILE_BYTES)
-        while len(data) < _MAX_READ_BYTES and (chunk := os.read(fd, _MAX_FILE_BYTES)):
-            data += chunk
-        return data.decode(errors="replace")
+        data = os.read(fd, _READ_BYTES)
+        if not data:
+            return ""
+        parts, size = [data], len(data)
+        while size < _MAX_READ_BYTES and (data := os.read(fd, _READ_BYTES)):
+            parts.append(data)
+            size += len(data)
+        return b"".join(parts).decode(errors="replace")
     except OSError as error:
         # ENODEV: the group was removed meanwhile. EOPNOTSUPP: pressure, on a kernel that booted without it.
         if error.errno in (errno.ENODEV, errno.EOPNOTSUPP):

@@ -101,7 +101,9 @@ def make_group(hierarchy: Hierarchy, parts: list[str], *, relative: bool = False
                 )
     except BaseException:
         if new:
-            remove_group(Group(hierarchy.version, (), path, made))
+            group = Group(hierarchy.version, (), path, made)
+            remove_group(group)
+            remove_above((group,))
         raise
     return Group(hierarchy.version, controllers, path, made)
 
@@ -278,22 +280,35 @@ def take_back(group: Group, pids: Iterable[int]) -> None:
 
 
 def remove_group(group: Group) -> bool:
-    """Removes a group, those below it, and those above that were made for it; tells whether it is gone."""
+    """Removes a group and those below it; tells whether it is gone."""
     if not _removed(group.path):
         for directory in reversed(tree(group.path)):
             _removed(directory)
         if os.path.isdir(group.path):
             return False
-    path = os.path.dirname(group.path)
-    for level in range(_MAX_DEPTH):
-        if level >= group.made and os.path.basename(path) != PARENT:
-            break
-        try:
-            os.rmdir(path)
-        except OSError:
-            break  # another container is there
-        path = os.path.dirname(path)
     return True
+
+
+def remove_above(groups: tuple[Group, ...]) -> None:
+    """Removes the groups above those of a container that were made for it, and the one that is Wherry's own.
+
+    Where another container is there in one hierarchy, it is in the others too, and its end sees to them all: that is
+    not tried in each.
+    """
+    shared = False
+    for group in groups:
+        if shared and not group.made:
+            continue
+        path = os.path.dirname(group.path)
+        for level in range(_MAX_DEPTH):
+            if level >= group.made and os.path.basename(path) != PARENT:
+                break
+            try:
+                os.rmdir(path)
+            except OSError:
+                shared = True  # another container is there
+                break
+            path = os.path.dirname(path)
 
 
 def _removed(path: str) -> bool:

@@ -230,17 +230,25 @@ def open_state(state_dir: StrPath) -> tuple[State, int]:
         Conflict: it does not live.
     """
     state = load_state(state_dir)
-    if state.status != Status.STOPPED:
-        try:
-            pidfd = pidfd_open(state.pid)
-        except ProcessLookupError:
-            pass
-        else:
-            # The number may have been given to another process before the pidfd was there, not afterwards.
-            if states.start_ticks(state.pid) == state.start_ticks:
-                return state, pidfd
-            os.close(pidfd)
-    raise Conflict("the container does not run", where=state.container_id)
+    pidfd = _open_process(state)
+    if pidfd < 0:
+        raise Conflict("the container does not run", where=state.container_id)
+    return state, pidfd
+
+
+def _open_process(state: State) -> int:
+    """Returns a pidfd of a container's first process, surely of that one; -1 when it does not live."""
+    if state.status == Status.STOPPED:
+        return -1
+    try:
+        pidfd = pidfd_open(state.pid)
+    except ProcessLookupError:
+        return -1
+    # The number may have been given to another process before the pidfd was there, not afterwards.
+    if states.start_ticks(state.pid) == state.start_ticks:
+        return pidfd
+    os.close(pidfd)
+    return -1
 
 
 def kill(state_dir: StrPath, number: int) -> None:
@@ -258,10 +266,15 @@ def kill(state_dir: StrPath, number: int) -> None:
         os.close(pidfd)
 
 
-def delete(state_dir: StrPath, *, warn: Callable[[str], None] | None = None) -> None:
+def delete(state_dir: StrPath, *, known: State | None = None, warn: Callable[[str], None] | None = None) -> None:
     """Kills whatever is left of a container, and removes its control groups and state; again does nothing.
 
     Its first process, if it lives, is left for the caller of `create` to reap.
+
+    Args:
+        state_dir: as for `create`.
+        known: the state of a container whose first process has ended, for callers that have read it.
+        warn: is told what went wrong on the way.
 
     Raises:
         Timeout: a process does not die.
@@ -270,11 +283,9 @@ def delete(state_dir: StrPath, *, warn: Callable[[str], None] | None = None) -> 
     if not os.path.lexists(f"{directory}/{states.FILE}"):
         states.remove_noted_groups(directory)  # of a creation that was cut short
         return
-    try:
-        state, pidfd = open_state(directory)
-    except Conflict:
-        state = load_state(directory)
-    else:
+    state = known or load_state(directory)
+    pidfd = -1 if known else _open_process(state)
+    if pidfd >= 0:
         try:
             pidfd_send_signal(pidfd, SIGKILL)
             if not state.cgroup.groups:

@@ -32,6 +32,7 @@ GROUPS_FILE = "groups"
 _MAX_PATH_BYTES = 4096
 _VERSION = 2
 _MAX_BYTES = 4 << 20
+_READ_BYTES = 64 << 10
 _STAT_STATE, _STAT_START_TIME = 0, 19
 """Fields of /proc/PID/stat after the command's name: proc_pid_stat(5), (3) and (22)."""
 
@@ -125,8 +126,7 @@ def load_state(directory: StrPath, *, proc: str = "/proc") -> State:
     """
     path = f"{os.fspath(directory)}/{FILE}"
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+        data = _read(path)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound("no container was created here", where=directory) from None
     value = jsonio.loads(data, where=path, max_bytes=_MAX_BYTES)
@@ -230,15 +230,25 @@ def remove_noted_groups(directory: str) -> None:
 
 def boot_id(proc: str = "/proc") -> str:
     """Returns the name that the kernel gave itself when it booted."""
-    with open(f"{proc}/sys/kernel/random/boot_id", "rb") as file:
-        return file.read().decode("ascii").strip()
+    return _read(f"{proc}/sys/kernel/random/boot_id").decode("ascii").strip()
 
 
 def start_ticks(pid: int, proc: str = "/proc") -> int | None:
     """Returns when a process began, in clock ticks since boot; None when there is none, or only its exit status."""
     try:
-        with open(f"{proc}/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        fields = _read(f"{proc}/{pid}/stat").rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[_STAT_STATE] in (b"Z", b"X") else int(fields[_STAT_START_TIME])
+
+
+def _read(path: str) -> bytes:
+    """Returns what is in a file, a part of it that is more than allowed when there is too much."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(fd, _READ_BYTES)
+        while len(data) <= _MAX_BYTES and (more := os.read(fd, _READ_BYTES)):
+            data += more
+        return data
+    finally:
+        os.close(fd)

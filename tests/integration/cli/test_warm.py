@@ -17,11 +17,15 @@ import sys
 sys.argv = ["wherry"]
 sys.path.insert(0, sys.path.pop())
 from wherry import warm
-bundle = warm.install()
+warm.EARLY["run"] = ("wherry.core.value",)
+bundle = warm.install(WHAT)
+early = "wherry.core.value" in sys.modules
 import wherry.core.units
 import wherry.core.value
-print(wherry.core.units.__file__, sorted(bundle.served), getattr(wherry.core.units, "MARK", None))
-warm.keep(bundle)
+print(wherry.core.units.__file__, sorted(bundle.served), early, getattr(wherry.core.units, "MARK", None))
+value = wherry.core.value
+print(value.__name__, value.__file__, value.__package__, value.__spec__.name, value is sys.modules["wherry.core"].value)
+bundle.keep()
 """
 
 
@@ -36,16 +40,19 @@ def package(tmp_path: Path) -> Path:
     return target
 
 
-def probe(package: Path, *options: str) -> str:
-    code = f"import sys; sys.path.append({str(package.parent)!r})\n{PROBE}"
+def probe(package: Path, *options: str, what: str = "run") -> str:
+    code = f"import sys; sys.path.append({str(package.parent)!r}); WHAT = {what!r}\n{PROBE}"
     done = subprocess.run(
         [sys.executable, "-I", "-S", *options, "-c", code], capture_output=True, text=True, check=True
     )
-    return done.stdout
+    first, second = done.stdout.splitlines()
+    of_value = f"wherry.core.value {package}/core/value.py wherry.core wherry.core.value True"
+    assert second == of_value, "a module is what the import system would have made of it"
+    return first
 
 
-def bundle_of(package: Path) -> Path:
-    return package / f"__pycache__/start.{sys.implementation.cache_tag}.bundle"
+def bundle_of(package: Path, what: str = "run") -> Path:
+    return package / f"__pycache__/start.{sys.implementation.cache_tag}.{what}.bundle"
 
 
 def test_the_second_start_finds_all_in_one_file(package: Path) -> None:
@@ -64,10 +71,42 @@ def test_a_changed_source_is_what_runs(package: Path) -> None:
         file.write("MARK = 'new'\n")
     third = probe(package)
     assert "'wherry.core.units'" not in third
-    assert third.endswith("new\n")
+    assert third.endswith("new")
     fourth = probe(package)
     assert "'wherry.core.units'" in fourth, "and is kept"
-    assert fourth.endswith("new\n")
+    assert fourth.endswith("new")
+
+
+def test_a_changed_source_of_what_is_loaded_early_is_what_runs(package: Path) -> None:
+    probe(package)
+    with (package / "core/value.py").open("a") as file:
+        file.write("import wherry.core.units as units\nunits.MARK = 'early'\n")
+    assert probe(package).endswith("[] True early"), "nothing is taken from a file of which that is not true any more"
+    again = probe(package)
+    assert again.endswith("early")
+    assert "'wherry.core.value'" in again
+
+
+def test_each_kind_of_command_has_a_file_of_its_own(package: Path) -> None:
+    assert probe(package).endswith("True None")
+    assert probe(package, what="other").endswith("False None")
+    assert bundle_of(package).exists()
+    assert bundle_of(package, "other").exists()
+
+
+def test_a_plain_run_needs_all_that_is_loaded_early() -> None:
+    """What `warm.EARLY` names is loaded by each `wherry run`, whatever it does, so it must not grow by chance."""
+    source = Path(wherry.__file__).parents[1]
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from wherry import warm; warm.install('run');"
+        "print(*(name for name in sys.modules if name.startswith('wherry.')))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code, source], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"wherry.engine.life", "wherry.runtime.create"} <= loaded
+    others = ("network", "net.subnets", "net.connections", "idranges", "foreign", "volumes", "volume_mounts", "health")
+    unneeded = {*(f"wherry.engine.{name}" for name in others), "wherry.cli.container_mounts", "wherry.cli.root"}
+    assert not unneeded & loaded
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0", b"garbage" * 100])

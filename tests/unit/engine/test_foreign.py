@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from wherry.core.errors import InvalidInput, Unsupported
-from wherry.engine import foreign
+from wherry.engine import foreign, platforms
 
 QEMU = """enabled
 interpreter /usr/libexec/qemu-binfmt/{name}
@@ -56,20 +56,20 @@ def test_interpreter(tmp_path: Path) -> None:
 
 
 def test_platforms() -> None:
-    assert foreign.parts_of("linux") == ("linux", "", "")
-    foreign.check("linux", "", image="an image without a program that tells its architecture")
-    assert foreign.parts_of("linux/arm/v7") == ("linux", "arm", "v7")
-    assert foreign.parts_of("aarch64") == ("linux", "arm64", "")
-    assert foreign.parts_of("") == ("", "", "")
+    assert platforms.parts_of("linux") == ("linux", "", "")
+    platforms.check("linux", "", image="an image without a program that tells its architecture")
+    assert platforms.parts_of("linux/arm/v7") == ("linux", "arm", "v7")
+    assert platforms.parts_of("aarch64") == ("linux", "arm64", "")
+    assert platforms.parts_of("") == ("", "", "")
     own = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
-    foreign.check("", "linux/arm64", image="i")
-    foreign.check(f"linux/{own}", own, image="i")
+    platforms.check("", "linux/arm64", image="i")
+    platforms.check(f"linux/{own}", own, image="i")
     with pytest.raises(InvalidInput, match="the image is for"):
-        foreign.check(f"linux/{own}", f"linux/{OTHER}", image="i")
+        platforms.check(f"linux/{own}", f"linux/{OTHER}", image="i")
     with pytest.raises(InvalidInput, match="not linux/arm/v7"):
-        foreign.check("linux/arm/v6", "linux/arm/v7", image="i")
+        platforms.check("linux/arm/v6", "linux/arm/v7", image="i")
     with pytest.raises(Unsupported, match="not for Linux"):
-        foreign.check("windows/amd64", "", image="i")
+        platforms.check("windows/amd64", "", image="i")
 
 
 @pytest.mark.parametrize("flags", ["", "F"])

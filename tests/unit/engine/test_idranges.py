@@ -10,7 +10,8 @@ import pytest
 
 from wherry.cli.container_userns import parse_user_namespace
 from wherry.core.errors import InvalidInput, NoSpace, NotFound, UsageError
-from wherry.engine.idranges import AUTO_SIZE, IdRange, Owners, check_ranges, first_free, parse_range, subordinate
+from wherry.engine.idranges import AUTO_SIZE, Owners, check_ranges, first_free, parse_range, subordinate
+from wherry.engine.isolation import IdRange
 
 NONE: dict[str, Any] = {"userns": "", "uidmap": (), "gidmap": (), "subuidname": "", "subgidname": ""}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from wherry.core.errors import Conflict, InvalidInput
 from wherry.core.value import replace
 from wherry.engine.net import subnets
+from wherry.engine.net.request import HOST_GATEWAY, INTERFACE
 from wherry.engine.net.subnets import parse_address, parse_mac, parse_subnet, show
 
 TYPE_CHECKING = False
@@ -12,11 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wherry.engine.net.records import Lease, Live
-
-INTERFACE = "interface:"
-"""Begins the name of a network that is an interface of the host's."""
-HOST_GATEWAY = "host-gateway"
-"""Docker's word for the host's address on a container's network (``--add-host name:host-gateway``)."""
 
 
 def link_name(container_id: str, number: int) -> str:

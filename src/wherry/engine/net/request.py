@@ -17,6 +17,10 @@ USERSPACE = "slirp4netns"
 """A network that needs no root (userspace.py)."""
 MAX_NETWORKS = 64
 """How many networks one container may be on."""
+INTERFACE = "interface:"
+"""Begins the name of a network that is an interface of the host's."""
+HOST_GATEWAY = "host-gateway"
+"""Docker's word for the host's address on a container's network (``--add-host name:host-gateway``)."""
 PROTOCOLS = ("tcp", "udp")
 
 
@@ -111,7 +115,6 @@ def without_root(spec: ContainerSpec) -> ContainerSpec:
 def _check_attachment(item: NetworkAttachment) -> None:
     if not (item.ip or item.ip6 or item.mac):
         return
-    from wherry.engine.net.leasing import INTERFACE  # most requests name no address
     from wherry.engine.net.subnets import parse_address, parse_mac
 
     if item.ip and len(parse_address(item.ip)) != 4:

@@ -9,7 +9,7 @@ from wherry.core.errors import Conflict, NotFound
 from wherry.core.value import Value
 from wherry.engine import hosts, state
 from wherry.engine.net import request
-from wherry.engine.net.leasing import HOST_GATEWAY
+from wherry.engine.net.request import HOST_GATEWAY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
