@@ -157,7 +157,7 @@ class Life:
                 self._fail(error)
             else:
                 self._write(error=str(error))
-                self._decide(exit_code_of(error), oom=False)
+                self._decide(exit_code_of(error))
 
     def _create(self) -> None:
         config = self.config
@@ -296,7 +296,7 @@ class Life:
             if self._first:
                 self._fail(error)
             else:
-                self._decide(exit_code_of(error), oom=False)
+                self._decide(exit_code_of(error))
 
     def hand_over(self) -> dict[str, int]:
         """Lets go of a running container without ending it; returns what it hangs on, for another to take it on."""
@@ -333,8 +333,7 @@ class Life:
 
     def look(self) -> None:
         """Looks at what others left for it: the wish for the end, and a config that was changed."""
-        wish = read_stop(self._paths, self.config.id)
-        if wish is not None:
+        if (wish := read_stop(self._paths, self.config.id)) is not None:
             self._wish = wish
             self.state = replace(self.state, stopped=True)
         self._obey()
@@ -403,13 +402,12 @@ class Life:
 
     def _on_drained(self) -> None:
         self._timers.cancel("drain")
-        if self._exit_status is None:
-            return
-        state = ended.state_of(self._state_dir)
-        self._decide(ended.exit_code(self._exit_status), oom=ended.lacked_memory(state), state=state)
+        if self._exit_status is not None:
+            self._decide(ended.exit_code(self._exit_status), ended.state_of(self._state_dir))
 
-    def _decide(self, exit_code: int, *, oom: bool, state: State | None = None) -> None:
-        """Takes in how a run ended, and what comes next."""
+    def _decide(self, exit_code: int, state: State | None = None) -> None:
+        """Takes in how a run ended, and what comes next; the state is that of a process that has ended."""
+        oom = ended.lacked_memory(state)
         self._last = replace(
             self._last,
             finished_s=time.time(),
