@@ -75,7 +75,7 @@ FLAGS = (
     _switch("--read-only", "Make the root file system read-only."),
     _switch("--rootfs", "IMAGE is a directory, or an image of squashfs or EROFS; DIR:direct is written to."),
     _word("--shm-size", "SIZE", "The size of /dev/shm (64m)."),
-    _words("--secret", "NAME[,target=PATH]", "Mount a secret, at /run/secrets/NAME by default."),
+    _words("--secret", "NAME[,OPTS]", "A secret: target=, uid=, gid=, mode=, type=env; /run/secrets/NAME by default."),
     _word("--tz", "ZONE", "Its time zone, as Europe/Berlin, or local."),
     # networks; see container_network_options
     _words("--net --network", "NETWORK", "bridge, none, host, container:NAME, ns:PATH, interface:IF, or a network."),

@@ -233,29 +233,6 @@ def x11(environment: Mapping[str, str]) -> tuple[tuple[Mount, ...], dict[str, st
     return tuple(mounts), variables
 
 
-def parse_secret(text: str) -> tuple[str, str]:
-    """Returns the name and the place in the container of ``--secret NAME[,target=PATH]``.
-
-    Raises:
-        UsageError: another option is given.
-    """
-    name, *options = text.split(",")
-    target = ""
-    for option in options:
-        key, _, value = option.partition("=")
-        if key == "source":
-            name = value
-        elif key == "target":
-            target = value
-        elif (key, value) not in (("type", "mount"), ("uid", "0"), ("gid", "0"), ("mode", "0400")):
-            hint = "a secret is a file of root's, readable by root alone"
-            raise UsageError(f"--secret: option {option!r} is not supported", hint=hint)
-    name = name.removeprefix("source=")
-    if not name:
-        raise UsageError(f"--secret: no name in {text!r}")
-    return name, os.path.join("/run/secrets", target or name)
-
-
 def timezone(word: str) -> Mount:
     """Returns the mount of ``--tz ZONE`` or ``--tz local``.
 

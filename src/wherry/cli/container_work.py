@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from wherry.engine.engine import Engine
-    from wherry.engine.spec import ContainerSpec
 
 
 def open_engine(root: str, run_root: str, *, with_store: bool = False) -> Engine:
@@ -52,7 +51,9 @@ def create_container(engine: Engine, given: dict[str, Any]) -> str:
     container_spec.check_pull(given["pull"])
     spec = container_spec.build(given, os.environ, cwd=working_directory())
     if given["secret"]:
-        spec = _with_secrets(engine, spec, given["secret"])
+        from wherry.cli.container_secrets import with_secrets
+
+        spec = with_secrets(engine.paths, spec, given["secret"])
     if given["volumes_from"]:
         from wherry.engine.inheriting import with_volumes_from
 
@@ -68,19 +69,6 @@ def create_container(engine: Engine, given: dict[str, Any]) -> str:
         with open(cidfile, "w", encoding="ascii") as file:
             file.write(info.id)
     return info.id
-
-
-def _with_secrets(engine: Engine, spec: ContainerSpec, words: tuple[str, ...]) -> ContainerSpec:
-    from wherry.cli.container_mounts import parse_secret
-    from wherry.core.value import replace
-    from wherry.engine import secrets
-    from wherry.spec.container import Mount, MountType
-
-    found = []
-    for name, target in map(parse_secret, words):
-        source = str(secrets.path(engine.paths, name))
-        found.append(Mount(type=MountType.BIND, source=source, target=target, read_only=True, mapped=True))
-    return replace(spec, mounts=(*spec.mounts, *found))
 
 
 def working_directory() -> str:

@@ -60,7 +60,12 @@ def signal_number(text: str) -> int:
 
 
 def build_spec(
-    config: ContainerConfig, prepared: Prepared, joined: Mapping[str, str] = EMPTY, *, filter_code: bytes = b""
+    config: ContainerConfig,
+    prepared: Prepared,
+    joined: Mapping[str, str] = EMPTY,
+    *,
+    filter_code: bytes = b"",
+    env: tuple[str, ...] = (),
 ) -> Spec:
     """Returns the runtime's specification of a container.
 
@@ -69,6 +74,7 @@ def build_spec(
         prepared: its mount sources and files.
         joined: of the namespaces of other containers that it joins, the paths by their kinds (`joining.namespaces`).
         filter_code: its system call filter, when that is compiled already (`filters.default_filter`).
+        env: more environment, over the container's.
     """
     spec = config.spec
     parts = spec.isolation
@@ -76,7 +82,7 @@ def build_spec(
     unmasked = spec.privileged or "ALL" in parts.unmasked
     argv = (INIT, "--", *config.argv) if spec.init else config.argv
     return Spec(
-        process=build_process(config, argv, terminal=spec.tty),
+        process=build_process(config, argv, terminal=spec.tty, env=env),
         root_read_only=spec.read_only,
         hostname=config.hostname or prepared.network.hostname,
         domainname=spec.domainname,

@@ -12,6 +12,7 @@ from wherry.engine.console import serve
 from wherry.engine.ending import exit_code_of
 from wherry.engine.info import ContainerInfo
 from wherry.engine.signals import Signals
+from wherry.engine.specification import further_process
 from wherry.engine.state import Paths
 from wherry.engine.telling import Execution
 from wherry.engine.wire import DETACH_KEYS, dump_error, load_error
@@ -49,7 +50,8 @@ def execute(
     Returns:
         The exit status.
     """
-    process = bundle.build_process(
+    process = further_process(
+        paths,
         info.config,
         args,
         user=user,

@@ -35,7 +35,7 @@ from wherry.engine.restart import Backoff, wants_restart
 from wherry.engine.rootfs import root_of
 from wherry.engine.signals import SIGKILL
 from wherry.engine.spec import ContainerConfig
-from wherry.engine.specification import specification
+from wherry.engine.specification import further_process, specification
 from wherry.engine.state import Paths, read_config, read_stop, write_last, write_run
 from wherry.engine.streams import Streams, stdio_of
 from wherry.engine.telling import tell
@@ -101,8 +101,7 @@ class Life:
         self.started = False
         """Whether the first start is done, so that whoever asked for it can be told."""
         self.is_over = False
-        self.preserved: tuple[int, ...] = ()
-        """Descriptors that become 3 and up in its next process."""
+        self.preserved: tuple[int, ...] = ()  # descriptors that become 3 and up in its next first process
         self._last = LastRun()
         self._wish: dict[str, Any] | None = None
         self._told: dict[str, Any] | None = None
@@ -321,7 +320,8 @@ class Life:
 
     def _exec(self, argv: tuple[str, ...], fds: tuple[int, int, int]) -> tuple[int, int]:
         """Runs a command of the health check."""
-        executed = container.exec_process(self._state_dir, bundle.build_process(self.config, argv), stdio=stdio_of(fds))
+        health = further_process(self._paths, self.config, argv)
+        executed = container.exec_process(self._state_dir, health, stdio=stdio_of(fds))
         return executed.pid, executed.pidfd
 
     def _on_health(self, health: Health, changed: bool) -> None:

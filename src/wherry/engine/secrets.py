@@ -6,6 +6,7 @@
       <name>/                      0700, appears and goes by rename
         secret.json                labels, when it was made
         data                       0400
+        data.UID.GID.MODE          the same bytes for containers that want another owner or mode; made when one does
 
 The bytes come from a file or a descriptor, never from a command line, and are never printed or logged. What is *not*
 promised: that they are encrypted on the disk; a device that needs that has an encrypted disk.
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 MAX_SECRET_BYTES = 512 * 1000
 """Podman's and docker's own limit."""
 MAX_METADATA_BYTES = 1 << 20
+DEFAULT_MODE = 0o400
 
 
 class Secret(Value):
@@ -57,6 +59,61 @@ def path(paths: Paths, name: str) -> Path:
     if not found.is_file():
         raise NotFound(f"no secret {name!r}", hint="make it with `wherry secret create`")
     return found
+
+
+def path_for(paths: Paths, name: str, *, uid: int, gid: int, mode: int) -> Path:
+    """Returns a file with a secret's bytes that has an owner and a mode; makes it when it is not there yet.
+
+    Raises:
+        NotFound: there is no such secret.
+        WherryError: the file cannot be had, as without root where the owner is nobody of the user's.
+    """
+    data = path(paths, name)
+    if (uid, gid, mode) == (0, 0, DEFAULT_MODE):
+        return data
+    found = data.with_name(f"data.{uid}.{gid}.{mode:o}")
+    with file_lock(f"{paths.run}/secrets.lock", what="the secrets"):
+        if not found.exists():
+            write_owned(found, data.read_bytes(), uid=uid, gid=gid, mode=mode)
+    return found
+
+
+def text(paths: Paths, name: str) -> str:
+    """Returns a secret as the value of a variable.
+
+    Raises:
+        NotFound: there is no such secret.
+        InvalidInput: it has a byte that no variable can have.
+    """
+    data = path(paths, name).read_bytes()
+    if b"\0" in data:
+        raise InvalidInput(f"secret {name!r} has a null byte, which no variable can have", hint="mount it as a file")
+    return os.fsdecode(data)
+
+
+def write_owned(place: Path, data: bytes, *, uid: int, gid: int, mode: int) -> None:
+    """Writes a file with its owner and mode, durably; nobody sees it before it has them.
+
+    Raises:
+        WherryError: the disk is full, or this user may not give files to that one.
+    """
+    new = place.with_name(f"{place.name}.new")
+    write_file(new, data, mode=0o600)
+    try:
+        os.chown(new, uid, gid)
+        os.chmod(new, mode)
+        os.rename(new, place)
+    except OSError as error:
+        os.unlink(new)
+        raise map_os_error(error, f"cannot give the file to {uid}:{gid}", where=place) from error
+
+
+def _write_as_before(old: Path, new: Path, data: bytes) -> None:
+    """Writes the files that containers have of a secret anew, when it gets other bytes."""
+    for name in os.listdir(old):
+        parts = name.split(".")
+        if parts[0] == "data" and len(parts) == 4:
+            write_owned(new / name, data, uid=int(parts[1]), gid=int(parts[2]), mode=int(parts[3], 8))
 
 
 def _folder(paths: Paths, name: str) -> Path:
@@ -107,9 +164,10 @@ def create(paths: Paths, name: str, data: bytes, *, labels: Mapping[str, str] = 
         try:
             new.mkdir(mode=0o700)
             secret = Secret(name=name, created_s=created_s, updated_s=now_s, labels=labels)
-            write_file(new / "data", data, mode=0o400)
+            write_file(new / "data", data, mode=DEFAULT_MODE)
             write_file(new / "secret.json", jsonio.pretty(encode(secret)).encode(), mode=0o600)
             if folder.is_dir():
+                _write_as_before(folder, new, data)
                 folder.rename(folder.parent / f".rm-{name}")
             new.rename(folder)
             fsync_dir(folder.parent)

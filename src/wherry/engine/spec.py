@@ -63,6 +63,8 @@ class ContainerSpec(Value):
     entrypoint: tuple[str, ...] | None = None
     """Replaces the image's Entrypoint, and drops its Cmd."""
     env: Mapping[str, str] = EMPTY
+    secret_env: Mapping[str, str] = EMPTY
+    """Variables, and the names of the secrets that are their values: read at each start, and written nowhere."""
     mounts: tuple[Mount, ...] = ()
     ports: tuple[PortMapping, ...] = ()
     network: str = "bridge"

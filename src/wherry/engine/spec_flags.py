@@ -243,6 +243,7 @@ ELSEWHERE = ("image", "rootfs", "rootfs_direct", "name", "args", "entrypoint", "
 _FLAGS: dict[str, Callable[[Any], list[str]]] = {
     "platform": _one("--platform"),
     "env": _pairs("-e"),
+    "secret_env": lambda items: _each("--secret")(f"{name},type=env,target={key}" for key, name in items.items()),
     "mounts": _mounts,
     "ports": _ports,
     "network": _one("--network"),

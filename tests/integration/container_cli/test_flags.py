@@ -288,7 +288,41 @@ def test_secrets(cli: Cli, tmp_path: Path) -> None:
     flags = ("--secret", "token", "--secret", "source=token,target=other")
     assert inside(cli, *flags, script=script) == "hidden\nhidden\n400"
     assert "no secret" in cli.run(*QUICK, "--secret", "nothing", IMAGE, "true", status=125).stderr
-    assert "by root alone" in cli.run(*QUICK, "--secret", "token,type=env", IMAGE, "true", status=None).stderr
+    assert "uid is for type=mount" in cli.run(*QUICK, "--secret", "token,type=env,uid=1", IMAGE, status=125).stderr
+
+
+def test_secrets_of_other_owners(cli: Cli) -> None:
+    cli.run("secret", "create", "token", "-", stdin=b"first")
+    wanted = ("--secret", "token,uid=1000,gid=44,mode=0440", "--secret", "token,target=/all,mode=444")
+    script = "cat /run/secrets/token /all; stat -c %u:%g:%a /run/secrets/token /all"
+    for users in ((), ("--userns", "auto")):
+        found = inside(cli, *users, "-u", "app", *wanted, script=script)
+        assert found == "firstfirst1000:44:440\n0:0:444"
+    cli.run("create", "--name", "c", *wanted, IMAGE, "cat", "/all")
+    cli.run("secret", "create", "--replace", "token", "-", stdin=b"second")
+    assert cli.run("start", "-a", "c").stdout == "second"
+    cli.run("secret", "rm", "token")
+    assert list((cli.root / "secrets").iterdir()) == []
+    assert "not there" in cli.run("start", "c", status=125).stderr
+
+
+def test_secrets_as_variables(cli: Cli) -> None:
+    cli.run("secret", "create", "token", "-", stdin=b"hidden \xff\n")
+    flags = ("--secret", "token,type=env", "--secret", "token,type=env,target=OTHER", "-e", "OTHER=seen")
+    health = ("--health-cmd", 'test "$token" = "$OTHER"', "--health-interval", "1s")
+    cli.run("run", "-d", "--name", "c", *flags, *health, "--tmpfs", "/t", IMAGE, "sh", "-c", "env > /t/out; sleep 99")
+    for script in ("until [ -s /t/out ]; do sleep 0.1; done; cat /t/out", "env"):
+        shown = cli.run("exec", "c", "sh", "-c", script).stdout
+        assert "token=hidden \ufffd\n" in shown
+        assert "OTHER=hidden \ufffd\n" in shown
+    until(lambda: cli.inspect("c")["health"] == "healthy")
+    assert "hidden" not in cli.run("inspect", "c").stdout
+    folders = [str(cli.root / "containers"), str(cli.run_root)]
+    assert subprocess.run(["grep", "-rl", "hidden", *folders], capture_output=True, check=False).stdout == b""
+    unit = cli.run("generate", "systemd", "--new", "c").stdout
+    assert "--secret token,type=env,target=OTHER" in unit
+    cli.run("secret", "create", "--replace", "token", "-", stdin=b"a\0b")
+    assert "null byte" in cli.run("exec", "c", "env", status=125).stderr
 
 
 def test_one_stream(cli: Cli) -> None:

@@ -16,9 +16,10 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from wherry.core.durable import make_dirs, map_os_error, write_file
+from wherry.core.durable import make_dirs, map_os_error
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.engine import secrets
 from wherry.engine.compose.model import Project, check_name
@@ -109,14 +110,7 @@ def write(files: Iterable[Granted]) -> None:
         parent = os.path.dirname(item.source)
         make_dirs(os.path.dirname(parent), mode=0o700)
         make_dirs(parent, mode=0o700)
-        new = f"{item.source}.new"
-        write_file(new, item.data, mode=0o600)
-        try:
-            os.chown(new, item.uid, item.gid)
-            os.chmod(new, item.mode)
-            os.rename(new, item.source)
-        except OSError as error:
-            raise map_os_error(error, "cannot give the file its owner", where=item.source) from error
+        secrets.write_owned(Path(item.source), item.data, uid=item.uid, gid=item.gid, mode=item.mode)
 
 
 def sweep(paths: Paths, project: str, keep: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from wherry.cli import container_mounts as mounts
+from wherry.cli.container_secrets import Wanted, parse_secret
 from wherry.core.errors import UsageError
 from wherry.spec.container import Mount, MountType
 
@@ -107,9 +108,29 @@ def test_no_such_time_zone(word: str) -> None:
 
 
 def test_secrets() -> None:
-    assert mounts.parse_secret("a") == ("a", "/run/secrets/a")
-    assert mounts.parse_secret("source=a,target=b") == ("a", "/run/secrets/b")
-    assert mounts.parse_secret("a,target=/b,mode=0400") == ("a", "/b")
-    for text in ("", "a,type=env", "a,uid=5"):
-        with pytest.raises(UsageError):
-            mounts.parse_secret(text)
+    assert parse_secret("a") == Wanted(name="a", target="/run/secrets/a")
+    assert parse_secret("source=a,target=b") == Wanted(name="a", target="/run/secrets/b")
+    assert parse_secret("a,target=/b,mode=0400,type=mount") == Wanted(name="a", target="/b")
+    owned = Wanted(name="a", target="/run/secrets/a", uid=5, gid=6, mode=0o440)
+    assert parse_secret("a,uid=5,gid=6,mode=440") == owned
+    assert parse_secret("a,type=env") == Wanted(name="a", variable="a")
+    assert parse_secret("a,type=env,target=PASSWORD") == Wanted(name="a", variable="PASSWORD")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "source=",
+        "a,type=file",
+        "a,uid=x",
+        "a,uid=-1",
+        "a,mode=9",
+        "a,type=env,uid=5",
+        "a,type=env,target=B=C",
+        "a,b",
+    ],
+)
+def test_wrong_secrets(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_secret(text)
