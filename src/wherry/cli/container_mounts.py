@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from wherry.core.errors import UsageError
+from wherry.core.errors import InvalidInput, UsageError
 from wherry.spec.container import Mount, MountType
 
 TYPE_CHECKING = False
@@ -32,9 +32,6 @@ _REFUSED = {
     "volume-opt": "there are local volumes alone",
     "volume-label": "label the volume when you make it: `wherry volume create --label`",
 }
-_TMPFS_FLAGS = (
-    *("exec", "noexec", "suid", "nosuid", "dev", "nodev", "noatime", "relatime", "huge", "uid", "gid", "nr_inodes"),
-)
 LOCALTIME = "/etc/localtime"
 
 
@@ -164,33 +161,10 @@ def parse_tmpfs(text: str) -> Mount:
     Raises:
         UsageError: an option is unknown.
     """
-    target, _, options = text.partition(":")
-    size: int | None = None
-    mode: int | None = None
-    read_only = False
-    more: list[str] = []
-    for option in filter(None, options.split(",")):
-        key, _, value = option.partition("=")
-        if key == "size":
-            size = _size(value, "--tmpfs")
-        elif key == "mode":
-            mode = parse_mode(value)
-        elif key in ("ro", "rw"):
-            read_only = key == "ro"
-        elif key in _TMPFS_FLAGS:
-            more.append(option)
-        else:
-            raise UsageError(
-                f"--tmpfs: option {key!r} is not supported", hint=f"use size, mode, ro, rw or {', '.join(_TMPFS_FLAGS)}"
-            )
-    return Mount(
-        type=MountType.TMPFS,
-        target=target,
-        read_only=read_only,
-        tmpfs_size_bytes=size,
-        tmpfs_mode=mode,
-        tmpfs_options=tuple(more),
-    )
+    from wherry.cli.container_options import of_flag
+    from wherry.engine import words
+
+    return of_flag("--tmpfs", lambda: words.tmpfs(text))
 
 
 def _size(text: str, flag: str) -> int:
@@ -205,13 +179,12 @@ def parse_mode(text: str) -> int:
     Raises:
         UsageError: it is none.
     """
+    from wherry.engine import words
+
     try:
-        mode = int(text, 8)
-    except ValueError:
-        mode = -1
-    if not 0 <= mode <= 0o7777:
-        raise UsageError(f"not a mode: {text!r}", hint="write it as 1777")
-    return mode
+        return words.mode(text)
+    except InvalidInput as error:
+        raise UsageError(error.what, hint=error.hint) from error
 
 
 def x11(environment: Mapping[str, str]) -> tuple[tuple[Mount, ...], dict[str, str]]:

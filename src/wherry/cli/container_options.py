@@ -10,19 +10,20 @@ import os
 
 from wherry.core.errors import InvalidInput, NotFound, UsageError
 from wherry.core.units import parse_size
-from wherry.core.value import Value
-from wherry.engine.isolation import DeviceMapping, Ulimit
-from wherry.engine.spec import DEFAULT_LOG_BYTES, DEFAULT_LOG_FILES, LogLimits
-from wherry.runtime.resources import DeviceRule
+from wherry.engine.isolation import DeviceMapping, Security, Ulimit
+from wherry.engine.spec import LogLimits
 from wherry.spec.container import DeviceRate, Healthcheck, RestartName, RestartPolicy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import TypeVar
+
+    from wherry.runtime.resources import DeviceRule
+
+    Read = TypeVar("Read")
 
 MAX_ENV_FILE_BYTES = 1024 * 1024
-MAX_PROFILE_BYTES = 1024 * 1024
 MAX_PROCESSORS = 4096
 MIN_CPUS = 10
 """Thousandths of a CPU."""
@@ -84,19 +85,29 @@ def parse_cpus(text: str) -> int:
     return value
 
 
+def of_flag(flag: str, read: Callable[[], Read]) -> Read:
+    """Returns what a flag's words mean to the engine.
+
+    Raises:
+        UsageError: they are wrong; names the flag.
+    """
+    try:
+        return read()
+    except InvalidInput as error:
+        raise UsageError(f"{flag}: {error.what}", where=error.where, hint=error.hint) from error
+
+
 def parse_restart(text: str) -> RestartPolicy:
     """Returns what ``--restart no|always|unless-stopped|on-failure[:N]`` means.
 
     Raises:
         UsageError: it is none of them.
     """
-    name, colon, count = text.partition(":")
-    policy = next((word for word in RestartName.ALL if word == name), None)
-    if policy is None:
-        raise UsageError(f"--restart: no policy {name!r}", hint="use no, on-failure[:N], always or unless-stopped")
-    if colon and (policy != RestartName.ON_FAILURE or not count.isdigit()):
-        raise UsageError(f"--restart: {text!r}", hint="only on-failure takes a number, as in on-failure:3")
-    return RestartPolicy(name=policy, max_retries=int(count or 0))
+    if text in ("", RestartName.NO):
+        return RestartPolicy()
+    from wherry.engine import words
+
+    return of_flag("--restart", lambda: words.restart(text))
 
 
 def parse_labels(items: Iterable[str]) -> dict[str, str]:
@@ -116,27 +127,14 @@ def parse_log_options(items: Iterable[str], driver: str = "json-file") -> LogLim
     Raises:
         UsageError: another driver or option.
     """
-    size, files = DEFAULT_LOG_BYTES, DEFAULT_LOG_FILES
-    if driver not in ("json-file", "none"):
-        known = "the driver is not there" if driver in _LOG_DRIVERS else "there is no such driver"
-        raise UsageError(f"--log-driver: {known}: {driver!r}", hint="use json-file or none")
-    for item in items:
-        key, _, value = item.partition("=")
-        if driver == "none":
-            raise UsageError(f"--log-opt: {item!r}", hint="--log-driver none keeps nothing")
-        if key == "max-size":
-            size = parse_size(value, where="--log-opt")
-        elif key == "max-file" and value.isdigit():
-            files = int(value)
-        else:
-            raise UsageError(f"--log-opt: {item!r} is not supported", hint="use max-size=10m and max-file=3")
-    return LogLimits(max_bytes=size, files=files, driver="none" if driver == "none" else "json-file")
+    given = tuple(items)
+    if not given and driver == "json-file":
+        return LogLimits()
+    from wherry.engine import words
 
-
-_LOG_DRIVERS = (
-    *("local", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "etwlogs", "gcplogs", "passthrough"),
-    *("k8s-file",),
-)
+    of_flag("--log-driver", lambda: words.log_limits(driver, ()))
+    pairs = [(key, value) for key, _, value in (item.partition("=") for item in given)]
+    return of_flag("--log-opt", lambda: words.log_limits(driver, pairs))
 
 
 def parse_security(items: Iterable[str]) -> Security:
@@ -146,61 +144,12 @@ def parse_security(items: Iterable[str]) -> Security:
         UsageError: another option.
         NotFound: the profile's file is not there.
     """
-    found: dict[str, Any] = {}
-    masked: list[str] = []
-    unmasked: list[str] = []
-    for item in items:
-        cut = min((at for at in (item.find("="), item.find(":")) if at >= 0), default=len(item))
-        key, value = item[:cut], item[cut + 1 :]
-        if key == "no-new-privileges" and value in ("", "true", "false"):
-            found["no_new_privileges"] = value != "false"
-        elif key == "seccomp" and value == "unconfined":
-            found["seccomp"] = False
-        elif key == "seccomp" and value:
-            found["seccomp"] = True
-            found["seccomp_profile"] = "" if value == "builtin" else _read_profile(value)
-        elif key == "apparmor" and value:
-            found["apparmor"] = "" if value == "unconfined" else value
-        elif key == "label" and value == "disable":
-            pass  # there is no label unless one is given
-        elif (key, value) == ("systempaths", "unconfined") or (key, value.upper()) == ("unmask", "ALL"):
-            unmasked.append("ALL")
-        elif key == "mask" and value:
-            masked += value.split(":")
-        elif key == "unmask" and value:
-            unmasked += value.split(":")
-        else:
-            raise UsageError(f"--security-opt: {item!r} is not supported", hint=_SECURITY.get(key, _SECURITY[""]))
-    return Security(masked=tuple(masked), unmasked=tuple(unmasked), **found)
+    given = tuple(items)
+    if not given:
+        return Security()
+    from wherry.engine import words
 
-
-_SECURITY = {
-    "label": "label=disable is; labels of SELinux are given by the host's policy alone",
-    "": "use no-new-privileges[=false], seccomp=FILE|builtin|unconfined, apparmor=NAME, systempaths=unconfined, "
-    "mask=PATH, unmask=PATH",
-}
-
-
-class Security(Value):
-    """What ``--security-opt`` says."""
-
-    no_new_privileges: bool = True
-    seccomp: bool = True
-    seccomp_profile: str = ""
-    apparmor: str = ""
-    masked: tuple[str, ...] = ()
-    unmasked: tuple[str, ...] = ()
-
-
-def _read_profile(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read(MAX_PROFILE_BYTES + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotFound("cannot read the profile of system calls", where=path, hint=str(error)) from error
-    if len(text) > MAX_PROFILE_BYTES:
-        raise InvalidInput(f"a profile of system calls has at most {MAX_PROFILE_BYTES} bytes", where=path)
-    return text
+    return of_flag("--security-opt", lambda: words.security(given))
 
 
 def whole(text: str, flag: str, *, least: int = 0, most: int = 2**62) -> int:
@@ -243,13 +192,9 @@ def parse_device_rule(text: str) -> DeviceRule:
     Raises:
         UsageError: it is not of that form.
     """
-    words = text.split()
-    if len(words) == 3 and words[0] in ("a", "b", "c") and set(words[2]) <= set("rwm"):
-        numbers = words[1].split(":")
-        if len(numbers) == 2 and all(one == "*" or (one.isascii() and one.isdigit()) for one in numbers):
-            major, minor = (None if one == "*" else int(one) for one in numbers)
-            return DeviceRule(allow=True, type=words[0], major=major, minor=minor, access=words[2])
-    raise UsageError(f"--device-cgroup-rule: not a rule: {text!r}", hint="write it as 'c 189:* rwm'")
+    from wherry.engine import words
+
+    return of_flag("--device-cgroup-rule", lambda: words.device_rule(text))
 
 
 def parse_rates(items: Iterable[str], flag: str, *, sizes: bool) -> tuple[DeviceRate, ...]:

@@ -11,7 +11,7 @@ from wherry.cli import container_options as parse
 from wherry.cli.container_network_options import network_request
 from wherry.core.errors import UsageError
 from wherry.core.units import parse_size
-from wherry.engine.isolation import Isolation
+from wherry.engine.isolation import Isolation, Security
 from wherry.engine.spec import DEFAULT_STOP_TIMEOUT_S, ContainerSpec
 from wherry.spec.container import Mount, Resources
 
@@ -147,7 +147,7 @@ def resources(given: Mapping[str, Any]) -> Resources:
     )
 
 
-def _isolation(given: Mapping[str, Any], security: parse.Security) -> Isolation:
+def _isolation(given: Mapping[str, Any], security: Security) -> Isolation:
     users: dict[str, Any] = {}
     if any(given[key] for key in ("userns", "uidmap", "gidmap", "subuidname", "subgidname")):
         from wherry.cli.container_userns import parse_user_namespace

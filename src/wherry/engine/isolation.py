@@ -53,6 +53,18 @@ class DeviceMapping(Value):
     access: str = "rwm"
 
 
+class Security(Value):
+    """What docker's ``security_opt`` says."""
+
+    no_new_privileges: bool = True
+    seccomp: bool = True
+    seccomp_profile: str = ""
+    """The text of a profile; "" is the default one."""
+    apparmor: str = ""
+    masked: tuple[str, ...] = ()
+    unmasked: tuple[str, ...] = ()
+
+
 class Ulimit(Value):
     """A limit of the container's first process; -1 is without."""
 

@@ -15,6 +15,7 @@ from wherry.core import jsonio
 from wherry.core.errors import InvalidInput
 from wherry.core.units import parse_duration_ms
 from wherry.core.value import replace
+from wherry.engine import words as docker
 from wherry.engine.compose import labels, words
 from wherry.engine.compose.granted import granted_files
 from wherry.engine.compose.model import (
@@ -76,7 +77,7 @@ def config_hash(paths: Paths, project: Project, name: str) -> str:
 def _spec(
     paths: Paths, project: Project, name: str, service: Mapping[str, Any], number: int, peers: Peers
 ) -> ContainerSpec:
-    security = words.security(_at(project, item) for item in service.get("security_opt", ()))
+    security = docker.security(_at(project, item) for item in service.get("security_opt", ()))
     network, joined = _networks(project, name, service, peers)
     own = {"hostname": service.get("hostname", ""), "domainname": service.get("domainname", "")}
     command = service.get("command")
@@ -121,7 +122,7 @@ def _spec(
             DeviceMapping(source=item["source"], target=item["target"], access=item["permissions"])
             for item in service.get("devices", ())
         ),
-        device_rules=tuple(words.device_rule(item) for item in service.get("device_cgroup_rules", ())),
+        device_rules=tuple(docker.device_rule(item) for item in service.get("device_cgroup_rules", ())),
         ulimits=tuple(
             Ulimit(name=key, soft=item["soft"], hard=item["hard"]) for key, item in service.get("ulimits", {}).items()
         ),
@@ -217,7 +218,7 @@ def _ports(service: Mapping[str, Any], number: int) -> tuple[PortMapping, ...]:
 def _mounts(paths: Paths, project: Project, service: Mapping[str, Any]) -> tuple[Mount, ...]:
     found: dict[str, Mount] = {}
     for item in service.get("tmpfs", ()):
-        mount = words.tmpfs(item)
+        mount = docker.tmpfs(item)
         found[mount.target] = mount
     for item in service.get("volumes", ()):
         found[item["target"]] = _mount(project, item)

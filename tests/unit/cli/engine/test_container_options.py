@@ -17,7 +17,7 @@ from wherry.cli.output import print_table
 from wherry.core.errors import InvalidInput, NotFound, UsageError
 from wherry.core.value import replace
 from wherry.engine.info import ContainerInfo, describe
-from wherry.engine.isolation import DeviceMapping, Ulimit
+from wherry.engine.isolation import DeviceMapping, Security, Ulimit
 from wherry.engine.person import parse_detach_keys
 from wherry.engine.records import LastRun, RunState
 from wherry.engine.spec import BareSettings, ContainerSpec, LogLimits, resolve
@@ -54,18 +54,18 @@ def test_restart() -> None:
 
 
 def test_security(tmp_path: Path) -> None:
-    assert parse.parse_security([]) == parse.Security()
+    assert parse.parse_security([]) == Security()
     found = parse.parse_security(["no-new-privileges=false", "seccomp=unconfined", "apparmor:mine", "label=disable"])
     assert (found.no_new_privileges, found.seccomp, found.apparmor) == (False, False, "mine")
     assert parse.parse_security(["no-new-privileges:true"]).no_new_privileges
     assert parse.parse_security(["systempaths=unconfined"]).unmasked == ("ALL",)
-    assert parse.parse_security(["unmask=/proc/acpi:/sys/firmware", "mask=/etc/x"]) == parse.Security(
+    assert parse.parse_security(["unmask=/proc/acpi:/sys/firmware", "mask=/etc/x"]) == Security(
         masked=("/etc/x",), unmasked=("/proc/acpi", "/sys/firmware")
     )
     profile = tmp_path / "profile.json"
     profile.write_text("{}")
     assert parse.parse_security([f"seccomp={profile}"]).seccomp_profile == "{}"
-    assert parse.parse_security(["seccomp=builtin"]) == parse.Security()
+    assert parse.parse_security(["seccomp=builtin"]) == Security()
     with pytest.raises(NotFound, match="profile of system calls"):
         parse.parse_security(["seccomp=/nowhere"])
     for text in ("label=type:x", "no-new-privileges=maybe", "colour=red", "seccomp"):
