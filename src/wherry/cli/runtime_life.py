@@ -102,30 +102,38 @@ def _create(context: Context, found: Arguments, *, detached: bool) -> Created:
     data = _read(config_path)
     config = parse_config(data, where=config_path, warn=context.warn)
     spec = replace(config.spec, process=_with_listeners(config.spec.process, listening))
-    if address := os.environ.get("NOTIFY_SOCKET"):
-        from wherry.cli.runtime_notify import with_notify
-
-        spec = with_notify(spec, address, directory, context.warn)
     socket = found.text("console-socket")
     check_terminal(spec.process, socket, detached=detached or found.flag("detach"))
     rootfs = root_path_of(config, bundle)
     if not os.path.isdir(rootfs):
         raise NotFound("root.path: there is no such directory", where=rootfs)
     hooks.inherit(os.environ)
-    created = container.create(
-        spec,
-        container_id=container_id,
-        state_dir=directory,
-        rootfs=os.path.realpath(rootfs),
-        stdio=None if spec.process.terminal else standard_fds(),
-        bundle=bundle,
-        detached=detached,
-        preserved=preserved,
-        cgroups=_wants_cgroups(context),
-        new_keyring=not found.flag("no-new-keyring"),
-        pivot=not found.flag("no-pivot"),
-        warn=context.warn,
-    )
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        from wherry.cli.runtime_notify import with_notify
+
+        spec = with_notify(spec, address, directory, context.warn)
+    try:
+        created = container.create(
+            spec,
+            container_id=container_id,
+            state_dir=directory,
+            rootfs=os.path.realpath(rootfs),
+            stdio=None if spec.process.terminal else standard_fds(),
+            bundle=bundle,
+            detached=detached,
+            preserved=preserved,
+            cgroups=_wants_cgroups(context),
+            new_keyring=not found.flag("no-new-keyring"),
+            pivot=not found.flag("no-pivot"),
+            warn=context.warn,
+        )
+    except Conflict:
+        raise  # the directory is another container's
+    except BaseException:
+        if address:
+            _remove_directory(directory)
+        raise
     try:
         _write(f"{directory}/{CONFIG_COPY}", data)
         if socket and created.console_fd is not None:

@@ -114,3 +114,11 @@ def test_one_that_ends_without_a_word(bundle: Bundle, manager: tuple[str, socket
     end.setblocking(False)
     with pytest.raises(BlockingIOError):
         end.recv(100)
+
+
+def test_what_cannot_be_made_leaves_nothing(bundle: Bundle, manager: tuple[str, socket.socket]) -> None:
+    bundle.runs("no-such-command")
+    assert start(bundle, manager[0], "create", "-b", str(bundle.path), "one").wait(60) == 127
+    bundle.change(lambda config: config.update(hostname="x" * 65))
+    assert start(bundle, manager[0], "create", "-b", str(bundle.path), "two").wait(60) == 5
+    assert list(bundle.root.iterdir()) == []
