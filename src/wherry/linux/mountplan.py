@@ -41,18 +41,20 @@ class Work:
 
     Attributes:
         root_fd: the root that the steps are below, O_PATH.
-        sources: what `open_sources` has opened, by the number of the step.
+        sources: what `open_sources` has opened, by the number of the step; what was made for nodes, by negative ones.
+        nodes: device nodes that the host does not have and that were made outside: their places, and numbers there.
         late: numbers of those whose attributes wait until they are mounted (Linux 5.10 and 5.11).
         index: the number of the step that is done.
         null_fd: the null device, and
         empty_fd: an empty directory that is mounted somewhere: the covers of masks; -1 until they are needed.
     """
 
-    __slots__ = ("empty_fd", "index", "late", "null_fd", "root_fd", "sources")
+    __slots__ = ("empty_fd", "index", "late", "nodes", "null_fd", "root_fd", "sources")
 
     def __init__(self, root_fd: int, sources: Mapping[int, int] | None = None) -> None:
         self.root_fd = root_fd
         self.sources: dict[int, int] = dict(sources or {})
+        self.nodes: dict[str, int] = {}
         self.late: set[int] = set()
         self.index = -1
         self.null_fd = self.empty_fd = -1
@@ -177,10 +179,11 @@ class MakeNode(Made):
             os.close(directory)
 
     def bind(self, work: Work) -> None:
-        """Puts the host's node there, by the same path, or where the kernel says that it is (sysfs, DEVNAME)."""
-        host = self._open_host(self.target)
-        if host < 0:
-            host = self._open_host(self._name_of_kernel())
+        """Puts the host's node there, or one that was made outside (`hostnodes`) where the host has none."""
+        if self.target in work.nodes:
+            host = work.sources.pop(work.nodes.pop(self.target))
+        else:
+            host = self.open_host()
         if host < 0:
             raise OSError(errno.ENODEV, "the host has no such node", self.target)
         try:
@@ -191,6 +194,11 @@ class MakeNode(Made):
                 os.close(place)
         finally:
             os.close(host)
+
+    def open_host(self) -> int:
+        """Opens the host's node by the same path, or where the kernel says that it is (sysfs, DEVNAME); -1: none."""
+        host = self._open_host(self.target)
+        return host if host >= 0 else self._open_host(self._name_of_kernel())
 
     def _open_host(self, path: str) -> int:
         try:
@@ -228,6 +236,12 @@ class StepError(OSError):
 def describe(plan: Sequence[Step]) -> tuple[str, ...]:
     """Returns the plan as lines for people."""
     return tuple(line for step in plan for line in step.lines())
+
+
+def nodes_of(plan: Sequence[Step]) -> list[MakeNode]:
+    """Returns the device nodes of a plan, those in new file systems among them."""
+    items = (item for step in plan for item in (step, *getattr(step, "contents", ())))
+    return [item for item in items if isinstance(item, MakeNode)]
 
 
 def execute(plan: Sequence[Step], work: Work) -> None:

@@ -27,7 +27,7 @@ from wherry.runtime.cgroup import Cgroup, Hierarchy, default_path
 from wherry.runtime.cgroup_hierarchies import known_hierarchies
 from wherry.runtime.check import check_spec
 from wherry.runtime.default import ALL_DEVICES, ALWAYS_ALLOWED_DEVICES
-from wherry.runtime.enter import open_sources
+from wherry.runtime.enter import open_missing_nodes, open_sources
 from wherry.runtime.hooks import HookError, run_hooks
 from wherry.runtime.rootfs import plan
 from wherry.runtime.spawn import Child, spawn
@@ -226,6 +226,8 @@ class _Making:
                 init = self._init_task(self._task(stdio, theirs, listening, preserved, keyring))
                 if init.user_path is not None and os.geteuid() == 0:
                     sources = open_sources(init.plan)
+                    if self._spec.devices and self._spec.uid_mappings and not usernamespace.inside():
+                        sources.update(open_missing_nodes(init.plan, self._spec))
                 if isinstance(mount_root, int):
                     init = replace(init, root_fd=mount_root)
                 else:

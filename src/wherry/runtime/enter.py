@@ -9,6 +9,8 @@ import errno
 import os
 import stat
 
+from wherry.core.errors import InvalidInput
+from wherry.core.value import replace
 from wherry.linux import mountsteps, x, xcompat
 from wherry.linux.beneath import make_file
 from wherry.linux.mount import (
@@ -23,16 +25,17 @@ from wherry.linux.mount import (
     pivot_root,
     umount,
 )
-from wherry.linux.mountplan import Work, execute
+from wherry.linux.mountplan import Work, execute, nodes_of
 from wherry.linux.namespaces import CLONE_NEWNS, setns
 from wherry.linux.process import mount_id
 from wherry.runtime.mountoptions import PROPAGATION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from wherry.linux.mountplan import Step
+    from wherry.linux.mountplan import MakeNode, Step
+    from wherry.runtime.spec import IdMapping, Spec
 
 _CONSOLE = "/dev/console"
 _NO_SOURCES: Mapping[int, int] = {}
@@ -59,6 +62,47 @@ def open_sources(steps: Sequence[Step]) -> dict[int, int]:
         work.close()
         raise
     return work.sources
+
+
+def open_missing_nodes(steps: Sequence[Step], spec: Spec) -> dict[int, int]:
+    """Makes the device nodes that a container in a new user namespace shall have, and the host has not.
+
+    For its parent, which may make them: a user namespace may not. What is made there is of the mode and the owner that
+    are asked for, by the ids of the container.
+
+    Returns:
+        as `open_sources`, with numbers below zero; none where the caller may not make them either.
+
+    Raises:
+        InvalidInput: an owner is not mapped in the user namespace.
+        OSError: the kernel refuses a node; the file name is its.
+    """
+    wanted = {device.path for device in spec.devices}
+    missing: dict[int, MakeNode] = {}
+    for number, node in _numbered(steps):
+        if node.target in wanted and node.kind != "p":
+            host = node.open_host()
+            if host >= 0:
+                os.close(host)
+            else:
+                uid, gid = _outside(node, node.uid, spec.uid_mappings), _outside(node, node.gid, spec.gid_mappings)
+                missing[number] = replace(node, uid=uid, gid=gid)
+    if not missing:
+        return {}
+    from wherry.linux.hostnodes import make_nodes
+
+    try:
+        return dict(zip(missing, make_nodes(tuple(missing.values())), strict=True))
+    except PermissionError:
+        return {}
+
+
+def _outside(node: MakeNode, number: int, mappings: Sequence[IdMapping]) -> int:
+    """Returns an id of the container's as the host has it."""
+    for item in mappings:
+        if item.container_id <= number < item.container_id + item.size:
+            return number - item.container_id + item.host_id
+    raise InvalidInput(f"linux.devices: the owner {number} is not mapped in the user namespace", where=node.target)
 
 
 def open_with_host(steps: Sequence[Step]) -> Work:
@@ -109,6 +153,8 @@ def enter(
     old_umask = os.umask(0)  # modes of what is made are those that the plan names
     namespace = _leave_chroot()
     work = Work(-1, sources) if opened is None else opened
+    if work.sources and min(work.sources) < 0:
+        work.nodes = {node.target: number for number, node in _numbered(steps) if number in work.sources}
     mountsteps.open_sources(steps, work, with_host=True)
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     mountsteps.open_sources(steps, work)
@@ -136,6 +182,10 @@ def enter(
     os.chdir("/")
     _propagate(propagation)
     os.umask(old_umask)
+
+
+def _numbered(steps: Sequence[Step]) -> Iterator[tuple[int, MakeNode]]:
+    return ((-1 - index, node) for index, node in enumerate(nodes_of(steps)))
 
 
 def _leave_chroot() -> int:

@@ -13,7 +13,8 @@ from tests.integration.runtime.containers import Result, Runner, make_spec
 from wherry.core.errors import InvalidInput, Unsupported, WherryError
 from wherry.core.value import replace
 from wherry.runtime import default
-from wherry.runtime.spec import IdMapping, Mount, Namespace, Spec, TimeOffset
+from wherry.runtime.resources import Resources
+from wherry.runtime.spec import Device, IdMapping, Mount, Namespace, Spec, TimeOffset
 
 RANGES = (IdMapping(container_id=0, host_id=100_000, size=65_536),)
 OWN = {**default.NAMESPACES, Namespace.USER: ""}
@@ -202,3 +203,29 @@ def test_a_path_that_is_no_namespace_is_named(runner: Runner, busybox_tree: Path
     spaces = {**default.NAMESPACES, Namespace.PID: "/nowhere"}
     with pytest.raises(WherryError, match="cannot join a namespace"):
         runner.create(make_spec("true", namespaces=spaces), busybox_tree)
+
+
+def test_devices_that_the_host_has_not_are_made_outside(sh: Callable[..., Result], open_tree: Path) -> None:
+    devices = (
+        Device(path="/dev/foo", type="b", major=1, minor=250, file_mode=0o157, uid=10, gid=11),
+        Device(path="/dev/deep/bar", type="c", major=240, minor=7),
+        Device(path="/dev/null", type="c", major=1, minor=3),
+    )
+    script = "stat -c '%n %F %t:%T %a %u:%g' /dev/foo /dev/deep/bar /dev/null; cat /dev/deep/bar; mknod /dev/x b 1 250"
+    found = in_user_namespace(sh, script, open_tree, devices=devices, resources=Resources())
+    # ENXIO: nothing drives it. A mount without devices would say EACCES.
+    assert found.out.splitlines() == [
+        "/dev/foo block special file 1:fa 157 10:11",
+        "/dev/deep/bar character special file f0:7 666 0:0",
+        "/dev/null character special file 1:3 666 65534:65534",
+        "cat: can't open '/dev/deep/bar': No such device or address",
+        "mknod: /dev/x: Operation not permitted",
+    ]
+    assert not Path("/dev/foo").exists()
+
+
+def test_a_device_of_somebody_who_is_not_mapped(runner: Runner, open_tree: Path) -> None:
+    device = Device(path="/dev/foo", type="b", major=1, minor=250, uid=70_000)
+    spec = make_spec("true", namespaces=OWN, uid_mappings=RANGES, gid_mappings=RANGES, devices=(device,))
+    with pytest.raises(InvalidInput, match="the owner 70000 is not mapped in the user namespace: /dev/foo"):
+        runner.create(spec, open_tree)
