@@ -59,20 +59,17 @@ def parse_volume(text: str, *, cwd: object) -> Mount:
             given["recursive"] = "disabled"
         elif option == "idmap":
             given["mapped"] = True  # a volume is so in any case
-        elif option in ("O", "U"):
-            raise UsageError(f"-v: option {option!r} of podman is not there", hint=_PODMAN[option])
+        elif option == "O":
+            given["overlaid"] = True
+        elif option == "U":
+            hint = "with --userns, idmap shows them with the right owners; else give them away with chown"
+            raise UsageError("-v: option 'U' of podman is not there: nothing of the host is given away here", hint=hint)
         elif option and option not in _IGNORED:
-            hint = f"there are ro, rw, nocopy, idmap and {', '.join(PROPAGATIONS)}"
+            hint = f"there are ro, rw, nocopy, idmap, O and {', '.join(PROPAGATIONS)}"
             raise UsageError(f"-v: no option {option!r}", hint=hint)
     if bind:
         return Mount(type=MountType.BIND, source=_absolute(parts[0], cwd), target=parts[1], **given)
     return Mount(type=MountType.VOLUME, source=parts[0], target=parts[1], **given)
-
-
-_PODMAN = {
-    "O": "mount it read-only, or copy it to a volume first",
-    "U": "with --userns, idmap shows them with the right owners; else give them away with chown",
-}
 
 
 def _absolute(path: str, cwd: object) -> str:

@@ -263,7 +263,8 @@ def _mounts(config: ContainerConfig, prepared: Prepared) -> Iterator[Mount]:
 def _mount(item: WantedMount, source: str | FileSystem, *, mapped: bool) -> Mount:
     target = normal_path(item.target)
     if not isinstance(source, str):
-        own = (*_TMPFS_OPTIONS, *source.options, *(("ro",) if item.read_only else ()))
+        quiet = () if item.overlaid else _TMPFS_OPTIONS  # what lies below an overlay is as it would be without one
+        own = (*quiet, *source.options, *(("ro",) if item.read_only else ()))
         return Mount(destination=target, type=source.type, source=source.device, options=own)
     if item.type == MountType.TMPFS:
         mode = DEFAULT_TMPFS_MODE if item.tmpfs_mode is None else item.tmpfs_mode

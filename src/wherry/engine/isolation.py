@@ -114,6 +114,8 @@ def check_isolation(spec: ContainerSpec) -> None:
             raise InvalidInput(f"--{flag}: no mode {mode!r}", hint=f"use {', '.join(known)}{also}")
     if parts.uts == "host" and (spec.hostname or spec.domainname):
         raise InvalidInput("a container with the host's name cannot have its own", hint="leave out --uts or --hostname")
+    if (parts.uids or parts.auto_ids) and any(item.overlaid for item in spec.mounts):
+        raise InvalidInput("an overlay (:O) cannot be had with --userns", hint="leave out one of them")
     _check_sysctls(spec.sysctls, ipc=parts.ipc, network=spec.network, uts=parts.uts)
     for limit in spec.ulimits:
         if limit.name not in ULIMITS:

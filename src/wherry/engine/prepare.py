@@ -63,6 +63,10 @@ def prepare(paths: Paths, store: ImageStore | None, config: ContainerConfig) -> 
             see_to_image(paths, store, config)
         set_up = net_setup.set_up(paths, config)
         _fill_volumes(paths, "" if store is None else store.path, config)
+        if any(item.overlaid for item in config.mounts):
+            from wherry.engine.overlaid import empty_layers
+
+            empty_layers(paths, config)
         sources = tuple(_sources(paths, config))
         if networks:
             joined = _network(paths).join(
@@ -188,6 +192,16 @@ def _fill_volumes(paths: Paths, store: str, config: ContainerConfig) -> None:
 
 
 def _sources(paths: Paths, config: ContainerConfig) -> Iterator[str | FileSystem]:
+    for index, (item, source) in enumerate(zip(config.mounts, _plain_sources(paths, config), strict=True)):
+        if item.overlaid:
+            from wherry.engine.overlaid import layered
+
+            yield layered(paths, config, index, source)
+        else:
+            yield source
+
+
+def _plain_sources(paths: Paths, config: ContainerConfig) -> Iterator[str | FileSystem]:
     for item in config.mounts:
         if item.type == MountType.VOLUME:
             from wherry.engine.volume_mounts import behind, check_subpath

@@ -260,6 +260,8 @@ def _check_mounts(mounts: tuple[Mount, ...]) -> None:
             raise InvalidInput(f"the source of a bind mount is not an absolute path: {mount.source!r}")
         if mount.subpath:
             _check_subpath(mount)
+        if mount.overlaid and (mount.read_only or mount.propagation or mount.mapped or mount.recursive != "enabled"):
+            raise InvalidInput(f"an overlay (:O) goes with no other option: {mount.target}")
         if mount.type == MountType.VOLUME and mount.source and not is_name(mount.source):
             raise InvalidInput(f"not a volume name: {mount.source!r}", hint="a path begins with / or ./")
 

@@ -89,6 +89,10 @@ def _tmpfs(mount: Mount) -> list[str]:
 
 
 def _mount(mount: Mount) -> list[str]:
+    if mount.overlaid:
+        if ":" in f"{mount.source}{mount.target}":
+            raise _no_flag(f"an overlay at {mount.target!r}")
+        return ["-v", f"{mount.source}:{mount.target}:{'nocopy,O' if mount.no_copy else 'O'}"]
     plain = not mount.propagation and mount.recursive == "enabled" and not mount.no_copy and not mount.subpath
     if plain and ":" not in f"{mount.source}{mount.target}":
         source = f"{mount.source}:" if mount.source else ""

@@ -56,6 +56,8 @@ class Mount(Value):
     """Whether a new volume begins empty, and not with what the image has there."""
     subpath: str = ""
     """What of a volume is mounted, from its top; "" is all of it."""
+    overlaid: bool = False
+    """Whether what the container writes goes to a layer of its own, which is emptied at each start."""
 
 
 class Healthcheck(Value):

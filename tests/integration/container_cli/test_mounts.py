@@ -62,6 +62,41 @@ def test_a_part_of_a_volume_that_is_not_there_yet_or_mounted_apart(cli: Cli) -> 
     assert "mounted whole" in cli.run(*QUICK, "--mount", spec, IMAGE, "true", status=125).stderr
 
 
+def test_a_directory_that_is_written_over(cli: Cli, data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o750)
+    os.chown(folder, 1000, 44)
+    (folder / "file").write_text("of the host\n")
+    mounts = ("-v", f"{folder}:/over:O", "-v", "data:/volume:O")
+    script = (
+        "stat -c %u:%g:%a /over; ls /over /volume; cat /over/file; echo x > /over/file; rm -r /volume/a; touch /over/n"
+    )
+    cli.run("create", "--name", "c", "--network", "none", *mounts, IMAGE, "sh", "-c", script)
+    for _ in range(2):  # what was written is gone at the next start
+        lines = cli.run("start", "-a", "c").stdout.splitlines()
+        assert lines == ["1000:44:750", "/over:", "file", "", "/volume:", "a", "far", "near", "up", "of the host"]
+    assert (folder / "file").read_text() == "of the host\n"
+    assert [path.name for path in folder.iterdir()] == ["file"]
+    assert (data / "a/b/file").exists()
+    folders = list((cli.root / "containers").glob("*/over"))
+    assert len(folders) == 1
+    cli.run("rm", "c")
+    assert not folders[0].exists()
+
+
+def test_what_cannot_be_written_over(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "a,b").mkdir()
+    (tmp_path / "file").write_text("")
+    for flags, says in (
+        (("-v", f"{tmp_path / 'a,b'}:/over:O"), "comma in its path"),
+        (("-v", f"{tmp_path / 'file'}:/over:O"), "is of a directory"),
+        (("-v", "data:/over:ro,O"), "goes with no other option"),
+        (("--userns", "auto", "-v", "data:/over:O"), "cannot be had with --userns"),
+        (("-v", "data:/over:U"), "nothing of the host is given away"),
+    ):
+        assert says in cli.run(*QUICK, *flags, IMAGE, "true", status=125).stderr
+
+
 def test_a_link_that_is_put_in_its_place_meanwhile_leads_nowhere(cli: Cli, data: Path) -> None:
     """Whoever has the volume changes the part for a link to the host's root, and back, while others start."""
     swap = "while :; do mv /d/a /d/kept; ln -s / /d/a; rm /d/a; mv /d/kept /d/a; done"

@@ -36,6 +36,17 @@ def test_root_in_it_is_nobody_on_the_host(user: User) -> None:
     assert done.returncode == 1
 
 
+def test_a_directory_is_written_over(user: User) -> None:
+    share = user.home / "share"
+    share.mkdir()
+    os.chown(share, UID, UID)
+    (share / "file").write_text("kept")
+    script = "rm /over/file; mkdir /over/d; stat -c %u /over; ls /over"
+    words = ("run", "--rm", "--network", "none", "-v", f"{share}:/over:O", IMAGE, "sh", "-c", script)
+    assert user.ok(*words) == "0\nd"
+    assert os.listdir(share) == ["file"]
+
+
 def test_files_belong_to_ids_of_the_ranges(user: User) -> None:
     share = user.home / "share"
     share.mkdir()

@@ -24,7 +24,16 @@ WORDS: dict[str, tuple[str, ...]] = {
     "workdir": ("/srv",),
     "umask": ("0027", "0"),
     "platform": ("linux/arm64",),
-    "volume": ("/srv:/srv", "/srv:/s2:ro,rslave", "data:/data", "data:/d2:ro,nocopy", "/anonymous", "/a:/b:norbind"),
+    "volume": (
+        "/srv:/srv",
+        "/srv:/s2:ro,rslave",
+        "data:/data",
+        "data:/d2:ro,nocopy",
+        "/anonymous",
+        "/a:/b:norbind",
+        "/o:/o1:O",
+        "data:/o2:O",
+    ),
     "mount": (
         "type=bind,source=/a:b,target=/colon",
         "type=volume,target=/fresh,readonly",

@@ -128,6 +128,10 @@ GOOD = ContainerSpec(image="i")
         ({"mounts": (Mount(type=MountType.TMPFS, target="/a/.."),)}, "mount point"),
         ({"mounts": (Mount(type=MountType.BIND, source="rel", target="/a"),)}, "absolute"),
         ({"mounts": (Mount(type=MountType.VOLUME, source="a/b", target="/a"),)}, "volume name"),
+        (
+            {"mounts": (Mount(type=MountType.VOLUME, source="v", target="/a", overlaid=True, read_only=True),)},
+            "no other",
+        ),
         ({"mounts": (Mount(type=MountType.VOLUME, target="/a", subpath="x"),)}, "volume with a name"),
         ({"mounts": (Mount(type=MountType.BIND, source="/x", target="/a", subpath="x"),)}, "volume with a name"),
         ({"mounts": (Mount(type=MountType.VOLUME, source="v", target="/a", subpath="x/../y"),)}, r"without '\.\.'"),
