@@ -361,7 +361,7 @@ class Life:
             self.kill(int(self._wish["signal"]))
             patience_s = self._wish["timeout_s"]
             if patience_s is not None:
-                self._timers.after("kill", patience_s, lambda: self.kill(SIGKILL))
+                self._timers.sooner("kill", patience_s, lambda: self.kill(SIGKILL))
 
     def kill(self, number: int) -> None:
         """Sends a signal that somebody asked for, and tells of it."""

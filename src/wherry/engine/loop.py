@@ -114,6 +114,12 @@ class Timers:
         self.cancel(name)
         self._timers[name] = self._loop.after(seconds, callback)
 
+    def sooner(self, name: str, seconds: float, callback: Callable[[], None]) -> None:
+        """Does as `after`, but never later than what was set before."""
+        before = self._timers.get(name)
+        if before is None or before.callback is None or time.monotonic() + seconds < before.due_s:
+            self.after(name, seconds, callback)
+
     def cancel(self, name: str) -> None:
         """Has it not called."""
         timer = self._timers.pop(name, None)

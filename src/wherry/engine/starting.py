@@ -71,7 +71,7 @@ def make_ready(paths: Paths, store: ImageStore | None, container_id: str) -> Rea
     lock_fd = state.take_life_lock(paths, container_id)
     if lock_fd is None:
         return None
-    state.unlink(f"{run_dir}/{state.STOP_FILE}")
+    state.forget_stop(paths, container_id)
     try:
         prepared = prepare(paths, store, config)
         place = "" if store is None else store.path

@@ -38,6 +38,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from _thread import get_ident
 
 from wherry.core import jsonio
 from wherry.core.durable import fsync_dir, make_dirs, map_os_error, write_file
@@ -46,6 +47,7 @@ from wherry.core.lock import file_lock
 from wherry.core.sha256 import sha256_hex
 from wherry.engine.records import LastRun, RunState, last_from, last_value, run_from, run_value
 from wherry.engine.removing import remove_tree
+from wherry.engine.signals import SIGKILL
 from wherry.engine.spec import ContainerConfig
 from wherry.engine.telling import tell
 from wherry.spec.values import decode_value, encode
@@ -61,7 +63,9 @@ MAX_STATE_BYTES = 4 * 1024 * 1024
 _ID_CHARS = 64
 MIN_ID_PREFIX = 1
 LOCK_TIMEOUT_S = 60.0
-STOP_FILE = "stop"
+STOP_FILE, KILL_FILE = "stop", "kill"
+"""The wish for a container's end. That for SIGKILL is a file of its own, so that a stop at the same time is no
+weaker one in its place."""
 _PROBE_S = 0.1
 LIFE_LOCK = "life.lock"
 SOCKET = "supervisor.sock"
@@ -107,9 +111,14 @@ class Paths:
 
 
 def write_lazily(path: str, data: bytes, *, mode: int = 0o600) -> None:
-    """Replaces a file in one step, but leaves it to the kernel when the bytes reach the disk."""
+    """Replaces a file in one step, but leaves it to the kernel when the bytes reach the disk.
+
+    Raises:
+        NotFound: its folder is gone.
+        WherryError: it cannot be written.
+    """
     folder, name = os.path.split(path)
-    temporary = f"{folder}/.{name}.{os.getpid()}.tmp"
+    temporary = f"{folder}/.{name}.{os.getpid()}-{get_ident()}.tmp"  # threads of one process write the same file
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
         try:
@@ -119,6 +128,8 @@ def write_lazily(path: str, data: bytes, *, mode: int = 0o600) -> None:
         finally:
             os.close(fd)
         os.replace(temporary, path)
+    except FileNotFoundError as error:
+        raise NotFound("cannot write: its folder is gone", where=path) from error
     except OSError as error:
         unlink(temporary)
         raise map_os_error(error, "cannot write", where=path) from error
@@ -373,22 +384,30 @@ def write_stop(
         event: ``stop``: to be told as well when it has ended so.
     """
     data = jsonio.compact({"signal": signal_number, "timeout_s": timeout_s, "event": event})
-    write_lazily(f"{paths.run_dir(container_id)}/{STOP_FILE}", data)
+    write_lazily(f"{paths.run_dir(container_id)}/{KILL_FILE if signal_number == SIGKILL else STOP_FILE}", data)
 
 
 def read_stop(paths: Paths, container_id: str) -> dict[str, Any] | None:
     """Reads the wish for the container's end; None when there is none."""
-    data = read_bytes(f"{paths.run_dir(container_id)}/{STOP_FILE}")
-    if data is None:
-        return None
-    wish: dict[str, Any] = jsonio.loads(data, max_bytes=MAX_STATE_BYTES)
-    return wish
+    found: dict[str, Any] | None = None
+    for name in (KILL_FILE, STOP_FILE):
+        data = read_bytes(f"{paths.run_dir(container_id)}/{name}")
+        if data is not None:
+            wish: dict[str, Any] = jsonio.loads(data, max_bytes=MAX_STATE_BYTES)
+            found = wish if found is None else {**found, "event": found["event"] or wish["event"]}
+    return found
+
+
+def forget_stop(paths: Paths, container_id: str) -> None:
+    """Takes the wish back."""
+    for name in (STOP_FILE, KILL_FILE):
+        unlink(f"{paths.run_dir(container_id)}/{name}")
 
 
 def finish_run(paths: Paths, container_id: str) -> None:
     """Removes what a run left below the run root, but for the lock, which its holder still needs."""
     folder = paths.run_dir(container_id)
-    for name in ("run.json", STOP_FILE, LIFE_SOCKET, "unfinished", "paused"):
+    for name in ("run.json", STOP_FILE, KILL_FILE, LIFE_SOCKET, "unfinished", "paused"):
         unlink(f"{folder}/{name}")
     for name in ("runtime", "etc"):
         remove_tree(f"{folder}/{name}")

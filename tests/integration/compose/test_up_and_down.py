@@ -188,8 +188,8 @@ services:
         line = process.stderr.readline()
         assert line
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
-    assert process.returncode == 130
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 130, rest.decode()
     assert compose.ps()["shop-a-1"]["ExitCode"] == 137
 
 
