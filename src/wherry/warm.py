@@ -2,16 +2,20 @@
 
 ::
 
-    wherry/__pycache__/start.<tag>.<what>.bundle    marshal: [VERSION, early, late]
-        early   [(module, place, is package, mtime, size, code), ...] in the order in which their import ends
-        late    {module: (place, is package, mtime, size, marshal of the code)}
+    wherry/__pycache__/start.<tag>.<what>.bundle
+        4 bytes     how many of the index follow, little-endian
+        index       marshal: (VERSION, bytes of each part that follows)
+        parts       marshal: [(module, place, is package, mtime, size, code), ...], as their imports end
+        last part   marshal: {module: (place, is package, mtime, size, marshal of the code)}, what is loaded late
 
 A cold ``wherry run`` loads a hundred small modules, and the import system spends as long on finding them as on running
 them. Of the commands that are started thousands of times (`EARLY`), what each of them always needs is loaded at once:
-one read, one look at each source (its size and its time, as the interpreter does with its own compiled files), one
-module after the other without the import system. What only some of them need is in the same file, and found when it is
-asked for. What is missing or stale is compiled in the usual way, and `keep` writes the file anew when the command has
-done its work. Losing it costs some milliseconds; it is trusted as far as ``__pycache__`` is.
+one look at each source (its size and its time, as the interpreter does with its own compiled files), one module after
+the other without the import system. What only some of them need is in the same file, and found when it is asked for.
+The code is lean (`lean.py`), and comes in parts that fit into memory that is there already: a page that is touched for
+the first time costs some microseconds. What is missing or stale is compiled in the usual way, and `keep` writes the
+file anew when the command has done its work. Losing it costs some milliseconds; it is trusted as far as
+``__pycache__`` is.
 
 Imports nothing but what is built in.
 """
@@ -32,27 +36,37 @@ if TYPE_CHECKING:
     Early = tuple[str, str, bool, int, int, CodeType]
     Late = tuple[str, bool, int, int, bytes]
 
-VERSION = 2
+VERSION = 3
 MAX_BYTES = 16 << 20
+PART_BYTES = 96 << 10
+"""Of the sources of a part: less than what malloc(3) maps anew for each buffer."""
+_INDEX_BYTES = 2048
+_RUN = (
+    "wherry.cli.main",
+    "wherry.cli.quick_container",
+    "wherry.engine.engine",
+    "wherry.cli.container_options",
+    "wherry.engine.person",
+)
+_RUNTIME = ("wherry.cli.main", "wherry.cli.runtime", "wherry.cli.runtime_commands")
+_MAKING = (*_RUNTIME, "wherry.cli.runtime_life", "wherry.runtime.cgroup_devices", "wherry.runtime.users")
 EARLY = {
     "run": (
-        "wherry.cli.main",
-        "wherry.cli.quick_container",
-        "wherry.engine.engine",
-        "wherry.cli.container_options",
+        *_RUN,
         "wherry.cli.container_spec",
         "wherry.engine.names",
-        "wherry.engine.person",
         "wherry.engine.foreground",
         "wherry.engine.starting",
         "wherry.runtime.cgroup_devices",
         "wherry.linux.seccomp",
     ),
-    "exec": (
-        "wherry.cli.main",
-        "wherry.cli.quick_container",
-    ),
-    "runtime": ("wherry.cli.main", "wherry.cli.runtime"),
+    "exec": (*_RUN, "wherry.engine.executing", "wherry.linux.seccomp"),
+    "runtime-create": _MAKING,
+    "runtime-run": _MAKING,
+    "runtime-exec": (*_RUNTIME, "wherry.cli.runtime_exec"),
+    "runtime-start": (*_RUNTIME, "wherry.cli.runtime_life"),
+    "runtime-delete": (*_RUNTIME, "wherry.cli.runtime_life"),
+    "runtime-state": (*_RUNTIME, "wherry.cli.runtime_look"),
 }
 """What a command always needs, with all that these import where they begin. The rest comes when it is asked for."""
 _FOLDER = __file__.rpartition("/")[0]
@@ -61,11 +75,10 @@ _MODULE = type(sys)
 
 def what(words: Sequence[str]) -> str:
     """Returns which file a command line has its modules in, by its words, of which the first is the program's name."""
-    if words[1:2] == ["runtime"] or words[0].endswith("wherry-runc"):
-        return "runtime"
-    for name in ("run", "exec"):
-        if name in words:
-            return name
+    runtime = "runtime-" if words[1:2] == ["runtime"] or words[0].endswith("wherry-runc") else ""
+    for name in ("create", "run", "exec", "start", "delete", "state"):
+        if name in words and f"{runtime}{name}" in EARLY:
+            return runtime + name
     return "other"
 
 
@@ -81,7 +94,8 @@ class Bundle:
         self.name = name
         self.served: set[str] = set()
         """What came from the file."""
-        self._early, self._late = _read(path(name))
+        self._early, self._late_place = _read(path(name))
+        self._late: dict[str, Late] | None = None
         if not all(_is_fresh(place, mtime, size) for _, place, _, mtime, size, _ in self._early):
             self._early, self._late = [], {}  # or the new order would lack what came from the old file
         self._made: dict[str, Early] = {}
@@ -121,7 +135,7 @@ class Bundle:
         """Returns what is known of a module; None when it is none of ours."""
         if not name.startswith("wherry."):
             return None
-        late = self._late.get(name)
+        late = self._read_late().get(name)
         if late is not None and _is_fresh(late[0], late[2], late[3]):
             place, is_package, mtime, size, code = late
             self.served.add(name)
@@ -154,13 +168,21 @@ class Bundle:
         """Writes what did not come from the file into it; does nothing where the folder is not this user's."""
         if not self._made or sys.dont_write_bytecode:
             return
-        early = self._early or self._early_made
+        from wherry.lean import lean
+
+        early = self._early or [(*entry[:5], lean(entry[5])) for entry in self._early_made]
         known = {entry[0] for entry in early}
-        late = dict(self._late)
+        late = dict(self._read_late())
         for name, (_, place, is_package, mtime, size, code) in self._made.items():
             late[name] = (place, is_package, mtime, size, marshal.dumps(code))
         late = {name: entry for name, entry in late.items() if name not in known}
-        _write(path(self.name), marshal.dumps([VERSION, early, late]))
+        parts = [marshal.dumps(part) for part in _parts(early)]
+        _write(path(self.name), [*parts, marshal.dumps(late)])
+
+    def _read_late(self) -> dict[str, Late]:
+        if self._late is None:
+            self._late = _read_part(path(self.name), *self._late_place) if self._late_place[1] else {}
+        return self._late
 
 
 def install(name: str) -> Bundle:
@@ -204,23 +226,56 @@ def _compiled(name: str) -> Early | None:
     return None
 
 
-def _read(file: str) -> tuple[list[Early], dict[str, Late]]:
+def _parts(early: list[Early]) -> list[list[Early]]:
+    found: list[list[Early]] = []
+    room = 0
+    for entry in early:
+        if entry[4] > room:
+            found.append([])
+            room = PART_BYTES
+        found[-1].append(entry)
+        room -= entry[4]
+    return found
+
+
+def _read(file: str) -> tuple[list[Early], tuple[int, int]]:
+    """Returns what is to be loaded early, and the place of the part of the rest."""
+    early: list[Early] = []
     try:
         fd = posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
-        return [], {}
+        return [], (0, 0)
     try:
-        size = posix.fstat(fd).st_size
-        version, *parts = marshal.loads(posix.read(fd, size)) if size <= MAX_BYTES else (0,)  # noqa: S302
-        early, late = parts if version == VERSION else ([], {})
+        head = posix.read(fd, _INDEX_BYTES)
+        place = 4 + int.from_bytes(head[:4], "little")
+        version, sizes = marshal.loads(head[4:place])  # noqa: S302 our own file
+        if version != VERSION or sum(sizes) > MAX_BYTES:
+            return [], (0, 0)
+        for size in sizes[:-1]:
+            early += marshal.loads(posix.pread(fd, size, place))  # noqa: S302
+            place += size
     except (OSError, ValueError, EOFError, TypeError):
-        return [], {}
+        return [], (0, 0)
     finally:
         posix.close(fd)
-    return early, late
+    return early, (place, sizes[-1])
 
 
-def _write(file: str, data: bytes) -> None:
+def _read_part(file: str, place: int, size: int) -> dict[str, Late]:
+    try:
+        fd = posix.open(file, posix.O_RDONLY | posix.O_CLOEXEC)
+        try:
+            found: dict[str, Late] = marshal.loads(posix.pread(fd, size, place))  # noqa: S302
+        finally:
+            posix.close(fd)
+    except (OSError, ValueError, EOFError, TypeError):
+        return {}  # it was replaced just now
+    return found
+
+
+def _write(file: str, parts: list[bytes]) -> None:
+    index = marshal.dumps((VERSION, [len(part) for part in parts]))
+    data = b"".join((len(index).to_bytes(4, "little"), index, *parts))
     temporary = f"{file}.{posix.getpid()}"
     try:
         if posix.stat(file.rpartition("/")[0]).st_uid != posix.geteuid():

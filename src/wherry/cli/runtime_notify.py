@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import socket
 
 from wherry.core.durable import map_os_error
@@ -84,10 +83,9 @@ def with_notify(spec: Spec, address: str, directory: str, warn: Callable[[str], 
 
 def forget(directory: str) -> None:
     """Removes the directory, if it is there, with what is in it: a container that may mount can have written there."""
-    try:
-        shutil.rmtree(f"{directory}/{FOLDER}")
-    except FileNotFoundError:
-        pass
+    from wherry.engine.removing import remove_tree  # of any depth
+
+    remove_tree(f"{directory}/{FOLDER}")
 
 
 class Notify:

@@ -131,9 +131,9 @@ def test_a_killed_container(podman: Podman) -> None:
 
 
 def test_a_terminal(podman: Podman) -> None:
-    words = podman.words(
-        "run", "--rm", "-it", "--network", "none", *LIMITS, IMAGE, "sh", "-c", "tty; test -t 0 && echo yes"
-    )
+    # The rest of a second: podman loses the output of what has ended before it is attached.
+    script = "tty; test -t 0 && echo yes; sleep 1"
+    words = podman.words("run", "--rm", "-it", "--network", "none", *LIMITS, IMAGE, "sh", "-c", script)
     done = subprocess.run(
         ["script", "-qec", " ".join(f"'{word}'" for word in words), "/dev/null"],
         stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import wherry
+from wherry import warm
 
 PROBE = """
 import sys
@@ -35,7 +36,15 @@ def package(tmp_path: Path) -> Path:
     source = Path(wherry.__file__).parent
     target = tmp_path / "wherry"
     (target / "core").mkdir(parents=True)
-    for name in ("__init__.py", "warm.py", "core/__init__.py", "core/units.py", "core/value.py", "core/errors.py"):
+    for name in (
+        "__init__.py",
+        "warm.py",
+        "lean.py",
+        "core/__init__.py",
+        "core/units.py",
+        "core/value.py",
+        "core/errors.py",
+    ):
         shutil.copy(source / name, target / name)
     return target
 
@@ -125,3 +134,27 @@ def test_nothing_is_written_where_the_interpreter_would_not(package: Path) -> No
     os.chown(package / "__pycache__", 12345, 12345)
     probe(package)
     assert not bundle_of(package).exists(), "the folder is another user's"
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("wherry run --rm box", "run"),
+        ("wherry --root /r container exec web true", "exec"),
+        ("wherry ps", "other"),
+        ("wherry create box", "other"),
+        ("wherry runtime --root /r create one", "runtime-create"),
+        ("/usr/bin/wherry-runc --log l run -b . one", "runtime-run"),
+        ("wherry-runc start one", "runtime-start"),
+        ("wherry-runc list", "other"),
+    ],
+)
+def test_a_command_line_tells_its_file(line: str, what: str) -> None:
+    assert warm.what(line.split()) == what
+
+
+@pytest.mark.parametrize("what", warm.EARLY)
+def test_what_is_loaded_early_is_there(what: str) -> None:
+    source = Path(wherry.__file__).parents[1]
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from wherry import warm; warm.install(sys.argv[2])"
+    subprocess.run([sys.executable, "-I", "-S", "-B", "-c", code, source, what], check=True)
