@@ -7,8 +7,9 @@ import os
 from wherry.engine.loop import IN, OUT, Loop
 from wherry.engine.person import Detached, DetachFilter, Keyboard, RawTerminal, Screen, window_of
 from wherry.engine.signals import SIGWINCH, Signals
-from wherry.engine.streams import END_OF_INPUT, READ_BYTES, set_window
+from wherry.engine.streams import END_OF_INPUT, READ_BYTES
 from wherry.linux.process import close_from, pidfd_send_signal, reset_signals
+from wherry.linux.terminal import set_window_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class _Console:
         if master_fd is not None:
             os.set_blocking(master_fd, False)
             if self._terminal_fd is not None:
-                set_window(master_fd, *window_of(self._terminal_fd))
+                self._resize(self._terminal_fd, master_fd)
             self._watch()
             if stdin_fd is not None:
                 keys = DetachFilter(self._keys) if self._terminal_fd is not None else None
@@ -144,7 +145,12 @@ class _Console:
                 except ProcessLookupError:
                     pass
             elif self._terminal_fd is not None and self._executed.console_fd is not None:
-                set_window(self._executed.console_fd, *window_of(self._terminal_fd))
+                self._resize(self._terminal_fd, self._executed.console_fd)
+
+    @staticmethod
+    def _resize(terminal_fd: int, console_fd: int) -> None:
+        rows, columns = window_of(terminal_fd)
+        set_window_size(console_fd, rows=rows, columns=columns)
 
     def _feed(self, data: bytes) -> None:
         self._pending += data or END_OF_INPUT

@@ -25,16 +25,16 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
+from _struct import Struct
 
 from wherry.core import trace
 from wherry.engine.logwriter import MAX_LINE_BYTES, STREAMS, LogWriter, Mark
 from wherry.linux.pipes import SPLICE_F_NONBLOCK, tee, waiting_bytes
 
 READ_BYTES = 64 * 1024
-_INTENT = struct.Struct("=64sBBQQI")
+_INTENT = Struct("=64sBBQQI")
 _HEAD_BYTES = 4
-_LENGTH = struct.Struct("=I")
+_LENGTH = Struct("=I")
 _PLACE_BYTES = _LENGTH.size + MAX_LINE_BYTES
 
 

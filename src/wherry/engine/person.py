@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import select
-import termios
 from errno import EIO, EPIPE
 
 from wherry.core.errors import WherryError
@@ -93,6 +92,8 @@ class RawTerminal:
     def __enter__(self) -> None:
         if self._fd is None:
             return
+        import termios  # a library of its own, for those who have a terminal
+
         self._before: list[Any] = termios.tcgetattr(self._fd)
         mode = termios.tcgetattr(self._fd)
         # cfmakeraw(3)
@@ -110,6 +111,8 @@ class RawTerminal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._fd is not None:
+            import termios
+
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
 
 

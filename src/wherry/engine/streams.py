@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
-import termios
 
+from wherry.linux.terminal import set_window_size
 from wherry.runtime.task import Stdio
 
 TYPE_CHECKING = False
@@ -133,7 +131,7 @@ class Streams:
     def resize(self, rows: int, columns: int) -> None:
         """Sets the terminal's size; its foreground processes get SIGWINCH from the kernel."""
         if self.master_fd >= 0:
-            set_window(self.master_fd, rows, columns)
+            set_window_size(self.master_fd, rows=rows, columns=columns)
 
     def close_output(self, fd: int) -> None:
         """Forgets a stream that has ended."""
@@ -148,11 +146,6 @@ class Streams:
         self.outputs.clear()
         self.child = None
         self.stdin_fd = self.master_fd = -1
-
-
-def set_window(fd: int, rows: int, columns: int) -> None:
-    """Sets a terminal's size: TIOCSWINSZ, ioctl_tty(2)."""
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def stdio_of(fds: tuple[int, int, int] | None) -> Stdio | None:

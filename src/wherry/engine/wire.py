@@ -19,7 +19,7 @@ container itself.
 
 from __future__ import annotations
 
-import struct
+from _struct import Struct
 
 from wherry.core import jsonio
 from wherry.core.errors import WherryError, all_errors
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 PACKET_BYTES = 64 * 1024 + 1
 REQUEST, FDS, STDIN, STDIN_END, WINDOW = b"q", b"f", b"i", b"e", b"w"
 ANSWER, ERROR, STDOUT, STDERR, EXIT = b"a", b"!", b"o", b"r", b"x"
-WINDOW_SIZE = struct.Struct("!HH")
-EXIT_STATUS = struct.Struct("!i")
+WINDOW_SIZE = Struct("!HH")
+EXIT_STATUS = Struct("!i")
 DETACH_KEYS = b"\x10\x11"
 """Ctrl-P Ctrl-Q, as docker has it."""
 

@@ -9,7 +9,6 @@ Source: unix(7), cmsg(3).
 from __future__ import annotations
 
 import os
-import struct
 from _socket import (
     AF_UNIX,
     CMSG_SPACE,
@@ -25,6 +24,7 @@ from _socket import (
     socket,
     socketpair,
 )
+from _struct import Struct, pack, unpack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ MAX_FDS = 200
 """In one packet; the kernel takes 253 (SCM_MAX_FD)."""
 _BACKLOG = 128
 _FD_BYTES = 4
-_UCRED = struct.Struct("iII")
+_UCRED = Struct("iII")
 
 
 def pair() -> tuple[socket, socket]:
@@ -118,7 +118,7 @@ def send(end: socket, data: bytes, fds: Sequence[int] = (), *, wait: bool = True
     """
     flags = MSG_NOSIGNAL if wait else MSG_NOSIGNAL | MSG_DONTWAIT
     if fds:
-        rights = struct.pack(f"{len(fds)}i", *fds)
+        rights = pack(f"{len(fds)}i", *fds)
         end.sendmsg((data,), ((SOL_SOCKET, SCM_RIGHTS, rights),), flags)
     else:
         end.send(data, flags)
@@ -136,5 +136,5 @@ def receive(end: socket, max_bytes: int) -> tuple[bytes, list[int]]:
     for level, kind, value in ancillary:
         if level == SOL_SOCKET and kind == SCM_RIGHTS:
             count = len(value) // _FD_BYTES
-            fds += struct.unpack(f"{count}i", value[: count * _FD_BYTES])
+            fds += unpack(f"{count}i", value[: count * _FD_BYTES])
     return data, fds

@@ -6,7 +6,7 @@ Source: tee(2), splice(2), ioctl_pipe; the interpreter has splice itself, from 3
 from __future__ import annotations
 
 import fcntl
-import struct
+from _struct import unpack
 
 from wherry.linux.libc import function
 from wherry.linux.quick_ctypes import c_int, c_size_t, c_uint
@@ -31,5 +31,5 @@ def tee(source: int, target: int, count: int) -> int:
 
 def waiting_bytes(fd: int) -> int:
     """Returns how much there is to read in a pipe: FIONREAD."""
-    found: int = struct.unpack("i", fcntl.ioctl(fd, _FIONREAD, bytes(4)))[0]
+    found: int = unpack("i", fcntl.ioctl(fd, _FIONREAD, bytes(4)))[0]
     return found

@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import termios
 from _struct import calcsize, pack, unpack
 
 from wherry.linux.libc import ioctl_number
 from wherry.linux.process import file_system_type
 
 DEVPTS_SUPER_MAGIC = 0x1CD1
+_TIOCSCTTY, _TIOCGWINSZ, _TIOCSWINSZ = 0x540E, 0x5413, 0x5414
+"""Here, as `termios` is a library of its own to be loaded, and the container's process has no place to load it from."""
 _TIOCSPTLCK = ioctl_number(1, "T", 0x31, calcsize("i"))
 _TIOCGPTPEER = ioctl_number(0, "T", 0x41, 0)
 
@@ -40,15 +41,15 @@ def open_pair(ptmx_fd: int) -> int:
 
 def set_window_size(fd: int, *, rows: int, columns: int) -> None:
     """Sets the size of a terminal, in characters."""
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, pack("HHHH", rows, columns, 0, 0))
+    fcntl.ioctl(fd, _TIOCSWINSZ, pack("HHHH", rows, columns, 0, 0))
 
 
 def window_size(fd: int) -> tuple[int, int]:
     """Returns (rows, columns) of a terminal."""
-    rows, columns, _, _ = unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8)))
+    rows, columns, _, _ = unpack("HHHH", fcntl.ioctl(fd, _TIOCGWINSZ, bytes(8)))
     return rows, columns
 
 
 def make_controlling(fd: int) -> None:
     """Makes a terminal the controlling one of this process, which leads a session without one."""
-    fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
+    fcntl.ioctl(fd, _TIOCSCTTY, 0)
