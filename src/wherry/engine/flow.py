@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wherry.engine.keep import Keep, Sink
-    from wherry.engine.limbo import Limbo, Unfinished
+    from wherry.engine.limbo import Limbo
     from wherry.engine.logwriter import LogWriter
     from wherry.engine.loop import Loop
     from wherry.engine.streams import Streams
+    from wherry.engine.unfinished import Unfinished
 
 
 class Flow:

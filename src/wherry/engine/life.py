@@ -25,7 +25,6 @@ from wherry.core.value import replace
 from wherry.engine import bundle, ended, joining, prepare
 from wherry.engine.ending import Outcome, exit_code_of, not_started, settle, settle_in_child
 from wherry.engine.flow import Flow
-from wherry.engine.limbo import Unfinished
 from wherry.engine.logwriter import LogWriter
 from wherry.engine.loop import GONE, Timers
 from wherry.engine.net.records import Joined
@@ -39,6 +38,7 @@ from wherry.engine.specification import further_process, specification
 from wherry.engine.state import Paths, read_config, read_stop, write_last, write_run
 from wherry.engine.streams import Streams, stdio_of
 from wherry.engine.telling import tell
+from wherry.engine.unfinished import Unfinished
 from wherry.linux import packets, process
 from wherry.runtime import container
 

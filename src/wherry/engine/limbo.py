@@ -10,12 +10,8 @@ The limbo, one pipe for all containers, is held by the keeper too, and so is eac
 before each splice whose bytes are next, and where that log ends (`_Intent`, one write of one page). Whoever finds bytes
 in the limbo takes back what was written of them after that, writes them, and empties it.
 
-The beginning of a line that is not complete is no record yet and not in the pipe any more: it is kept in the
-container's file ``unfinished``, in one of two places for each stream in turn, of which the intent names the one that
-goes with the bytes in the limbo::
-
-    unfinished    4 bytes: for each of stdout and stderr, which place is the right one, and nothing
-                  4 places: 4 bytes length, MAX_LINE_BYTES of text; stdout's two, then stderr's
+The beginning of a line that is not complete is no record yet and not in the pipe any more: it is in the container's
+file of unfinished lines (``unfinished.py``), of whose places the intent names the one that goes with the bytes here.
 
 Neither file is synced: after a power cut there is no container and no limbo. *Not* promised: that a full disk
 of the run root or of the log keeps this up.
@@ -28,74 +24,15 @@ import os
 from _struct import Struct
 
 from wherry.core import trace
-from wherry.engine.logwriter import MAX_LINE_BYTES, STREAMS, LogWriter, Mark
+from wherry.engine.logwriter import STREAMS, LogWriter, Mark
 from wherry.linux.pipes import SPLICE_F_NONBLOCK, tee, waiting_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from wherry.engine.unfinished import Unfinished
 
 READ_BYTES = 64 * 1024
 _INTENT = Struct("=64sBBQQI")
-_HEAD_BYTES = 4
-_LENGTH = Struct("=I")
-_PLACE_BYTES = _LENGTH.size + MAX_LINE_BYTES
-
-
-class Unfinished:
-    """The file of the beginnings of lines, of one container.
-
-    Args:
-        folder: the container's run folder.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._path = os.path.join(folder, "unfinished")
-        self.places = [0, 0]
-        """Of each stream, which of its two places is the right one."""
-        self._kept = [b"", b""]
-
-    def load(self) -> list[bytes]:
-        """Reads what is kept: of stdout and of stderr."""
-        try:
-            with open(self._path, "rb") as file:
-                data = file.read(_HEAD_BYTES + 4 * _PLACE_BYTES)
-        except FileNotFoundError:
-            return [b"", b""]
-        self.places = [data[0] & 1, data[1] & 1]
-        self._kept = [_at(data, stream, self.places[stream]) for stream in (0, 1)]
-        return list(self._kept)
-
-    def earlier(self, stream: int, place: int) -> bytes:
-        """Returns what a place holds, and makes it the right one."""
-        self.places[stream] = place
-        try:
-            with open(self._path, "rb") as file:
-                self._kept[stream] = _at(file.read(_HEAD_BYTES + 4 * _PLACE_BYTES), stream, place)
-        except FileNotFoundError:
-            self._kept[stream] = b""
-        return self._kept[stream]
-
-    def keep(self, stream: int, text: bytes) -> None:
-        """Keeps the beginning of a line in the other place, and then makes that the right one."""
-        if text == self._kept[stream]:
-            return
-        place = 1 - self.places[stream]
-        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            offset = _HEAD_BYTES + (2 * stream + place) * _PLACE_BYTES
-            os.pwrite(fd, _LENGTH.pack(len(text)) + text, offset)
-            trace.reach("engine.limbo.kept")
-            os.pwrite(fd, bytes((place,)), stream)
-        finally:
-            os.close(fd)
-        self.places[stream] = place
-        self._kept[stream] = text
-
-
-def _at(data: bytes, stream: int, place: int) -> bytes:
-    offset = _HEAD_BYTES + (2 * stream + place) * _PLACE_BYTES
-    if len(data) < offset + _LENGTH.size:
-        return b""
-    (length,) = _LENGTH.unpack_from(data, offset)
-    start = offset + _LENGTH.size
-    return data[start : start + min(length, MAX_LINE_BYTES)]
 
 
 class Limbo:
