@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HEAD = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES")
 SHRINK = (1, 2, 5, 3, 6, 4)
 """What gives way on a narrow terminal, the first to give way first; 80 columns hold them all."""
-MAX_COMMAND_CHARS = 20
+MAX_COMMAND_CHARS = 16
 STATUSES = ("created", "running", "paused", "restarting", "exited")
 
 

@@ -37,7 +37,7 @@ def test_root_in_it_is_nobody_on_the_host(user: User) -> None:
 
 
 def test_a_directory_is_written_over(user: User) -> None:
-    share = user.home / "share"
+    share = user.home / "share-under-a-layer"
     share.mkdir()
     os.chown(share, UID, UID)
     (share / "file").write_text("kept")

@@ -189,7 +189,7 @@ def test_columns() -> None:
         ),
     )
     cells = show.row(info(running))
-    assert cells[:3] == ("0123456789ab", "busybox:1", '"sh -c a long comman…"')
+    assert cells[:3] == ("0123456789ab", "busybox:1", '"sh -c a long co…"')
     assert cells[3].endswith(" ago")
     assert cells[4].endswith("(healthy)")
     assert cells[5:] == ("8080->80/tcp, 1.2.3.4:2->1/tcp", "web")
