@@ -245,6 +245,16 @@ def test_folders_are_published_whole_where_that_can_be(repo: Repository) -> None
             assert opened.read() == b"%d" % number
 
 
+def test_an_empty_folder_of_another_process_is_not_replaced(repo: Repository) -> None:
+    """OSTree makes a folder, looks it up, and renames an object into it: that folder must not be replaced meanwhile."""
+    for number in range(256):
+        (repo.objects_dir / f"{number:02x}").mkdir(exist_ok=True)
+    before = {path.name: path.stat().st_ino for path in repo.objects_dir.iterdir()}
+    commit = commit_files(repo, {f"{number}": b"%d" % number for number in range(100)})
+    assert {path.name: path.stat().st_ino for path in repo.objects_dir.iterdir()} == before
+    assert read_path(repo, commit, "99", max_bytes=10) == b"99"
+
+
 def test_a_left_staging_folder_is_taken_over_without_its_commits(repo: Repository) -> None:
     class Killed(BaseException):
         pass

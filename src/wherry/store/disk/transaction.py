@@ -18,7 +18,6 @@ OSTree, so both programs may work in one repository at once. *Not* promised: tha
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import itertools
 import os
@@ -32,6 +31,7 @@ from wherry.core.durable import map_os_error
 from wherry.core.errors import NoSpace
 from wherry.core.trace import reach
 from wherry.core.units import format_size
+from wherry.linux.renaming import rename_new
 from wherry.store import refs
 from wherry.store.disk import content, files, staging
 from wherry.store.disk.payload import PayloadLinks
@@ -432,11 +432,8 @@ class Transaction:
         os.rename(name, name, src_dir_fd=self._stage_fd, dst_dir_fd=objects_fd)
 
     def _move_folder(self, folder: str, objects_fd: int) -> bool:
-        try:
-            self._move(folder, objects_fd)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EXDEV):  # EXDEV: some layered file systems
-                raise
+        # never over an empty folder of that name: another process may be about to rename an object into it
+        if not rename_new(folder, self._stage_fd, objects_fd):
             return False
         self._folders.discard(folder)
         return True
