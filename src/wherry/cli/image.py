@@ -230,9 +230,10 @@ def _used_commits() -> dict[Checksum, list[str]]:
 
 def _free(repo: Repository, commits: set[Checksum]) -> None:
     """Removes the files that only these commits need, unless a name still leads to them."""
+    from wherry.image.tidying import tidy
     from wherry.store.care.prune import prune
 
-    doomed = commits - set(repo.refs().values())
+    doomed = (commits | tidy(repo).commits) - set(repo.refs().values())
     if doomed:
         prune(repo, delete_commits=doomed)
 

@@ -7,7 +7,6 @@ frozen (unless that is turned off), never through a link, and files of the same 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
@@ -16,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from wherry.core import jsonio
 from wherry.core.digest import Checksum, Digest
 from wherry.core.errors import Conflict, NotFound, Unsupported
 from wherry.engine.changes import DELETED, ENGINE_PATHS, Change, DirectoryLower, Lower, NeedsMerged, find_changes
@@ -153,9 +151,9 @@ def commit(
         Conflict: the message is too long.
     """
     from wherry.engine.pausing import frozen
-    from wherry.image import catalog
+    from wherry.image.recording import record_image, tree_digest
     from wherry.image.reference import Reference
-    from wherry.store.tree.commit import commit_tree
+    from wherry.image.unpacking import tree_size
 
     if len(message) > MAX_COMMENT_CHARS or len(author) > MAX_COMMENT_CHARS:
         raise Conflict(f"a message has at most {MAX_COMMENT_CHARS} characters")
@@ -165,34 +163,23 @@ def commit(
     with repo.transaction():
         with frozen(paths, info, wanted=pause):
             tree, meta = _write_tree(paths, repo, info, note)
-        whole = jsonio.canonical({"config": config.digest, "dirmeta": meta, "dirtree": tree})
-        digest = Digest("sha256:" + hashlib.sha256(whole).hexdigest())
+        digest = tree_digest(config, tree, meta)
         if reference is None:
             reference = Reference.parse(f"localhost/commit:{digest[7:19]}")
-        commit_tree(
+        record_image(
             repo,
-            tree,
-            meta,
-            subject=f"image {reference}",
+            reference,
+            tree=tree,
+            meta=meta,
+            size_bytes=tree_size(repo, tree),
+            config=config,
+            digest=digest,
             body=message,
             timestamp_s=now_s,
-            metadata={
-                catalog.CONFIG_KEY: config.raw.decode(),
-                catalog.DIGEST_KEY: digest,
-                catalog.REFERENCE_KEY: str(reference),
-                catalog.SIZE_KEY: _size(repo, tree),
-            },
-            ref=reference.ref,
         )
     attributes = {**info.labels, "image": info.image, "comment": message, "imageID": config.digest}
     emit(paths, "commit", actor_id=info.id, name=info.name, attributes=attributes)
     return config.digest
-
-
-def _size(repo: Repository, tree: Checksum) -> int:
-    from wherry.image.importing import tree_size
-
-    return tree_size(repo, tree)
 
 
 def _write_tree(paths: Paths, repo: Repository, info: ContainerInfo, note: Note) -> tuple[Checksum, Checksum]:

@@ -122,6 +122,6 @@ def _collect(repo: Repository, tree: Checksum, files: dict[str, int], seen: set[
 
 
 def _file_bytes(repo: Repository, checksum: Checksum) -> int:
-    from wherry.image.importing import file_size
+    from wherry.image.unpacking import file_size
 
     return file_size(repo, checksum)

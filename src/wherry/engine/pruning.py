@@ -157,6 +157,7 @@ def prune_networks(paths: Paths, filters: Filters) -> Removed:
 def prune_images(engine: Engine, filters: Filters, *, everything: bool = False) -> Removed:
     """Removes what no image's name leads to, and with `everything` the images that no container is made from."""
     from wherry.image.catalog import Images
+    from wherry.image.tidying import tidy
     from wherry.store.care.prune import prune
 
     repo = engine.repo
@@ -178,6 +179,8 @@ def prune_images(engine: Engine, filters: Filters, *, everything: bool = False) 
     before = tree_bytes(engine.paths.images)
     engine.gc_images(keep=set(map(str, repo.refs("image").values())))
     freed = before - tree_bytes(engine.paths.images)
-    stats = prune(repo, delete_commits=doomed - set(repo.refs().values()))
-    emit(engine.paths, "prune", type="image", attributes={"reclaimed": freed + stats.freed_bytes})
-    return Removed(names=tuple(names), freed_bytes=freed + stats.freed_bytes)
+    tidied = tidy(repo)
+    stats = prune(repo, delete_commits=(doomed | tidied.commits) - set(repo.refs().values()))
+    freed += tidied.freed_bytes + stats.freed_bytes
+    emit(engine.paths, "prune", type="image", attributes={"reclaimed": freed})
+    return Removed(names=tuple(names), freed_bytes=freed)

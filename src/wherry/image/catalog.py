@@ -3,16 +3,13 @@
 ::
 
     refs/heads/image/docker.io/library/nginx_3A1.2      see reference.py
-    commit metadata   wherry.image.config      the config's JSON, as it came
-                      wherry.image.digest      the manifest's digest, or what stands for it (importing.py)
-                      wherry.image.reference   docker.io/library/nginx:1.2
-                      wherry.image.size        the sum of the sizes of all files, in bytes
+    commit metadata   see recording.py
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wherry.core.digest import Checksum, Digest, Ref, checksum_of, is_checksum, parse_digest
 from wherry.core.errors import Conflict, InvalidInput, NotFound
@@ -23,6 +20,7 @@ from wherry.store.repository import Repository
 
 CONFIG_KEY = "wherry.image.config"
 DIGEST_KEY = "wherry.image.digest"
+MANIFEST_KEY = "wherry.image.manifest"
 REFERENCE_KEY = "wherry.image.reference"
 SIZE_KEY = "wherry.image.size"
 
@@ -42,6 +40,8 @@ class ImageRecord:
     size_bytes: int
     """Of all files of its tree, however many images share them."""
     created_s: int
+    manifest: bytes = field(default=b"", repr=False)
+    """The OCI or docker manifest, byte for byte; empty where the source had none."""
 
     @property
     def identifier(self) -> Digest:
@@ -157,9 +157,13 @@ class Images:
     def _record(self, commit: Checksum, ref: Ref | None) -> ImageRecord:
         metadata = self.repo.load_commit(commit).metadata
         config, digest, name = (metadata.get(key) for key in (CONFIG_KEY, DIGEST_KEY, REFERENCE_KEY))
-        size = metadata.get(SIZE_KEY, 0)
+        size, manifest = metadata.get(SIZE_KEY, 0), metadata.get(MANIFEST_KEY, "")
         if not (
-            isinstance(config, str) and isinstance(digest, str) and isinstance(name, str) and isinstance(size, int)
+            isinstance(config, str)
+            and isinstance(digest, str)
+            and isinstance(name, str)
+            and isinstance(size, int)
+            and isinstance(manifest, str)
         ):
             raise InvalidInput("the commit is no image: its metadata says nothing of one", where=ref or commit)
         parsed = parse_config(config.encode(), where=f"config of {ref or commit}")
@@ -170,4 +174,5 @@ class Images:
             config=parsed,
             size_bytes=size,
             created_s=parsed.created_s,
+            manifest=manifest.encode(),
         )

@@ -16,7 +16,6 @@ root tree             of config, dirtree and dirmeta together
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,29 +23,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wherry.core import jsonio
 from wherry.core.digest import Checksum, Digest
-from wherry.core.errors import IntegrityError, InvalidInput, NotFound, Unsupported, UsageError
+from wherry.core.errors import InvalidInput, NotFound, UsageError
 from wherry.core.progress import QUIET, Progress
-from wherry.image import catalog
 from wherry.image.blobs import ArchiveBlobs, DirectoryBlobs
 from wherry.image.catalog import ImageRecord
 from wherry.image.changes import apply_changes
-from wherry.image.config import EPOCH, ImageConfig, make_config, parse_config
+from wherry.image.config import EPOCH, ImageConfig, make_config
 from wherry.image.dockersave import is_docker_archive, read_docker_archive
+from wherry.image.kept import KeptBlobs
 from wherry.image.layers import Flattener
 from wherry.image.layout import is_layout, read_layout
 from wherry.image.packed import LayerBlob, PackedImage
 from wherry.image.platforms import ELF_HEAD_BYTES, TELLING_FILES, Platform, architecture_of
 from wherry.image.recognise import recognise
+from wherry.image.recording import record_image, tree_digest
 from wherry.image.reference import Reference
+from wherry.image.unpacking import Unpacker, tree_size
 from wherry.linux import usernamespace
 from wherry.store.repository import Repository
-from wherry.store.tree.commit import commit_tree, write_directory
-from wherry.store.tree.compression import HashingReader, decompressed
+from wherry.store.tree.commit import write_directory
 from wherry.store.tree.modifier import OVERFLOW_ID, Modifier
 from wherry.store.tree.mutable import TreeBuilder
-from wherry.store.tree.tar import DEFAULT_LIMITS, Limits, TarReader
+from wherry.store.tree.tar import DEFAULT_LIMITS, Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +57,7 @@ class _Content:
     size_bytes: int
     config: ImageConfig
     digest: Digest
+    manifest: bytes = b""
     names: tuple[str, ...] = ()
 
 
@@ -68,6 +68,7 @@ def import_image(
     name: str | None = None,
     changes: Sequence[str] = (),
     platform: str | None = None,
+    keep_layers: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress = QUIET,
     note: Callable[[str], None] = lambda text: None,
@@ -81,6 +82,7 @@ def import_image(
         name: the reference that it gets; None: the one that the source gives it.
         changes: ``CMD ["x"]``, ``ENV A=b`` ..., done to the config; see ``changes.py``.
         platform: which one to take where there are several, such as ``linux/arm64``; None: this machine's.
+        keep_layers: whether compressed layers are kept as they are, so that the image can be pushed again unchanged.
         limits: how much to take.
         progress: is told how many bytes, or files, have been read.
         note: is told what was left out.
@@ -103,35 +105,22 @@ def import_image(
         limits=limits,
         progress=progress,
         note=note,
+        keep=KeptBlobs(repo) if keep_layers else None,
     )
     with repo.transaction():
         content = work.read(source)
         if reference is None:
             reference = _own_name(content.names, source)
-        if reference.digest not in (None, content.digest):
-            raise IntegrityError(f"the image has the digest {content.digest}", where=str(reference))
-        commit = commit_tree(
+        return record_image(
             repo,
-            content.tree,
-            content.meta,
-            subject=f"image {reference}",
-            timestamp_s=content.config.created_s,
-            metadata={
-                catalog.CONFIG_KEY: content.config.raw.decode(),
-                catalog.DIGEST_KEY: content.digest,
-                catalog.REFERENCE_KEY: str(reference),
-                catalog.SIZE_KEY: content.size_bytes,
-            },
-            ref=reference.ref,
+            reference,
+            tree=content.tree,
+            meta=content.meta,
+            size_bytes=content.size_bytes,
+            config=content.config,
+            digest=content.digest,
+            manifest=content.manifest,
         )
-    return ImageRecord(
-        reference=reference,
-        commit=commit,
-        digest=content.digest,
-        config=content.config,
-        size_bytes=content.size_bytes,
-        created_s=content.config.created_s,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +132,7 @@ class _Import:
     limits: Limits
     progress: Progress
     note: Callable[[str], None]
+    keep: KeptBlobs | None
 
     def read(self, source: str) -> _Content:
         """Finds out what `source` is, and writes its tree."""
@@ -173,62 +163,29 @@ class _Import:
     # --- trees
 
     def _layers(self, packed: PackedImage, path: Path) -> _Content:
-        config = parse_config(packed.config, where=path)
-        if packed.complete and len(config.diff_ids) != len(packed.layers):
-            raise InvalidInput(f"{len(packed.layers)} layers, but a config for {len(config.diff_ids)}", where=path)
-        flat = Flattener(repo=self.repo, tree=TreeBuilder(self.repo), note=self.note)
-        total = sum(layer.size for layer in packed.layers)
-        diff_ids: list[Digest] = []
-        done = plain_bytes = 0
-        for index, layer in enumerate(packed.layers):
-            expected = config.diff_ids[index] if packed.complete else None
-            limits = replace(self.limits, total_bytes=self.limits.total_bytes - plain_bytes)
-            diff_id, size = self._layer(flat, layer, expected, limits, done, total)
-            diff_ids.append(diff_id)
-            done += layer.size
-            plain_bytes += size
-        if not packed.complete:
-            document = config.document()
-            document["rootfs"] = {"type": "layers", "diff_ids": diff_ids}
-            config = make_config(document, where=path)
-        self._check_platform(config)
-        changed = self._changed(config)
-        digest = packed.digest if packed.digest is not None and changed is config else changed.digest
-        return self._written(flat, changed, digest, packed.names)
+        found = self._unpacker().unpack(packed, where=path)
+        self._check_platform(found.config)
+        changed = self._changed(found.config)
+        same = packed.digest is not None and changed is found.config
+        return _Content(
+            tree=found.tree,
+            meta=found.meta,
+            size_bytes=found.size_bytes,
+            config=changed,
+            digest=packed.digest if packed.digest is not None and same else changed.digest,
+            manifest=packed.manifest if same else b"",
+            names=packed.names,
+        )
 
-    def _layer(
-        self, flat: Flattener, layer: LayerBlob, expected: Digest | None, limits: Limits, done: int, total: int
-    ) -> tuple[Digest, int]:
-        """Applies one layer; returns digest and size of its uncompressed form."""
-        with layer.blobs.open(layer.name) as file:
-            packed = HashingReader(
-                file,
-                where=layer.where,
-                told=lambda size: self.progress.update("importing", done + size, total, unit="B"),
-            )
-            try:
-                plain = HashingReader(
-                    decompressed(packed, where=layer.where), max_bytes=limits.total_bytes, where=layer.where
-                )
-                reader = TarReader(plain, where=layer.where, limits=limits, needs_end=expected is None)
-                flat.apply(reader, where=layer.where)
-                plain.drain()
-            except (IntegrityError, InvalidInput, Unsupported):
-                if layer.digest is not None:  # a wrong digest says more than what is wrong inside
-                    packed.check(layer.digest, "a layer")
-                raise
-            if layer.digest is not None:
-                packed.check(layer.digest, "a layer")
-            if expected is not None:
-                plain.check(expected, "an uncompressed layer")
-        return plain.digest, plain.size
+    def _unpacker(self) -> Unpacker:
+        return Unpacker(repo=self.repo, note=self.note, limits=self.limits, progress=self.progress, keep=self.keep)
 
     def _root_tar(self, path: Path) -> _Content:
         flat = Flattener(repo=self.repo, tree=TreeBuilder(self.repo), note=self.note)
         file = path.resolve()
         blobs = DirectoryBlobs(file.parent)
         layer = LayerBlob(blobs=blobs, name=file.name, where=str(path), size=blobs.size(file.name))
-        diff_id, _ = self._layer(flat, layer, None, self.limits, 0, layer.size)
+        diff_id = self._unpacker().unpack_single(flat, layer)
         config = self._changed(self._new_config(flat, [diff_id]))
         return self._written(flat, config, config.digest, ())
 
@@ -243,8 +200,7 @@ class _Import:
         flat.tree.overlay_tree(tree, meta)
         config = self._changed(self._new_config(flat, []))
         content = self._written(flat, config, config.digest, ())
-        whole = jsonio.canonical({"config": config.digest, "dirmeta": content.meta, "dirtree": content.tree})
-        return replace(content, digest=Digest("sha256:" + hashlib.sha256(whole).hexdigest()))
+        return replace(content, digest=tree_digest(config, content.tree, content.meta))
 
     def _written(self, flat: Flattener, config: ImageConfig, digest: Digest, names: tuple[str, ...]) -> _Content:
         tree, meta = flat.tree.write()
@@ -310,28 +266,3 @@ def _architecture(repo: Repository, flat: Flattener) -> str:
         if architecture:
             return architecture
     return ""
-
-
-def tree_size(repo: Repository, tree: Checksum, sizes: dict[Checksum, int] | None = None) -> int:
-    """Returns the sum of the sizes of all files below a directory; `sizes` are those that are known already."""
-    sizes = {} if sizes is None else sizes
-    entries = repo.load_dirtree(tree)
-    total = 0
-    for _, checksum in entries.files:
-        size = sizes.get(checksum)
-        if size is None:
-            size = sizes[checksum] = file_size(repo, checksum)
-        total += size
-    return total + sum(tree_size(repo, below, sizes) for _, below, _ in entries.dirs)
-
-
-def file_size(repo: Repository, checksum: Checksum) -> int:
-    """Returns the bytes of a regular file's content; 0 for a symbolic link."""
-    _, content = repo.load_file(checksum)
-    if content is None:
-        return 0
-    with content:
-        try:
-            return os.fstat(content.fileno()).st_size
-        except OSError:  # inflated on the fly: an archive repository
-            return sum(map(len, iter(lambda: content.read(1 << 20), b"")))

@@ -8,13 +8,14 @@ Source: OCI image-spec 1.1, image-layout.md, image-index.md, manifest.md, descri
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from wherry.core.digest import Digest, checksum_of, parse_digest
 from wherry.core.errors import IntegrityError, InvalidInput, NotFound, Unsupported
 from wherry.image.blobs import MAX_JSON_BYTES, Blobs, read_json
 from wherry.image.config import MAX_LAYERS
-from wherry.image.packed import LayerBlob, PackedImage, field, load_object
+from wherry.image.packed import LayerBlob, PackedImage, field, load_object, parse_object
 from wherry.image.platforms import Platform, choose
 
 MAX_NESTED_INDEXES = 4
@@ -56,9 +57,10 @@ def read_layout(blobs: Blobs, *, tag: str | None, platform: Platform, where: obj
     names = [name for name in _names(descriptor) if name]
     for _ in range(MAX_NESTED_INDEXES):
         name, digest, _ = _blob(blobs, descriptor, where)
-        document = load_object(blobs, name, where=where, digest=digest)
+        raw = read_json(blobs, name, where=where, digest=digest)
+        document = parse_object(raw, where=f"{where}: {name}")
         if "manifests" not in document:
-            return _image(blobs, document, digest, tuple(names), where)
+            return replace(read_image(blobs, raw, digest, where=where), names=tuple(names))
         descriptor = _by_platform(_manifests(document, where), platform, where)
     raise InvalidInput(f"indexes nested deeper than {MAX_NESTED_INDEXES}", where=where)
 
@@ -128,9 +130,22 @@ def _blob(blobs: Blobs, descriptor: dict[str, Any], where: object) -> tuple[str,
     return name, digest, size
 
 
-def _image(
-    blobs: Blobs, manifest: dict[str, Any], digest: Digest, names: tuple[str, ...], where: object
-) -> PackedImage:
+def read_image(blobs: Blobs, raw: bytes, digest: Digest, *, where: object) -> PackedImage:
+    """Finds what a manifest is made of.
+
+    Args:
+        blobs: where its blobs are, as ``blobs/sha256/<hex>``.
+        raw: the manifest, OCI's or docker's of version 2.
+        digest: its digest.
+        where: its name, for errors.
+
+    Raises:
+        NotFound: a blob is not there.
+        InvalidInput: it is malformed.
+        IntegrityError: a blob has another size, or the config another digest, than it should have.
+        Unsupported: it is an artifact, not an image, or a layer is of a kind that is fetched from elsewhere.
+    """
+    manifest = parse_object(raw, where=where)
     descriptor = field(manifest, "config", dict, where=where)
     kind = descriptor.get("mediaType")
     if kind not in _CONFIG_TYPES:
@@ -140,6 +155,8 @@ def _image(
         raise InvalidInput(f"a config of {size} bytes", where=where)
     layers = []
     for item in field(manifest, "layers", list, where=where)[: MAX_LAYERS + 1]:
+        if isinstance(item, dict) and (item.get("urls") or "foreign" in str(item.get("mediaType"))):
+            raise Unsupported("a layer that is to be fetched from elsewhere (a foreign layer)", where=where)
         name, layer_digest, layer_size = _blob(blobs, item, where)
         layers.append(LayerBlob(blobs=blobs, name=name, where=f"{where}: {name}", digest=layer_digest, size=layer_size))
     if len(layers) > MAX_LAYERS:
@@ -148,5 +165,5 @@ def _image(
         config=read_json(blobs, config_name, where=where, digest=config_digest),
         layers=tuple(layers),
         digest=digest,
-        names=names,
+        manifest=raw,
     )

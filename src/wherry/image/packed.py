@@ -34,6 +34,8 @@ class PackedImage:
     """The lowest first."""
     digest: Digest | None = None
     """Of the manifest; None: the config's own digest stands for it."""
+    manifest: bytes = b""
+    """The manifest's JSON, byte for byte; empty where there is none."""
     names: tuple[str, ...] = ()
     """What the source calls it."""
     complete: bool = True
@@ -48,11 +50,18 @@ def load_object(blobs: Blobs, name: str, *, where: object, digest: Digest | None
         InvalidInput: it is no JSON object.
         IntegrityError: it has another digest.
     """
-    value = jsonio.loads(
-        read_json(blobs, name, where=where, digest=digest), where=f"{where}: {name}", max_bytes=MAX_JSON_BYTES
-    )
+    return parse_object(read_json(blobs, name, where=where, digest=digest), where=f"{where}: {name}")
+
+
+def parse_object(raw: bytes, *, where: object) -> dict[str, Any]:
+    """Reads a JSON object.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    value = jsonio.loads(raw, where=where, max_bytes=MAX_JSON_BYTES)
     if not isinstance(value, dict):
-        raise InvalidInput("a JSON object is needed", where=f"{where}: {name}")
+        raise InvalidInput("a JSON object is needed", where=where)
     return value
 
 

@@ -74,7 +74,7 @@ def test_layout(repo: Repository, layout: Layout, tmp_path: Path) -> None:
     assert {record.commit for record in records} == {records[0].commit}
     commit = repo.load_commit(records[0].commit)
     assert commit.timestamp_s == 1767323045
-    keys = {f"wherry.image.{name}" for name in ("config", "digest", "reference", "size")}
+    keys = {f"wherry.image.{name}" for name in ("config", "digest", "manifest", "reference", "size")}
     assert set(commit.metadata) == keys | {"ostree.ref-binding"}
 
 
