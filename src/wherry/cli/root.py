@@ -59,6 +59,12 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         "rename": ("container", "rename", "Give a container another name."),
         "update": ("container", "update", "Change limits and restart policy."),
     },
+    "Images": {
+        "images": ("image", "ls", "List images."),
+        "rmi": ("image", "rm", "Remove images."),
+        "tag": ("image", "tag", "Give an image a further name."),
+        "history": ("image", "history", "Show how an image came about."),
+    },
     "Groups": {
         "store": ("store", "store", "The content-addressed repository (OSTree's format)."),
         "image": ("image", "image", "Images in the store."),
@@ -93,15 +99,11 @@ docs/reference/exit-codes.md."""
 
 DOCKER_WORDS = {
     "build": "`wherry image import` takes a tree or an archive; images are not built here",
-    "history": "an image is one tree; `wherry image inspect` shows its config",
-    "images": "`wherry image ls`",
     "import": "`wherry image import`",
     "info": "`wherry system info`",
     "load": "`wherry image import`",
     "login": "`wherry fleet login`, for a hub",
     "pull": "`wherry image import` takes a `docker save` archive or an OCI layout",
-    "rmi": "`wherry image rm`",
-    "tag": "`wherry image import --name`",
     "version": "`wherry --version`",
 }
 """Words of docker's that are not commands here -> what to type instead."""

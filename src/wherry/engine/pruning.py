@@ -155,32 +155,40 @@ def prune_networks(paths: Paths, filters: Filters) -> Removed:
 
 
 def prune_images(engine: Engine, filters: Filters, *, everything: bool = False) -> Removed:
-    """Removes what no image's name leads to, and with `everything` the images that no container is made from."""
-    from wherry.image.catalog import Images
-    from wherry.image.tidying import tidy
-    from wherry.store.care.prune import prune
+    """Removes the images that have no name, and with `everything` those that no container is made from.
+
+    An image that is mounted, or that a deployment on this machine keeps, stays in any case.
+    """
+    from wherry.engine import imageuse
+    from wherry.image.catalog import CONFIG_KEY, Images
 
     repo = engine.repo
     if repo is None:
         return Removed()
-    used = {info.commit for info in engine.list() if info.commit}
+    used = imageuse.users_of(engine, repo)
     names: list[str] = []
     doomed: set[Checksum] = set()
-    if everything:
-        catalogue = Images(repo)
-        for record in catalogue.list():
-            if record.commit in used or not filters.fits(record.config.labels, record.created_s):
-                continue
-            name = record.reference.familiar
-            catalogue.remove(str(record.reference))
-            names.append(name)
-            doomed.add(record.commit)
+    catalogue = Images(repo)
+    for record in catalogue.list() if everything else ():
+        if record.commit in used or not filters.fits(record.config.labels, record.created_s):
+            continue
+        name = record.reference.familiar
+        catalogue.remove(str(record.reference))
+        names.append(name)
+        doomed.add(record.commit)
     engine.paths.make()
     before = tree_bytes(engine.paths.images)
     engine.gc_images(keep=set(map(str, repo.refs("image").values())))
     freed = before - tree_bytes(engine.paths.images)
-    tidied = tidy(repo)
-    stats = prune(repo, delete_commits=(doomed | tidied.commits) - set(repo.refs().values()))
-    freed += tidied.freed_bytes + stats.freed_bytes
+    for commit in imageuse.nameless(repo, {*used, *doomed}):
+        metadata = repo.load_commit(commit).metadata
+        if CONFIG_KEY not in metadata:
+            doomed.add(commit)  # the tree of layers
+            continue
+        record = catalogue.record_of(commit)
+        if filters.fits(record.config.labels, record.created_s):
+            names.append(f"sha256:{commit}")
+            doomed.add(commit)
+    freed += imageuse.free(repo, doomed, used)
     emit(engine.paths, "prune", type="image", attributes={"reclaimed": freed})
     return Removed(names=tuple(names), freed_bytes=freed)

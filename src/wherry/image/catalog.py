@@ -49,6 +49,11 @@ class ImageRecord:
         return self.config.digest
 
 
+def _identity(record: ImageRecord) -> tuple[Digest, Digest]:
+    """Returns what names of one image have in common: images of trees have the config of another at times."""
+    return record.identifier, record.digest
+
+
 class Images:
     """The images of one repository."""
 
@@ -85,8 +90,20 @@ class Images:
         """
         return self._record(commit, None)
 
+    def is_name(self, name: str) -> bool:
+        """Tells whether a text is the name of an image here, and not the digits of one."""
+        return self._by_reference(name) is not None
+
+    def same(self, one: ImageRecord, other: ImageRecord) -> bool:
+        """Tells whether two names mean one image."""
+        return one.commit == other.commit or _identity(one) == _identity(other)
+
+    def names_of(self, record: ImageRecord) -> tuple[Reference, ...]:
+        """Returns all names that an image has here, sorted."""
+        return tuple(item.reference for item in self.list() if self.same(item, record))
+
     def remove(self, name: str) -> tuple[Reference, ...]:
-        """Takes an image's name away; by an identifier, all its names. Its objects stay until the store is pruned.
+        """Takes an image's name away; by an ID or a digest, all its names. Its objects stay until the store is pruned.
 
         Returns:
             The names that are gone.
@@ -98,8 +115,10 @@ class Images:
         refs = self._refs()
         if refs.get(record.reference.ref) == record.commit and self._by_reference(name) is not None:
             doomed = [record.reference.ref]
-        else:
+        elif record.commit.startswith(name):
             doomed = [ref for ref, commit in refs.items() if commit == record.commit]
+        else:
+            doomed = [reference.ref for reference in self.names_of(record)]
         if not doomed:
             raise NotFound("the image has no name here to take away", where=name)
         with self.repo.transaction() as transaction:
@@ -138,7 +157,7 @@ class Images:
             names = (checksum_of(record.identifier), checksum_of(record.digest), record.commit)
             if any(known.startswith(digits) for known in names):
                 found.setdefault(record.commit, record)
-        if len({record.identifier for record in found.values()}) > 1:
+        if len({_identity(record) for record in found.values()}) > 1:
             images = ", ".join(record.reference.familiar for record in found.values())
             raise Conflict(f"several images begin with {digits}", where=images, hint="give more digits, or the name")
         if found:

@@ -122,3 +122,74 @@ def test_another_repository(machine, rootfs: Path, tmp_path: Path) -> None:  # t
 def test_errors(machine, rootfs: Path, args: list[str], status: int, message: str) -> None:  # type: ignore[no-untyped-def]
     assert machine("image", *[str(rootfs) if arg == "ROOTFS" else arg for arg in args]) == status
     assert message in machine.err
+
+
+def test_names(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
+    assert machine("image", "import", str(rootfs), "--name", "app:1") == 0
+    identifier = machine.out.strip()
+    assert machine("tag", "app:1", "b:1", "c:1") == 0
+    assert machine("images", "-q", "--no-trunc") == 0
+    assert machine.out.split() == [identifier]
+    assert machine("image", "rename", "c:1", "d:1") == 0
+    assert machine("image", "untag", "app:1", "c:1") == 3
+    assert "the image has no such name: c:1" in machine.err
+    assert machine("image", "untag", "app:1", "d:1") == 0
+    assert machine.out == "d:1\n"
+    assert machine("images", "--format", "{{.Repository}}:{{.Tag}}") == 0
+    assert machine.out.split() == ["app:1", "b:1"]
+    assert machine("images", "--filter", "reference=b*", "--format", "{{.Repository}}") == 0
+    assert machine.out == "b\n"
+    assert machine("rmi", "b:1") == 0
+    assert machine("image", "untag", "app") == 3
+    assert machine("image", "untag", "app:1") == 0
+    assert "has no name now" in machine.err
+    commit = machine.err.split()[1]
+    assert machine("images", "-q") == 0
+    assert machine.out == ""
+    assert machine("image", "prune", "-f") == 0
+    assert f"sha256:{commit}" in machine.out
+    assert list(Repository.open(machine.root / "store").list_objects()) == []
+
+
+def test_prune_frees_what_it_says(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
+    assert machine("image", "import", str(rootfs), "--name", "app:1") == 0
+    rootfs.write_bytes(make_tar(file("bin/sh", "y" * 70_000)))
+    assert machine("image", "import", str(rootfs), "--name", "app:1") == 0  # the one before has no name now
+    objects = machine.root / "store/objects"
+
+    def size() -> int:
+        return sum(path.stat().st_size for path in objects.rglob("*") if path.is_file())
+
+    before = size()
+    assert machine("image", "prune", "-f", "--json") == 0
+    answer = json.loads(machine.out)
+    assert len(answer["images"]) == 1
+    assert before - size() == answer["freed_bytes"] > 1500
+    assert machine("image", "prune", "-af", "--json") == 0
+    assert json.loads(machine.out)["images"] == ["app:1"]
+    assert size() == 0
+
+
+def test_shared_and_unique(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
+    assert machine("image", "import", str(rootfs), "--name", "app:1") == 0
+    rootfs.write_bytes(make_tar(file("bin/sh", "x" * 1500), file("more", "m" * 40)))
+    assert machine("image", "import", str(rootfs), "--name", "app:2") == 0
+    assert machine("image", "ls", "--size", "--json") == 0
+    found = {item["tag"]: (item["shared_bytes"], item["unique_bytes"]) for item in json.loads(machine.out)}
+    assert found == {"1": (1500, 1), "2": (1500, 40)}
+    assert machine("image", "ls", "--size") == 0
+    assert machine.out.splitlines()[0].split() == [
+        "REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE", "SHARED", "UNIQUE",
+    ]  # fmt: skip
+
+
+def test_history(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
+    assert machine("image", "import", str(rootfs), "--name", "app:1") == 0
+    identifier = machine.out.strip()
+    assert machine("history", "app:1") == 0
+    assert machine.out.splitlines()[0].split() == ["IMAGE", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+    assert machine.out.splitlines()[1].split() == [identifier[7:19], "N/A", "1.5", "kB"]
+    assert machine("history", "--json", "app:1") == 0
+    assert json.loads(machine.out)[0]["size_bytes"] == 1501
+    assert machine("history", "-q", "--no-trunc", "app:1") == 0
+    assert machine.out.strip() == identifier
