@@ -62,6 +62,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Images": {
         "images": ("image", "ls", "List images."),
         "rmi": ("image", "rm", "Remove images."),
+        "load": ("image", "load", "Bring in the images of an archive."),
         "tag": ("image", "tag", "Give an image a further name."),
         "history": ("image", "history", "Show how an image came about."),
     },
@@ -101,7 +102,6 @@ DOCKER_WORDS = {
     "build": "`wherry image import` takes a tree or an archive; images are not built here",
     "import": "`wherry image import`",
     "info": "`wherry system info`",
-    "load": "`wherry image import`",
     "login": "`wherry fleet login`, for a hub",
     "pull": "`wherry image import` takes a `docker save` archive or an OCI layout",
     "version": "`wherry --version`",

@@ -19,6 +19,8 @@ from wherry.image.config import MAX_LAYERS
 from wherry.image.packed import LayerBlob, PackedImage, field, load_object
 from wherry.image.reference import Reference
 
+MAX_IMAGES = 10_000
+
 _CONFIG_NAME = re.compile(r"(?:blobs/sha256/([0-9a-f]{64})|([0-9a-f]{64})\.json)\Z")
 _BLOB_NAME = re.compile(r"blobs/sha256/([0-9a-f]{64})\Z")
 _LAYER_ID = re.compile(r"[0-9a-f]{64}\Z")
@@ -46,15 +48,43 @@ def read_docker_archive(blobs: Blobs, *, name: str | None, where: object) -> Pac
     return _read_new(blobs, name, where) if blobs.has("manifest.json") else _read_old(blobs, name, where)
 
 
+def read_all(blobs: Blobs, *, where: object) -> list[PackedImage]:
+    """Finds all images in an archive, each with all its names.
+
+    Raises:
+        NotFound: there is none, or a file of one is missing.
+        InvalidInput: the archive is malformed.
+        IntegrityError: a config is not what its name says.
+    """
+    if blobs.has("manifest.json"):
+        found = [_new_image(blobs, tags, image, where) for tags, image in _listed(blobs, where)]
+    else:
+        names: dict[Any, list[str]] = {}
+        for name, top in _repositories(blobs, where):
+            names.setdefault(top if isinstance(top, str) else "", []).append(name)
+        found = [_old_image(blobs, tuple(called), top, where) for top, called in names.items()]
+    if not found:
+        raise NotFound("the archive holds no image", where=where)
+    return found
+
+
 def _read_new(blobs: Blobs, name: str | None, where: object) -> PackedImage:
+    by_name = _listed(blobs, where)
+    return _new_image(blobs, *by_name[_choose([found for found, _ in by_name], name, where)], where)
+
+
+def _listed(blobs: Blobs, where: object) -> list[tuple[list[str], dict[str, Any]]]:
     images = jsonio.loads(read_json(blobs, "manifest.json", where=where), where=where, max_bytes=MAX_JSON_BYTES)
-    if not isinstance(images, list):
-        raise InvalidInput("manifest.json: not a list of images", where=where)
+    if not isinstance(images, list) or len(images) > MAX_IMAGES:
+        raise InvalidInput(f"manifest.json: not a list of images, of at most {MAX_IMAGES}", where=where)
     by_name: list[tuple[list[str], dict[str, Any]]] = []
     for image in images:
         tags = (image.get("RepoTags") if isinstance(image, dict) else None) or []
-        by_name.append(([tag for tag in tags if isinstance(tag, str)], image))
-    tags, image = by_name[_choose([found for found, _ in by_name], name, where)]
+        by_name.append(([tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else [], image))
+    return by_name
+
+
+def _new_image(blobs: Blobs, tags: list[str], image: dict[str, Any], where: object) -> PackedImage:
     config_name = field(image, "Config", str, where=where)
     match = _CONFIG_NAME.match(config_name)
     digest = Digest(f"sha256:{match[1] or match[2]}") if match else None
@@ -68,6 +98,13 @@ def _read_new(blobs: Blobs, name: str | None, where: object) -> PackedImage:
 
 
 def _read_old(blobs: Blobs, name: str | None, where: object) -> PackedImage:
+    found = _repositories(blobs, where)
+    full_name, top = found[_choose([[item[0]] for item in found], name, where)]
+    return _old_image(blobs, (full_name,), top, where)
+
+
+def _repositories(blobs: Blobs, where: object) -> list[tuple[str, Any]]:
+    """Returns names and the IDs of their top layers."""
     repositories = load_object(blobs, "repositories", where=where)
     found = [
         (f"{repository}:{tag}", top)
@@ -75,7 +112,12 @@ def _read_old(blobs: Blobs, name: str | None, where: object) -> PackedImage:
         if isinstance(tags, dict)
         for tag, top in tags.items()
     ]
-    full_name, top = found[_choose([[item[0]] for item in found], name, where)]
+    if len(found) > MAX_IMAGES:
+        raise InvalidInput(f"repositories: more than {MAX_IMAGES} names", where=where)
+    return found
+
+
+def _old_image(blobs: Blobs, names: tuple[str, ...], top: Any, where: object) -> PackedImage:
     layers: list[LayerBlob] = []
     config: dict[str, Any] = {}
     current: Any = top
@@ -86,7 +128,7 @@ def _read_old(blobs: Blobs, name: str | None, where: object) -> PackedImage:
         config = config or {key: document[key] for key in _V1_KEYS if key in document}
         layers.insert(0, _layer(blobs, f"{current}/layer.tar", where))
         current = document.get("parent")
-    return PackedImage(config=jsonio.canonical(config), layers=tuple(layers), names=(full_name,), complete=False)
+    return PackedImage(config=jsonio.canonical(config), layers=tuple(layers), names=names, complete=False)
 
 
 def _choose(names: list[list[str]], wanted: str | None, where: object) -> int:

@@ -16,49 +16,30 @@ root tree             of config, dirtree and dirmeta together
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from wherry.core.digest import Checksum, Digest
+from wherry.core.digest import short
 from wherry.core.errors import InvalidInput, NotFound, UsageError
 from wherry.core.progress import QUIET, Progress
-from wherry.image.blobs import ArchiveBlobs, DirectoryBlobs
+from wherry.image import dockersave, layout
+from wherry.image.blobs import ArchiveBlobs, Blobs, DirectoryBlobs
 from wherry.image.catalog import ImageRecord
-from wherry.image.changes import apply_changes
-from wherry.image.config import EPOCH, ImageConfig, make_config
-from wherry.image.dockersave import is_docker_archive, read_docker_archive
+from wherry.image.config import ImageConfig
+from wherry.image.dockersave import is_docker_archive
 from wherry.image.kept import KeptBlobs
-from wherry.image.layers import Flattener
 from wherry.image.layout import is_layout, read_layout
 from wherry.image.packed import LayerBlob, PackedImage
-from wherry.image.platforms import ELF_HEAD_BYTES, TELLING_FILES, Platform, architecture_of
+from wherry.image.platforms import Platform
 from wherry.image.recognise import recognise
-from wherry.image.recording import record_image, tree_digest
+from wherry.image.recording import record_image
 from wherry.image.reference import Reference
-from wherry.image.unpacking import Unpacker, tree_size
-from wherry.linux import usernamespace
+from wherry.image.roots import Content, Place, Roots
+from wherry.image.unpacking import Unpacker
 from wherry.store.repository import Repository
-from wherry.store.tree.commit import write_directory
-from wherry.store.tree.modifier import OVERFLOW_ID, Modifier
-from wherry.store.tree.mutable import TreeBuilder
 from wherry.store.tree.tar import DEFAULT_LIMITS, Limits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Content:
-    """An image's tree, written, and its config."""
-
-    tree: Checksum
-    meta: Checksum
-    size_bytes: int
-    config: ImageConfig
-    digest: Digest
-    manifest: bytes = b""
-    names: tuple[str, ...] = ()
 
 
 def import_image(
@@ -111,16 +92,51 @@ def import_image(
         content = work.read(source)
         if reference is None:
             reference = _own_name(content.names, source)
-        return record_image(
-            repo,
-            reference,
-            tree=content.tree,
-            meta=content.meta,
-            size_bytes=content.size_bytes,
-            config=content.config,
-            digest=content.digest,
-            manifest=content.manifest,
-        )
+        return work.record(reference, content)
+
+
+def load_images(
+    repo: Repository,
+    path: Path,
+    *,
+    platform: str | None = None,
+    keep_layers: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress = QUIET,
+    note: Callable[[str], None] = lambda text: None,
+) -> list[ImageRecord]:
+    """Brings all images of an archive or a layout in, each under all its names, in one transaction.
+
+    An image that has none is called ``localhost/loaded:`` and digits of its ID.
+
+    Args:
+        repo: where they go.
+        path: what ``docker save`` writes, or an OCI layout or its archive.
+        platform: which one to take of each where there are several; None: this machine's.
+        keep_layers: whether compressed layers are kept as they are.
+        limits: how much to take.
+        progress: is told how many bytes have been read.
+        note: is told what was left out.
+
+    Raises:
+        NotFound: there is no such file, no image in it, or none for the platform.
+        InvalidInput: it is malformed, or of another kind.
+        IntegrityError: something has not the digest that it should have, or is cut short.
+    """
+    if not path.exists():
+        raise NotFound("no such file or directory", where=path)
+    work = _Import(
+        repo=repo,
+        changes=(),
+        wanted=Platform.parse(platform) if platform else Platform.of_this_machine(),
+        explicit=platform is not None,
+        limits=limits,
+        progress=progress,
+        note=note,
+        keep=KeptBlobs(repo) if keep_layers else None,
+    )
+    with repo.transaction():
+        return work.load(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,40 +150,76 @@ class _Import:
     note: Callable[[str], None]
     keep: KeptBlobs | None
 
-    def read(self, source: str) -> _Content:
+    def read(self, source: str) -> Content:
         """Finds out what `source` is, and writes its tree."""
         kind, path, choice = recognise(source, self.limits)
         if kind == "dir":
-            return self._directory(path)
+            return self._roots().from_directories([Place(path=path)])
         if kind == "tar":
             return self._root_tar(path)
-        with self._packed(kind, path, choice) as packed:
+        with self._blobs(path) as blobs:
+            if kind == "oci" or (kind != "docker-archive" and is_layout(blobs)):
+                packed = read_layout(blobs, tag=choice, platform=self.wanted, where=path)
+            elif is_docker_archive(blobs):
+                packed = dockersave.read_docker_archive(blobs, name=choice, where=path)
+            else:
+                raise InvalidInput("neither an image layout nor a docker archive", where=path)
             return self._layers(packed, path)
 
+    def load(self, path: Path) -> list[ImageRecord]:
+        """Writes all images of an archive."""
+        with self._blobs(path) as blobs:
+            if is_layout(blobs):
+                found = layout.read_all(blobs, platform=self.wanted, where=path)
+            elif is_docker_archive(blobs):
+                found = dockersave.read_all(blobs, where=path)
+            else:
+                raise InvalidInput(
+                    "neither an image layout nor a docker archive",
+                    where=path,
+                    hint="`wherry image import --name NAME` takes root trees and root tars",
+                )
+            return [record for packed in found for record in self._named(self._layers(packed, path))]
+
+    def _named(self, content: Content) -> list[ImageRecord]:
+        names = [_loaded_name(name) for name in content.names]
+        if not names:
+            names = [Reference.parse(f"localhost/loaded:{short(content.config.digest)}")]
+        return [self.record(name, content) for name in dict.fromkeys(names)]
+
+    def record(self, reference: Reference, content: Content) -> ImageRecord:
+        """Makes the commit."""
+        return record_image(
+            self.repo,
+            reference,
+            tree=content.tree,
+            meta=content.meta,
+            size_bytes=content.size_bytes,
+            config=content.config,
+            digest=content.digest,
+            manifest=content.manifest,
+        )
+
     @contextmanager
-    def _packed(self, kind: str, path: Path, choice: str | None) -> Iterator[PackedImage]:
-        if kind == "oci" and path.is_dir():
-            yield read_layout(DirectoryBlobs(path), tag=choice, platform=self.wanted, where=path)
+    def _blobs(self, path: Path) -> Iterator[Blobs]:
+        if path.is_dir():
+            yield DirectoryBlobs(path)
             return
         blobs = ArchiveBlobs(path, scratch=self.repo.path / "tmp", limits=self.limits)
         try:
-            if kind != "docker-archive" and is_layout(blobs):
-                yield read_layout(blobs, tag=choice, platform=self.wanted, where=path)
-            elif is_docker_archive(blobs):
-                yield read_docker_archive(blobs, name=choice, where=path)
-            else:
-                raise InvalidInput("neither an image layout nor a docker archive", where=path)
+            yield blobs
         finally:
             blobs.close()
 
     # --- trees
 
-    def _layers(self, packed: PackedImage, path: Path) -> _Content:
-        found = self._unpacker().unpack(packed, where=path)
+    def _layers(self, packed: PackedImage, path: Path) -> Content:
+        unpacker = Unpacker(repo=self.repo, note=self.note, limits=self.limits, progress=self.progress, keep=self.keep)
+        found = unpacker.unpack(packed, where=path)
         self._check_platform(found.config)
-        changed = self._changed(found.config)
+        changed = self._roots().changed(found.config)
         same = packed.digest is not None and changed is found.config
-        return _Content(
+        return Content(
             tree=found.tree,
             meta=found.meta,
             size_bytes=found.size_bytes,
@@ -177,57 +229,21 @@ class _Import:
             names=packed.names,
         )
 
-    def _unpacker(self) -> Unpacker:
-        return Unpacker(repo=self.repo, note=self.note, limits=self.limits, progress=self.progress, keep=self.keep)
+    def _roots(self) -> Roots:
+        return Roots(
+            repo=self.repo,
+            changes=self.changes,
+            platform=self.wanted if self.explicit else None,
+            limits=self.limits,
+            progress=self.progress,
+            note=self.note,
+        )
 
-    def _root_tar(self, path: Path) -> _Content:
-        flat = Flattener(repo=self.repo, tree=TreeBuilder(self.repo), note=self.note)
+    def _root_tar(self, path: Path) -> Content:
         file = path.resolve()
         blobs = DirectoryBlobs(file.parent)
         layer = LayerBlob(blobs=blobs, name=file.name, where=str(path), size=blobs.size(file.name))
-        diff_id = self._unpacker().unpack_single(flat, layer)
-        config = self._changed(self._new_config(flat, [diff_id]))
-        return self._written(flat, config, config.digest, ())
-
-    def _directory(self, path: Path) -> _Content:
-        # without root: a tree that somebody else made is a tree of root's, as it would be if root imported it
-        apart = usernamespace.inside()
-        modifier = Modifier(skip_special=True, unknown_to_root=apart)
-        tree, meta = write_directory(self.repo, path, modifier, progress=self.progress)
-        if apart and os.stat(path).st_uid == OVERFLOW_ID:
-            self.note("files that are neither this user's nor of their subordinate ids are root's in the image")
-        flat = Flattener(repo=self.repo, tree=TreeBuilder(self.repo), note=self.note)
-        flat.tree.overlay_tree(tree, meta)
-        config = self._changed(self._new_config(flat, []))
-        content = self._written(flat, config, config.digest, ())
-        return replace(content, digest=tree_digest(config, content.tree, content.meta))
-
-    def _written(self, flat: Flattener, config: ImageConfig, digest: Digest, names: tuple[str, ...]) -> _Content:
-        tree, meta = flat.tree.write()
-        size = tree_size(self.repo, tree, flat.sizes)
-        return _Content(tree=tree, meta=meta, size_bytes=size, config=config, digest=digest, names=names)
-
-    # --- configs
-
-    def _new_config(self, flat: Flattener, diff_ids: list[Digest]) -> ImageConfig:
-        found = self.wanted if self.explicit else Platform(architecture=_architecture(self.repo, flat))
-        document: dict[str, Any] = {
-            "architecture": found.architecture,
-            "config": {},
-            "created": EPOCH,
-            "os": found.os,
-            "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        }
-        if found.variant:
-            document["variant"] = found.variant
-        return make_config(document)
-
-    def _changed(self, config: ImageConfig) -> ImageConfig:
-        if not self.changes:
-            return config
-        document = config.document()
-        document["config"] = apply_changes(document.get("config") or {}, self.changes)
-        return make_config(document, where="--change")
+        return self._roots().from_tar(layer)
 
     def _check_platform(self, config: ImageConfig) -> None:
         if not config.architecture or (config.os, config.architecture) == (self.wanted.os, self.wanted.architecture):
@@ -248,21 +264,9 @@ def _own_name(names: tuple[str, ...], source: str) -> Reference:
     raise UsageError("the source does not say what the image is called", where=source, hint="give --name")
 
 
-def _architecture(repo: Repository, flat: Flattener) -> str:
-    """Returns the architecture of a well-known program of a root tree; "" when none says."""
-    for name in TELLING_FILES:
-        try:
-            path = flat.follow(name)
-        except InvalidInput:
-            continue
-        found = flat.tree.lookup(path) if path is not None else None
-        if not isinstance(found, str):
-            continue
-        _, content = repo.load_file(found)
-        if content is None:
-            continue
-        with content:
-            architecture = architecture_of(content.read(ELF_HEAD_BYTES))
-        if architecture:
-            return architecture
-    return ""
+def _loaded_name(name: str) -> Reference:
+    """Returns what an archive calls an image; a bare word in a layout is a tag, not a name."""
+    try:
+        return Reference.parse(name if ":" in name or "/" in name else f"localhost/loaded:{name}")
+    except InvalidInput as error:
+        raise InvalidInput(f"the archive calls an image what is no name: {name[:120]!r}") from error

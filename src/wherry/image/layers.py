@@ -246,11 +246,12 @@ def _clean(name: str) -> list[str]:
 def _xattrs(entry: TarEntry) -> Xattrs:
     if not entry.xattrs:
         return ()
-    return tuple(
-        (name, value)
-        for name, value in entry.xattrs
-        if name.startswith(_KEPT_XATTRS) and not name.startswith(_LEFT_OUT_XATTRS)
-    )
+    return tuple(item for item in entry.xattrs if is_kept_xattr(item[0]))
+
+
+def is_kept_xattr(name: bytes) -> bool:
+    """Tells whether an extended attribute belongs to the file, and not to the machine that it was on."""
+    return name.startswith(_KEPT_XATTRS) and not name.startswith(_LEFT_OUT_XATTRS)
 
 
 def _header(entry: TarEntry, mode: int, *, target: str = "") -> FileHeader:

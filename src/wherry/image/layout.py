@@ -49,18 +49,55 @@ def read_layout(blobs: Blobs, *, tag: str | None, platform: Platform, where: obj
         IntegrityError: a blob has another digest or size than it should have.
         Unsupported: it is an artifact, not an image.
     """
+    descriptor = _by_tag(_index(blobs, where), tag, where)
+    names = tuple(name for name in _names(descriptor) if name)
+    return replace(_resolve(blobs, descriptor, platform, where), names=names)
+
+
+def read_all(blobs: Blobs, *, platform: Platform, where: object) -> list[PackedImage]:
+    """Finds all images in a layout, each with all names that the index gives it.
+
+    Args:
+        blobs: the layout's files.
+        platform: which one to take of each, where there are several.
+        where: the layout's name, for errors.
+
+    Raises:
+        NotFound: there is none at all, or one not for this platform.
+        InvalidInput: the layout is malformed.
+        IntegrityError: a blob has another digest or size than it should have.
+        Unsupported: one is an artifact, not an image.
+    """
+    descriptors: dict[str, dict[str, Any]] = {}
+    names: dict[str, list[str]] = {}
+    for descriptor in _index(blobs, where):
+        digest = str(descriptor.get("digest"))
+        descriptors.setdefault(digest, descriptor)
+        name = next((name for name in _names(descriptor) if name), "")  # the whole name stands before the tag alone
+        names.setdefault(digest, []).extend([name] if name else [])
+    if not descriptors:
+        raise NotFound("the layout holds no image", where=where)
+    return [
+        replace(_resolve(blobs, descriptor, platform, where), names=tuple(dict.fromkeys(names[digest])))
+        for digest, descriptor in descriptors.items()
+    ]
+
+
+def _index(blobs: Blobs, where: object) -> list[dict[str, Any]]:
     version = load_object(blobs, "oci-layout", where=where).get("imageLayoutVersion")
     if not isinstance(version, str) or not version.startswith("1."):
         raise Unsupported(f"an image layout of version {version!r}", where=where)
-    index = load_object(blobs, "index.json", where=where)
-    descriptor = _by_tag(_manifests(index, where), tag, where)
-    names = [name for name in _names(descriptor) if name]
+    return _manifests(load_object(blobs, "index.json", where=where), where)
+
+
+def _resolve(blobs: Blobs, descriptor: dict[str, Any], platform: Platform, where: object) -> PackedImage:
+    """Follows indexes down to the image for a platform."""
     for _ in range(MAX_NESTED_INDEXES):
         name, digest, _ = _blob(blobs, descriptor, where)
         raw = read_json(blobs, name, where=where, digest=digest)
         document = parse_object(raw, where=f"{where}: {name}")
         if "manifests" not in document:
-            return replace(read_image(blobs, raw, digest, where=where), names=tuple(names))
+            return read_image(blobs, raw, digest, where=where)
         descriptor = _by_platform(_manifests(document, where), platform, where)
     raise InvalidInput(f"indexes nested deeper than {MAX_NESTED_INDEXES}", where=where)
 

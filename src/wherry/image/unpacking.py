@@ -22,7 +22,7 @@ from wherry.image.layers import Flattener
 from wherry.image.packed import LayerBlob, PackedImage
 from wherry.store.tree.compression import HashingReader, decompressed
 from wherry.store.tree.mutable import TreeBuilder
-from wherry.store.tree.tar import DEFAULT_LIMITS, Limits, TarReader
+from wherry.store.tree.tar import DEFAULT_LIMITS, FREE_BYTES, Limits, TarReader
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
@@ -133,9 +133,12 @@ class Unpacker:
             )
             try:
                 plain = HashingReader(
-                    decompressed(packed, where=layer.where), max_bytes=limits.total_bytes, where=layer.where
+                    decompressed(packed, where=layer.where),
+                    max_bytes=limits.total_bytes,
+                    where=layer.where,
+                    told=lambda size: _check_ratio(size, packed.size, limits.ratio, layer.where),
                 )
-                reader = TarReader(plain, where=layer.where, limits=limits, needs_end=expected is None)
+                reader = TarReader(plain, where=layer.where, limits=limits, needs_end=expected is None, sparse=True)
                 flat.apply(reader, where=layer.where)
                 plain.drain()
             except (IntegrityError, InvalidInput, Unsupported):
@@ -149,6 +152,16 @@ class Unpacker:
             if expected is not None:
                 plain.check(expected, "an uncompressed layer")
         return plain.digest, plain.size
+
+
+def _check_ratio(plain_bytes: int, packed_bytes: int, ratio: int, where: object) -> None:
+    """Refuses an archive that comes to far more than its compressed size: a bomb."""
+    if plain_bytes > FREE_BYTES and plain_bytes > ratio * packed_bytes:
+        raise InvalidInput(
+            f"a few bytes that come to very many: {plain_bytes} from {packed_bytes}",
+            where=where,
+            hint="if they are meant to, say how many there may be with --max-size",
+        )
 
 
 class _Copying:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from tests.unit.image.makers import file, make_tar
+from tests.unit.image.makers import file, make_tar, sha256
 
 from wherry.cli.root import run
 from wherry.store.format.objects import Mode
@@ -193,3 +196,46 @@ def test_history(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
     assert json.loads(machine.out)[0]["size_bytes"] == 1501
     assert machine("history", "-q", "--no-trunc", "app:1") == 0
     assert machine.out.strip() == identifier
+
+
+def test_load_and_export(machine, rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    layer = make_tar(file("etc/hostname", "h"))
+    config = json.dumps({"os": "linux", "rootfs": {"type": "layers", "diff_ids": [sha256(layer)]}})
+    images: list[dict[str, Any]] = [
+        {"Config": "a.json", "RepoTags": ["app:1", "app:2"], "Layers": ["l.tar"]},
+        {"Config": "b.json", "RepoTags": None, "Layers": ["l.tar"]},
+    ]
+    archive = tmp_path / "saved.tar"
+    members = (file("a.json", config), file("b.json", config + " "), file("l.tar", layer))
+    archive.write_bytes(make_tar(*members, file("manifest.json", json.dumps(images))))
+    assert machine("load", "-i", str(archive)) == 0
+    nameless = hashlib.sha256((config + " ").encode()).hexdigest()[:12]
+    assert machine.out.splitlines() == [
+        "Loaded image: app:1", "Loaded image: app:2", f"Loaded image: localhost/loaded:{nameless}",
+    ]  # fmt: skip
+    stdin = SimpleNamespace(buffer=io.BytesIO(archive.read_bytes()), isatty=lambda: False)
+    monkeypatch.setattr(sys, "stdin", stdin)
+    assert machine("image", "load", "--json") == 0
+    assert len(json.loads(machine.out)) == 3
+    assert machine("image", "load", "-i", str(rootfs)) == 5
+    assert "wherry image import --name NAME" in machine.err
+    images[1]["RepoTags"] = ["Bad Name"]
+    archive.write_bytes(make_tar(*members, file("manifest.json", json.dumps(images))))
+    assert machine("--root", str(tmp_path / "new"), "load", "-i", str(archive)) == 5
+    assert "is no name" in machine.err
+    assert machine("--root", str(tmp_path / "new"), "images", "-q") == 0
+    assert machine.out == ""
+    out = tmp_path / "out.tar"
+    assert machine("image", "export", "app:1", "-o", str(out)) == 0
+    with tarfile.open(out) as found:
+        assert "etc/hostname" in [name.removeprefix("./") for name in found.getnames()]
+    assert machine("image", "import", str(out), "--name", "again:1") == 0
+    assert machine("image", "export", "none:1", "-o", str(tmp_path / "none.tar")) == 3
+    assert not (tmp_path / "none.tar").exists()
+    assert machine("image", "export", "app:1", "-o", str(tmp_path / "no/such")) == 1
+
+
+def test_max_size(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
+    assert machine("image", "import", str(rootfs), "--name", "a:1", "--max-size", "2k") == 5
+    assert "longer than the limit of 2048 bytes" in machine.err
+    assert machine("image", "import", str(rootfs), "--name", "a:1", "--max-size", "1m") == 0

@@ -7,6 +7,7 @@ import json
 import lzma
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from wherry.image.catalog import ImageRecord, Images
 from wherry.image.importing import import_image
 from wherry.image.platforms import Platform, architecture_of, choose
 from wherry.store.repository import Repository
-from wherry.store.tree.tar import Limits
+from wherry.store.tree.tar import DEFAULT_LIMITS, Limits
 
 AMD64_ELF = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\x3e\x00"
 BASE = make_tar(directory("bin"), file("bin/busybox", AMD64_ELF, mode=0o755), symlink("bin/sh", "busybox"), file("old"))
@@ -444,3 +445,14 @@ def test_architectures() -> None:
     assert architecture_of(AMD64_ELF) == "amd64"
     assert architecture_of(b"\x7fELF\x02\x02\x01" + bytes(9) + b"\x00\x02\x00\x16") == "s390x"
     assert architecture_of(b"#!/bin/sh") == ""
+
+
+def test_a_bomb(repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wherry.image.unpacking.FREE_BYTES", 1_000_000)
+    path = tmp_path / "bomb.tar.gz"
+    path.write_bytes(gzip.compress(make_tar(file("zeros", bytes(4_000_000)))))
+    with pytest.raises(InvalidInput, match="a few bytes that come to very many"):
+        import_image(repo, str(path), name="a:1")
+    assert not repo.refs()
+    limits = replace(DEFAULT_LIMITS, ratio=10_000)
+    assert import_image(repo, str(path), name="a:1", limits=limits).size_bytes == 4_000_000

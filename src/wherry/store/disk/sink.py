@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from wherry.store.disk.transaction import Transaction
 
 
+HOLE_BYTES = 64 * 1024
+"""Pieces of this many zeros and more are not written: the file has a hole there, and takes no room for it."""
+
+
 class FileSink:
     """A nameless file in the staging folder that becomes an object, or vanishes.
 
@@ -34,6 +38,7 @@ class FileSink:
         self._deflater: Any = None
         self._temporary: Path | None = None
         self._fd = -1
+        self._ends_in_hole = False
         try:
             self._fd, self._temporary = transaction.open_nameless()
         except OSError as error:
@@ -51,7 +56,11 @@ class FileSink:
         if not self._deflates:
             if self._payload is not None:
                 self._payload.update(data)
-            self._put(data)
+            if len(data) >= HOLE_BYTES and not data[0] and data.count(0) == len(data):
+                self._skip(len(data))
+            else:
+                self._ends_in_hole = False
+                self._put(data)
             return
         if self._deflater is None:
             self._deflater = content.deflater(self._transaction.repo.deflate_level)
@@ -91,6 +100,8 @@ class FileSink:
             if self._deflater is not None:
                 self._put(self._deflater.flush())
                 os.pwrite(self._fd, self._archive_head(self._size), 0)
+            if self._ends_in_hole:
+                os.ftruncate(self._fd, self._size)
             payload = self._payload.hexdigest() if self._payload is not None else ""
             if payload:
                 self._transaction.payloads.share(self._fd, self._size, payload)
@@ -119,6 +130,14 @@ class FileSink:
     def _archive_head(self, size: int) -> bytes:
         assert self._header is not None  # noqa: S101 only called for files
         return objects.archive_head(self._header, size)
+
+    def _skip(self, size: int) -> None:
+        """Leaves a hole."""
+        try:
+            os.lseek(self._fd, size, os.SEEK_CUR)
+        except OSError as error:
+            raise self._failed(error) from error
+        self._ends_in_hole = True
 
     def _put(self, data: bytes) -> None:
         try:

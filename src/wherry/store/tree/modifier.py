@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from wherry.store.format.objects import DirMeta, FileHeader, Mode
+from wherry.store.format.objects import DirMeta, FileHeader, Mode, Xattrs
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
@@ -32,6 +32,8 @@ class Modifier:
     ro_executables: bool = False
     """Take the write bits from regular files that somebody may execute."""
     no_xattrs: bool = False
+    keeps_xattr: Callable[[bytes], bool] | None = None
+    """Called with each attribute's name; False leaves it out."""
     skip: Callable[[str], bool] | None = None
     """Called with each path; True leaves it out."""
     skip_special: bool = False
@@ -56,7 +58,7 @@ class Modifier:
     def file(self, header: FileHeader, path: str) -> FileHeader:
         """Returns the header of a file or symbolic link as it is committed."""
         uid, gid, mode = self._stat(header.uid, header.gid, header.mode, path)
-        xattrs = () if self.leaves_xattrs_out else header.xattrs
+        xattrs = self._xattrs(header.xattrs)
         if (uid, gid, mode, xattrs) == (header.uid, header.gid, header.mode, header.xattrs):
             return header
         return replace(header, uid=uid, gid=gid, mode=mode, xattrs=xattrs)
@@ -64,7 +66,14 @@ class Modifier:
     def directory(self, meta: DirMeta, path: str) -> DirMeta:
         """Returns a directory's owner, mode and attributes as they are committed."""
         uid, gid, mode = self._stat(meta.uid, meta.gid, meta.mode, path)
-        return DirMeta(uid=uid, gid=gid, mode=mode, xattrs=() if self.leaves_xattrs_out else meta.xattrs)
+        return DirMeta(uid=uid, gid=gid, mode=mode, xattrs=self._xattrs(meta.xattrs))
+
+    def _xattrs(self, found: Xattrs) -> Xattrs:
+        if self.leaves_xattrs_out:
+            return ()
+        if self.keeps_xattr is None or not found:
+            return found
+        return tuple(item for item in found if self.keeps_xattr(item[0]))
 
     def _stat(self, uid: int, gid: int, mode: int, path: str) -> tuple[int, int, int]:
         if self.owner_uid is not None:

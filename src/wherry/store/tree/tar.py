@@ -22,6 +22,10 @@ MAX_ENTRIES = 2_000_000
 MAX_PATH_BYTES = 4096
 MAX_FILE_BYTES = 1 << 40
 MAX_TOTAL_BYTES = 1 << 40
+MAX_HOLE_BYTES = 64 << 30
+MAX_RATIO = 250
+"""Files of programs and data come to 2 to 20; only zeros and bombs to more."""
+FREE_BYTES = 4 << 30
 MAX_PAX_BYTES = 4 * 1024 * 1024
 MAX_XATTRS = 512
 MAX_XATTR_BYTES = 64 * 1024
@@ -46,6 +50,10 @@ class Limits:
     file_bytes: int = MAX_FILE_BYTES
     total_bytes: int = MAX_TOTAL_BYTES
     """Of all streams of one image, uncompressed."""
+    hole_bytes: int = MAX_HOLE_BYTES
+    """Of all sparse files of one archive: zeros that are not in it."""
+    ratio: int = MAX_RATIO
+    """How many times its compressed size an archive may come to, once it comes to more than `FREE_BYTES`."""
 
 
 DEFAULT_LIMITS = Limits()
@@ -125,6 +133,7 @@ class TarReader:
         self._before = 0  # bytes of the stream before the buffer
         self._left = 0  # content of the entry that has not been read
         self._padding = 0
+        self._holes = 0
         self._name = ""
 
     def __iter__(self) -> Iterator[TarEntry]:
@@ -363,6 +372,11 @@ class TarReader:
             raise self._bad_map()
         if sum(length for _, length in pieces) != self._left:
             raise self._bad_map()
+        self._holes += size - self._left
+        if self._holes > self._limits.hole_bytes:
+            raise InvalidInput(
+                f"more than {self._limits.hole_bytes} bytes of holes in sparse files: {self._name!r}", where=self._where
+            )
         return _Sparse(size, [piece for piece in pieces if piece[1]])
 
     def _gnu_map(self, header: bytes) -> list[int]:

@@ -1,0 +1,77 @@
+"""``wherry image import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from wherry.cli.context import settings
+from wherry.cli.image_list import summary
+from wherry.cli.image_repo import open_or_make_store, repo_option
+from wherry.cli.image_streams import limits_of, spooled, tell
+from wherry.cli.output import note, print_json
+from wherry.core.digest import short
+
+
+@click.command(
+    "import",
+    epilog="""\b
+Examples:
+  wherry image import rootfs.tar.zst --name debian:12
+  wherry image import ./tree --name app:1 -c 'CMD ["/usr/bin/app"]' -c 'EXPOSE 80'
+  wherry image import oci:layout:1.2 --name registry.example/app:1.2
+  docker save nginx:1.27 | wherry image import -""",
+)
+@click.argument("source")
+@click.option("--name", metavar="REFERENCE", help="What to call it; by default what the source calls it.")
+@click.option(
+    "-c", "--change", "changes", multiple=True, metavar="INSTRUCTION", help="Change the config: CMD, ENV, USER ..."
+)
+@click.option("--platform", metavar="OS/ARCH", help="Which one, where there are several; by default this machine's.")
+@click.option("--keep-layers", is_flag=True, help="Keep compressed layers, so that it can be pushed unchanged.")
+@click.option("--max-size", metavar="SIZE", help="The most bytes to take, unpacked (1 TiB).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@repo_option
+def import_(
+    source: str,
+    name: str | None,
+    changes: tuple[str, ...],
+    platform: str | None,
+    max_size: str | None,
+    keep_layers: bool,
+    as_json: bool,
+    repo_path: Path | None,
+) -> None:
+    """Bring an image into the store.
+
+    SOURCE is a root tree (a directory), a root tar (plain, gzip, zstd or xz), an OCI layout, a `docker save` archive,
+    or - for an archive on standard input. What it is shows in what is in it; say it with dir:, tar:, oci:DIR[:TAG],
+    oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]. The image's ID is printed.
+    """
+    from wherry.core.units import format_size
+    from wherry.image.importing import import_image
+
+    repo = open_or_make_store(repo_path)
+    notes: list[str] = []
+    with spooled(source, repo) as real_source:
+        record = import_image(
+            repo,
+            real_source,
+            name=name,
+            changes=changes,
+            platform=platform,
+            keep_layers=keep_layers,
+            limits=limits_of(max_size),
+            progress=settings().progress(),
+            note=notes.append,
+        )
+    tell(notes)
+    note(
+        f"{record.reference.familiar}: {format_size(record.size_bytes)}, commit {short(record.commit)}",
+        quiet=settings().quiet,
+    )
+    if as_json:
+        print_json(summary(record))
+    else:
+        click.echo(record.identifier)
