@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 
 from wherry.core.errors import InvalidInput
-from wherry.core.value import Value, ValueType, defaults_of, fields_of
+from wherry.core.value import Value, defaults_of, fields_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def read_value(cls: type[V], value: Any, path: str, where: object, depth: int) -
 def _make_readers(cls: type[Value]) -> dict[str, Reader]:
     found: dict[str, Reader] = {}
     for base in reversed(cls.__mro__):
-        if isinstance(base, ValueType):
+        if issubclass(base, Value):
             names = vars(sys.modules[base.__module__])
             for field, written in vars(base).get("__annotations__", {}).items():
                 if not field.startswith("_"):
@@ -245,7 +245,7 @@ def _table(item: Reader) -> Reader:
 
 
 def _of_class(found: Any, error: TypeError) -> Reader:
-    if isinstance(found, ValueType):
+    if isinstance(found, type) and issubclass(found, Value):
         cls: type[Any] = found
         return lambda value, path, where, depth: read_value(cls, value, path, where, depth)
     if found is None or isinstance(found, str):
