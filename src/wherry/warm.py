@@ -117,6 +117,8 @@ class Bundle:
             names["__loader__"] = self
             spec = names["__spec__"] = ModuleSpec(name, self, origin=file)  # type: ignore[arg-type]  # PEP 451 asks for no base
             spec.has_location = True
+            # As the import system does: else each "from module import" raises an AttributeError inside, 3 % of a start.
+            spec._initializing = False  # type: ignore[attr-defined]
             if is_package:
                 names["__path__"] = spec.submodule_search_locations = [file.rpartition("/")[0]]
                 names["__package__"] = name

@@ -89,7 +89,7 @@ def run_command(context: Context, found: Arguments) -> int:
         if console is not None:
             console.close()
     if not found.flag("keep"):
-        _remove(directory, context)
+        _remove(directory, context, created)
     return status
 
 
@@ -271,10 +271,11 @@ def known(root: str) -> list[str]:
     return sorted(name for name in names if os.path.exists(f"{root}/{name}/{FILE}"))
 
 
-def _remove(directory: str, context: Context) -> None:
+def _remove(directory: str, context: Context, ended: Created | None = None) -> None:
     try:
         hooks.inherit(os.environ)
-        container.delete(directory, warn=context.warn)
+        known = None if ended is None or not os.path.lexists(f"{directory}/{FILE}") else container.ended_state(ended)
+        container.delete(directory, known=known, warn=context.warn)
     finally:
         _remove_directory(directory)
 

@@ -8,6 +8,7 @@ from wherry.core.errors import WherryError
 from wherry.engine import bundle
 from wherry.engine.telling import tell
 from wherry.linux import process
+from wherry.runtime.container import ended_state
 from wherry.runtime.state import load_state
 
 TYPE_CHECKING = False
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from wherry.engine.keep import Keep
     from wherry.engine.spec import ContainerConfig
     from wherry.engine.state import Paths
+    from wherry.runtime.container import Created
     from wherry.runtime.state import State
 
 UNKNOWN = "its exit status is not known: the process that would have got it was gone"
@@ -56,10 +58,15 @@ def exit_code(status: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def state_of(state_dir: str | os.PathLike[str]) -> State | None:
-    """Returns what the runtime knows of a container, as long as that can be read."""
+def state_of(state_dir: str | os.PathLike[str], created: Created | None) -> State | None:
+    """Returns what the runtime knows of a container, as long as that can be read.
+
+    Args:
+        state_dir: where it stands.
+        created: what `container.create` returned, if this process has kept that.
+    """
     try:
-        return load_state(state_dir)
+        return load_state(state_dir) if created is None else ended_state(created)
     except (WherryError, OSError):
         return None
 

@@ -98,19 +98,18 @@ class Life:
         self._death_signal, self._over = parent_death_signal, over
         self.state = RunState(status="starting", supervisor_pid=os.getpid(), foreground=not detached, store=store)
         self.failure: WherryError | None = None
-        self.started = False
-        """Whether the first start is done, so that whoever asked for it can be told."""
+        self.started = False  # whether the first start is done, so that whoever asked for it can be told
         self.is_over = False
         self.preserved: tuple[int, ...] = ()  # descriptors that become 3 and up in its next first process
         self._last = LastRun()
         self._wish: dict[str, Any] | None = None
-        self._told: dict[str, Any] | None = None
-        """The wish that this run of the container was told of."""
+        self._told: dict[str, Any] | None = None  # the wish that this run of the container was told of
         self._first = True
         self._pid = self._pidfd = -1
         self._exit_status: int | None = None
         self._began_s = 0.0
         self._prepared: prepare.Prepared | None = None
+        self._created: container.Created | None = None
         self._watch: Watch | None = None
         self._backoff, self._timers, self._network = Backoff(), Timers(loop), Plugged(paths, keep)
         self._run_dir = paths.run_dir(config.id)
@@ -190,6 +189,7 @@ class Life:
     def _tell_to_start(self, created: container.Created, *, again: bool = False) -> None:
         container.start(created, again=again)
         trace.reach("engine.life.started")
+        self._created = None if self._detached else created  # a supervisor has many, for a long time
         check = self.config.healthcheck
         joined = self._prepared.joined if self._prepared is not None else Joined()
         now_s = time.time()
@@ -403,7 +403,7 @@ class Life:
     def _on_drained(self) -> None:
         self._timers.cancel("drain")
         if self._exit_status is not None:
-            self._decide(ended.exit_code(self._exit_status), ended.state_of(self._state_dir))
+            self._decide(ended.exit_code(self._exit_status), ended.state_of(self._state_dir, self._created))
 
     def _decide(self, exit_code: int, state: State | None = None) -> None:
         """Takes in how a run ended, and what comes next; the state is that of a process that has ended."""

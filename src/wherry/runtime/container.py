@@ -51,6 +51,7 @@ __all__ = [
     "abandon",
     "create",
     "delete",
+    "ended_state",
     "exec_process",
     "kill",
     "open_state",
@@ -85,7 +86,14 @@ def start(created: Created, *, again: bool = False, warn: Callable[[str], None] 
     """
     if created.end.fileno() < 0:
         raise Conflict("the container was started already", where=created.state_dir)
-    _go(created.end, created.state_dir, load_state(created.state_dir), warn, again=again)
+    state = created.state or load_state(created.state_dir)
+    try:
+        created.end.send(channel.GO)
+    except (BrokenPipeError, ConnectionResetError):
+        if not again:
+            created.end.close()
+            raise WherryError("the container's first process is gone", where=created.state_dir) from None
+    created.state, created.mark = _follow_start(created.end, created.state_dir, state, warn)
 
 
 def start_detached(state_dir: StrPath, *, warn: Callable[[str], None] | None = None) -> None:
@@ -115,26 +123,30 @@ def start_detached(state_dir: StrPath, *, warn: Callable[[str], None] | None = N
     unlink(f"{directory}/{channel.START_SOCKET}")
 
 
-def _go(end: Socket, state_dir: str, state: State, warn: Callable[[str], None] | None, *, again: bool = False) -> None:
-    try:
-        end.send(channel.GO)
-    except (BrokenPipeError, ConnectionResetError):
-        if not again:
-            end.close()
-            raise WherryError("the container's first process is gone", where=state_dir) from None
-    _follow_start(end, state_dir, state, warn)
-
-
-def _follow_start(end: Socket, state_dir: str, state: State, warn: Callable[[str], None] | None) -> None:
+def _follow_start(
+    end: Socket, state_dir: str, state: State, warn: Callable[[str], None] | None
+) -> tuple[State, tuple[int, int]]:
     """Waits until the command was executed, and writes that down."""
     try:
         Child(state.pid, -1, end).follow(b"", on_listener=lambda fd: hand_over(state, state.pid, fd), warn=warn)
     finally:
         end.close()
     running = replace(state, status=Status.RUNNING)
-    states.save(state_dir, running)
+    mark = states.save(state_dir, running)
     if state.hooks.poststart:
         run_quietly("poststart", running, Status.RUNNING, warn)
+    return running, mark
+
+
+def ended_state(created: Created) -> State:
+    """Returns the state of a container whose first process has ended, read only if somebody has changed it.
+
+    Raises:
+        NotFound: it is deleted.
+    """
+    if created.state is None or not states.unchanged(created.state_dir, created.mark):
+        return load_state(created.state_dir)
+    return replace(created.state, status=Status.STOPPED)
 
 
 def exec_process(

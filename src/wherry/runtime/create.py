@@ -72,14 +72,27 @@ class Created:
         console_fd: the master side of its terminal, the caller's to close; None without one.
         state_dir: where its state is.
         end: the line to its first process.
+        state: what was last written of it, by this process; None where another one made it.
+        mark: of the file with that, for ``state.unchanged``.
     """
 
-    def __init__(self, pid: int, pidfd: int, console_fd: int | None, state_dir: str, end: Socket) -> None:
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        console_fd: int | None,
+        state_dir: str,
+        end: Socket,
+        state: State | None = None,
+        mark: tuple[int, int] = (0, 0),
+    ) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.console_fd = console_fd
         self.state_dir = state_dir
         self.end = end
+        self.state = state
+        self.mark = mark
 
 
 def create(
@@ -234,12 +247,16 @@ class _Making:
                     init = replace(init, mount_root=mount_root)
                 init = replace(init, pivot=pivot, sources=sources)
                 child = self._spawn(ours, init)
+                made_here = init.user_path is None and not _needs_between(init) and not init.runtime_hooks
             finally:
                 theirs.close()
                 for fd in sources.values():
                     os.close(fd)
+            if made_here:  # its number is known: this is written while it mounts its root
+                state, mark = self._save(child.pid, Status.CREATED)
             child.follow(channel.READY, on_map=self._write_maps, on_hooks=self._run_hooks, warn=warn)
-            self._save(child.pid, Status.CREATED)
+            if not made_here:
+                state, mark = self._save(child.pid, Status.CREATED)
         except BaseException:
             ours.close()
             if child is not None:
@@ -249,7 +266,7 @@ class _Making:
         finally:
             if listening is not None:
                 listening.close()
-        return Created(child.pid, child.pidfd, child.console_fd, self._dir, child.end)
+        return Created(child.pid, child.pidfd, child.console_fd, self._dir, child.end, state, mark)
 
     def _make_groups(self) -> None:
         from wherry.core.durable import map_os_error
@@ -332,8 +349,7 @@ class _Making:
         )
 
     def _spawn(self, ours: Socket, init: stage.InitTask) -> Child:
-        no_way_back = (init.pid_path or init.time_offsets is not None) and usernamespace.inside()
-        if init.user_path is not None or no_way_back:
+        if init.user_path is not None or _needs_between(init):
             return spawn(ours, 0, lambda files: stage.run_init_between(_entering(init, files)), cgroup=self._cgroup)
         return spawn(
             ours,
@@ -353,7 +369,7 @@ class _Making:
 
     def _run_hooks(self, pid: int) -> None:
         hooks = self._spec.hooks
-        state = self._save(pid, Status.CREATING)
+        state, _ = self._save(pid, Status.CREATING)
         if hooks.prestart:
             # "after step 2 in the lifecycle" (runtime.md, State); the old prestart hooks were called by start
             run_hooks("prestart", hooks.prestart, jsonio.compact(oci_state(state, status=Status.CREATED)))
@@ -381,10 +397,9 @@ class _Making:
             owner_uid=os.geteuid(),
         )
 
-    def _save(self, pid: int, status: str) -> State:
+    def _save(self, pid: int, status: str) -> tuple[State, tuple[int, int]]:
         state = self._state(pid, states.start_ticks(pid) or 0, status)
-        states.save(self._dir, state)
-        return state
+        return state, states.save(self._dir, state)
 
     @staticmethod
     def _state_json(state: State) -> bytes:
@@ -398,6 +413,11 @@ class _Making:
         unlink(f"{self._dir}/{states.GROUPS_FILE}")
         if self._spec.hooks.poststop:
             run_quietly("poststop", self._state(0, 0, Status.STOPPED), Status.STOPPED, None)
+
+
+def _needs_between(init: stage.InitTask) -> bool:
+    """Tells whether there would be no way back for this process from what only children can enter."""
+    return bool(init.pid_path or init.time_offsets is not None) and usernamespace.inside()
 
 
 def _entering(init: stage.InitTask, files: tuple[str, ...]) -> stage.InitTask:

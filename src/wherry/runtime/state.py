@@ -78,8 +78,8 @@ class State(Value):
     owner_uid: int = 0
 
 
-def save(directory: StrPath, state: State) -> None:
-    """Writes the state."""
+def save(directory: StrPath, state: State) -> tuple[int, int]:
+    """Writes the state; returns what tells the file from one that replaces it, for `unchanged`."""
     value = {
         "annotations": dict(state.annotations),
         "boot_id": state.boot_id,
@@ -108,6 +108,7 @@ def save(directory: StrPath, state: State) -> None:
             data = memoryview(jsonio.canonical(value))
             while data:
                 data = data[os.write(fd, data) :]
+            written = os.fstat(fd)
         finally:
             os.close(fd)
         os.replace(temporary, path)
@@ -115,6 +116,16 @@ def save(directory: StrPath, state: State) -> None:
         from wherry.core.durable import map_os_error
 
         raise map_os_error(error, "cannot write the container's state", where=path) from error
+    return written.st_ino, written.st_mtime_ns
+
+
+def unchanged(directory: StrPath, mark: tuple[int, int]) -> bool:
+    """Tells whether the state is still the one that `save` wrote: an update of limits writes it anew."""
+    try:
+        now = os.stat(f"{os.fspath(directory)}/{FILE}")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return (now.st_ino, now.st_mtime_ns) == mark
 
 
 def load_state(directory: StrPath, *, proc: str = "/proc") -> State:
