@@ -1,8 +1,9 @@
 """The engines that people use, made ready to run ``true`` in one and the same busybox tree.
 
-Each peer keeps its state in the scratch folder. dockerd runs in network and mount namespaces of its own, as it sets the
-policy of the host's FORWARD chain. crun 1.8 refuses the mixed control groups of some machines: there it runs where the
-tree of version 2 is taken away, by a wrapper that is measured beside it.
+Each peer keeps its state in the scratch folder, and what does not outlive a boot in memory, as everybody's /run is,
+even where that of the machine that measures is on a disk. dockerd runs in network and mount namespaces of its own, as
+it sets the policy of the host's FORWARD chain. crun 1.8 refuses the mixed control groups of some machines: there it
+runs where the tree of version 2 is taken away, by a wrapper that is measured beside it.
 """
 
 from __future__ import annotations
@@ -44,13 +45,17 @@ class Peers:
         busybox_tree(self.tree)
         self.tarball = scratch / "rootfs.tar"
         run(["tar", "-C", str(self.tree), "-cf", str(self.tarball), "."])
-        self.wherry = [str(wherry), "--root", str(scratch / "wherry"), "--run-root", str(scratch / "run")]
-        self.wherry_runtime = [str(wherry), "runtime", "--root", str(scratch / "wherry-runtime")]
-        self.runc = ["runc", "--root", str(scratch / "runc")]
-        self.crun = [*self._without_v2(), "crun", "--root", str(scratch / "crun")]
+        memory = self._memory = scratch / "run"
+        memory.mkdir()
+        self.run_root = memory / "wherry"
+        run(["mount", "-t", "tmpfs", "tmpfs", str(memory)])
+        self.wherry = [str(wherry), "--root", str(scratch / "wherry"), "--run-root", str(self.run_root)]
+        self.wherry_runtime = [str(wherry), "runtime", "--root", str(memory / "wherry-runtime")]
+        self.runc = ["runc", "--root", str(memory / "runc")]
+        self.crun = [*self._without_v2(), "crun", "--root", str(memory / "crun")]
         self.podman = [
-            *("podman", "--root", str(scratch / "podman"), "--runroot", str(scratch / "podman-run")),
-            *("--tmpdir", str(scratch / "podman-tmp"), "--runtime", "runc", "--cgroup-manager", "cgroupfs"),
+            *("podman", "--root", str(scratch / "podman"), "--runroot", str(memory / "podman")),
+            *("--tmpdir", str(memory / "podman-tmp"), "--runtime", "runc", "--cgroup-manager", "cgroupfs"),
         ]
         self.docker: list[str] = []
         run([*self.wherry, "image", "import", str(self.tarball), "--name", "bench:1"])
@@ -101,7 +106,7 @@ class Peers:
             yield
             return
         socket = self.scratch / "docker.sock"
-        data, state = self.scratch / "docker", self.scratch / "docker-exec"
+        data, state = self.scratch / "docker", self._memory / "docker-exec"
         log = (self.scratch / "dockerd.log").open("wb")
         daemon = subprocess.Popen(
             [
@@ -136,6 +141,7 @@ class Peers:
             listed = run([*engine, "list", "-q"], check=False).stdout.decode().split()
             for name in listed:
                 run([*engine, "delete", "--force", name], check=False)
+        run(["umount", str(self._memory)])
 
 
 _MINC_LIKE = """#!/bin/sh

@@ -18,7 +18,7 @@ _WARMUP = 3
 
 def starts(peers: Peers, rounds: int) -> list[Row]:
     """Times ``true`` in containers that are there: from the request until the command runs, and until it has ended."""
-    root, run_root = peers.scratch / "wherry", peers.scratch / "run"
+    root, run_root = peers.scratch / "wherry", peers.run_root
     engine = Engine(root, run_root, ImageStore(root / "store"))
     keep = [
         *peers.wherry,
