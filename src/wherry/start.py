@@ -12,7 +12,13 @@ del sys.argv[0]
 
 from wherry import warm  # noqa: E402 the path comes first
 
-warm.install(warm.what(sys.argv))
+what = warm.what(sys.argv)
+if what == "runtime-exec":  # which may begin anew with another interpreter: as little as can be is loaded before that
+    warm.install("protecting")
+    from wherry.cli.protecting import protect_interpreter
+
+    protect_interpreter()
+warm.install(what)
 from wherry.cli.main import main  # noqa: E402 after the modules that are here already
 
 main()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from wherry.cli.runtime_life import CONFIG_COPY
+from wherry.cli.protecting import protect_interpreter
+from wherry.cli.runtime_folder import CONFIG_COPY
 from wherry.cli.runtime_process import (
     Console,
     Signals,
@@ -19,9 +20,8 @@ from wherry.core.errors import Conflict, InvalidInput, UsageError
 from wherry.core.value import replace
 from wherry.linux.capabilities import NAMES, number
 from wherry.linux.namespaces import CLONE_NEWUSER
-from wherry.runtime import container
-from wherry.runtime.config import parse_config
-from wherry.runtime.config_process import MAX_PROCESS_BYTES, parse_process
+from wherry.runtime.config_process import MAX_PROCESS_BYTES, parse_process, parse_process_of_config
+from wherry.runtime.execute import exec_process
 from wherry.runtime.state import load_state
 
 TYPE_CHECKING = False
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from wherry.cli.arguments import Arguments
     from wherry.cli.runtime import Context
     from wherry.runtime.spec import Capabilities, Process
-_MARK = "WHERRY_READ_ONLY_INTERPRETER"
-"""In the environment of a command that has tried to execute itself again, so that it tries once."""
 
 
 def exec_command(context: Context, found: Arguments) -> int:
@@ -38,8 +36,8 @@ def exec_command(context: Context, found: Arguments) -> int:
     container_id, *args = found.rest
     directory = context.directory(container_id)
     state = load_state(directory)
-    if os.geteuid() == 0 and not state.namespaces & CLONE_NEWUSER:
-        _protect_interpreter()
+    if not state.namespaces & CLONE_NEWUSER:
+        protect_interpreter()
     preserved, _ = preserved_fds(found, context.warn)
     process = _process(directory, found, tuple(args), context)
     if not found.flag("ignore-paused") and state.cgroup.groups:
@@ -50,7 +48,7 @@ def exec_command(context: Context, found: Arguments) -> int:
     detach, socket = found.flag("detach"), found.text("console-socket")
     check_terminal(process, socket, detached=detach)
     kept = None if detach else Signals()
-    executed = container.exec_process(
+    executed = exec_process(
         directory,
         process,
         stdio=None if process.terminal else standard_fds(),
@@ -73,15 +71,6 @@ def exec_command(context: Context, found: Arguments) -> int:
             console.close()
 
 
-def _protect_interpreter() -> None:
-    """Keeps the host's interpreter from a root in there that is root over it: see `wherry.linux.readonly`."""
-    from wherry.linux.readonly import execute_read_only, is_read_only
-
-    if os.environ.pop(_MARK, "") or is_read_only():
-        return
-    execute_read_only({**os.environ, _MARK: "1"})
-
-
 def _process(directory: str, found: Arguments, args: tuple[str, ...], context: Context) -> Process:
     if found.given("process"):
         path = found.text("process")
@@ -94,7 +83,7 @@ def _process(directory: str, found: Arguments, args: tuple[str, ...], context: C
             raise UsageError("no command", hint="name one after the container, or give --process")
         path = f"{directory}/{CONFIG_COPY}"
         with open(path, "rb") as file:
-            process = parse_config(file.read(), where=path, warn=lambda _: None).spec.process  # told of at create
+            process = parse_process_of_config(file.read(), where=path)
         process = replace(process, args=args, terminal=False, oom_score_adj=None)
     return _changed(process, found, context)
 

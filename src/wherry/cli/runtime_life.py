@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from wherry.cli.runtime_folder import CONFIG_COPY, known
 from wherry.cli.runtime_process import (
     Console,
     Signals,
@@ -19,7 +20,8 @@ from wherry.core.errors import Conflict, InvalidInput, NotFound, WherryError
 from wherry.core.value import replace
 from wherry.linux.signals import SIGKILL, SIGTERM, number_of
 from wherry.runtime import container, hooks
-from wherry.runtime.config import MAX_CONFIG_BYTES, parse_config, root_path_of
+from wherry.runtime.config import parse_config, root_path_of
+from wherry.runtime.config_process import MAX_CONFIG_BYTES
 from wherry.runtime.create import unlink
 from wherry.runtime.state import FILE, Status, load_state
 
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
     from wherry.cli.runtime_notify import Notify
     from wherry.runtime.container import Created
     from wherry.runtime.spec import Process
-
-CONFIG_COPY = "config.json"
-"""In the state directory: what the container was made from, whatever becomes of the bundle."""
 
 
 def create_command(context: Context, found: Arguments) -> int:
@@ -260,15 +259,6 @@ def _named(context: Context, found: Arguments) -> list[str]:
     except re.error as error:
         raise InvalidInput(f"not a regular expression: {error}", where=word) from None
     return [name for name in known(context.root) if pattern.search(name)]
-
-
-def known(root: str) -> list[str]:
-    """Returns the names of the containers of a root directory."""
-    try:
-        names = os.listdir(root)
-    except FileNotFoundError:
-        return []
-    return sorted(name for name in names if os.path.exists(f"{root}/{name}/{FILE}"))
 
 
 def _remove(directory: str, context: Context, ended: Created | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from wherry.cli.runtime_life import known
+from wherry.cli.runtime_folder import known
 from wherry.core.errors import NotFound, UsageError
 from wherry.runtime.state import Status, load_state, oci_state
 

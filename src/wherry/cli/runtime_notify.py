@@ -22,10 +22,9 @@ from wherry.core.durable import map_os_error
 from wherry.core.errors import Conflict
 from wherry.core.value import replace
 from wherry.linux.mount import fd_path
-from wherry.runtime.container import open_state
 from wherry.runtime.create import unlink
 from wherry.runtime.spec import Mount
-from wherry.runtime.state import FILE, Status, load_state
+from wherry.runtime.state import FILE, Status, load_state, open_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import select
 from wherry.core.errors import InvalidInput, UsageError, WherryError
 from wherry.linux import signals
 from wherry.runtime import channel
-from wherry.runtime.container import Stdio
+from wherry.runtime.task import Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from wherry.core.value import EMPTY
 from wherry.engine import limits
 from wherry.engine.net.request import own_namespace
 from wherry.engine.platforms import is_native, parts_of
-from wherry.engine.prepare import Prepared
 from wherry.engine.spec import ContainerConfig, normal_path
 from wherry.engine.state import Paths
 from wherry.linux import usernamespace
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from wherry.engine.isolation import IdRange
+    from wherry.engine.prepare import Prepared
     from wherry.engine.volume_mounts import FileSystem
     from wherry.linux.seccomp_profile import Profile
 

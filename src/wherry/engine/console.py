@@ -13,7 +13,7 @@ from wherry.linux.terminal import set_window_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from wherry.runtime.container import Executed
+    from wherry.runtime.execute import Executed
 
 
 def serve(

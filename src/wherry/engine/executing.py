@@ -17,7 +17,8 @@ from wherry.engine.state import Paths
 from wherry.engine.telling import Execution
 from wherry.engine.wire import DETACH_KEYS, dump_error, load_error
 from wherry.linux.process import close_from
-from wherry.runtime.container import Stdio, exec_process
+from wherry.runtime.execute import exec_process
+from wherry.runtime.task import Stdio
 
 STARTED = b"+"
 

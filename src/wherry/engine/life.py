@@ -104,10 +104,9 @@ class Life:
         self._last = LastRun()
         self._wish: dict[str, Any] | None = None
         self._told: dict[str, Any] | None = None  # the wish that this run of the container was told of
-        self._first = True
+        self._first, self._began_s = True, 0.0
         self._pid = self._pidfd = -1
         self._exit_status: int | None = None
-        self._began_s = 0.0
         self._prepared: prepare.Prepared | None = None
         self._created: container.Created | None = None
         self._watch: Watch | None = None
@@ -320,8 +319,9 @@ class Life:
 
     def _exec(self, argv: tuple[str, ...], fds: tuple[int, int, int]) -> tuple[int, int]:
         """Runs a command of the health check."""
-        health = further_process(self._paths, self.config, argv)
-        executed = container.exec_process(self._state_dir, health, stdio=stdio_of(fds))
+        from wherry.runtime.execute import exec_process
+
+        executed = exec_process(self._state_dir, further_process(self._paths, self.config, argv), stdio=stdio_of(fds))
         return executed.pid, executed.pidfd
 
     def _on_health(self, health: Health, changed: bool) -> None:

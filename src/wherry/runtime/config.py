@@ -11,7 +11,7 @@ from __future__ import annotations
 from wherry.core import jsonio
 from wherry.core.errors import InvalidInput
 from wherry.core.value import Value
-from wherry.runtime.config_process import parse_process_object
+from wherry.runtime.config_process import MAX_CONFIG_BYTES, parse_process_object
 from wherry.runtime.config_resources import parse_resources_object
 from wherry.runtime.reader import Reader
 from wherry.runtime.spec import (
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-MAX_CONFIG_BYTES = 4 * 1024 * 1024
 MAX_ID_MAPPINGS = 340
 """As the kernel has it: user_namespaces(7)."""
 _DEFAULT_MODE = 0o666

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_PROCESS_BYTES = 4 * 1024 * 1024
+MAX_PROCESS_BYTES = MAX_CONFIG_BYTES = 4 * 1024 * 1024
 _MAX_ID = (1 << 32) - 2
 """The highest id of 32 bits means "no change" to the kernel."""
 _MAX_RLIMIT = (1 << 64) - 1
@@ -32,6 +32,17 @@ def parse_process(data: bytes, *, where: object = None, warn: Callable[[str], No
     """
     value = jsonio.loads(data, where=where, max_bytes=MAX_PROCESS_BYTES)
     return parse_process_object(Reader(value, "", where, warn))
+
+
+def parse_process_of_config(data: bytes, *, where: object = None) -> Process:
+    """Reads the process alone of a ``config.json`` that a container was made from, which was told of then.
+
+    Raises:
+        InvalidInput: it is malformed; names the key.
+    """
+    value = jsonio.loads(data, where=where, max_bytes=MAX_CONFIG_BYTES)
+    process = value.get("process") if isinstance(value, dict) else None
+    return parse_process_object(Reader(process, "process", where, lambda _: None))
 
 
 def _capabilities(sets: Reader, key: str) -> tuple[str, ...]:

@@ -19,55 +19,37 @@ from __future__ import annotations
 
 import os
 
-from wherry.core.errors import Conflict, InvalidInput, WherryError
-from wherry.core.value import Value, replace
-from wherry.linux import usernamespace
-from wherry.linux.namespaces import CLONE_NEWPID, CLONE_NEWUSER
-from wherry.linux.process import pidfd_open, pidfd_send_signal
+from wherry.core.errors import Conflict, WherryError
+from wherry.core.value import replace
+from wherry.linux.process import pidfd_send_signal
 from wherry.linux.signals import SIGKILL
-from wherry.runtime import channel, stage
+from wherry.runtime import channel
 from wherry.runtime import state as states
-from wherry.runtime.cgroup import Cgroup, Group
-from wherry.runtime.check import check_process
 from wherry.runtime.create import Created, create, run_quietly, unlink
-from wherry.runtime.spawn import Child, hand_over, reap, spawn
-from wherry.runtime.state import State, Status, load_state
-from wherry.runtime.task import Stdio, make_task, need_stdio, without_mknod
+from wherry.runtime.spawn import Child, hand_over, reap
+from wherry.runtime.state import State, Status, load_state, open_process, open_state
+from wherry.runtime.task import Stdio
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket as Socket  # noqa: N812 the standard class, under its usual kind of name
     from collections.abc import Callable
 
-    from wherry.linux.seccomp import Program
-    from wherry.runtime.spec import Process
-
     StrPath = str | os.PathLike[str]
 
 __all__ = [
     "Created",
-    "Executed",
     "Stdio",
     "abandon",
     "create",
     "delete",
     "ended_state",
-    "exec_process",
     "kill",
-    "open_state",
     "start",
     "start_detached",
 ]
 
 _END_TIMEOUT_MS = 10_000
-
-
-class Executed(Value):
-    """A process that was added to a container; a child of the caller."""
-
-    pid: int
-    pidfd: int
-    console_fd: int | None
 
 
 def start(created: Created, *, again: bool = False, warn: Callable[[str], None] | None = None) -> None:
@@ -149,120 +131,6 @@ def ended_state(created: Created) -> State:
     return replace(created.state, status=Status.STOPPED)
 
 
-def exec_process(
-    state_dir: StrPath,
-    process: Process,
-    *,
-    stdio: Stdio | None = None,
-    preserved: tuple[int, ...] = (),
-    cgroup: str = "",
-    new_keyring: bool = True,
-    warn: Callable[[str], None] | None = None,
-) -> Executed:
-    """Runs a further process in a container, with all its namespaces, limits and filter.
-
-    Args:
-        state_dir: the container's.
-        process: the process; its capabilities are those that it gets.
-        stdio: its standard descriptors; needed unless it has a terminal.
-        preserved: descriptors that become 3 and up; -1 leaves a number out.
-        cgroup: a group below the container's own, which is there.
-        new_keyring: give it a session keyring of its own.
-        warn: told what was asked for and could not be given.
-
-    Raises:
-        Conflict: the container does not run.
-        CommandNotFound: the command is not in the container.
-        CannotInvoke: it is there, but cannot be executed.
-        WherryError: another step failed; it is named.
-    """
-    check_process(process)
-    need_stdio(process, stdio)
-    state, target = open_state(state_dir)
-    program: Program | None = None
-    if state.filter:
-        from wherry.linux.seccomp import Program as Loaded
-
-        program = Loaded(state.filter, state.filter_flags, notifies=state.listener is not None)
-    group = _below(state.cgroup, cgroup)
-    ours, theirs = channel.pair()
-    try:
-        task = make_task(
-            without_mknod(process) if state.devices_unguarded else process,
-            stdio,
-            theirs.fileno(),
-            state.container_id if new_keyring else "",
-            program,
-        )
-        task = replace(task, preserved=preserved)
-        if state.namespaces & CLONE_NEWUSER or (state.namespaces & CLONE_NEWPID and usernamespace.inside()):
-            # there would be no way back for this process
-            run = stage.ExecTask(task=task, pidfd=target, namespaces=state.namespaces)
-            child = spawn(ours, 0, lambda files: stage.run_exec_between(_adding(run, files)), cgroup=group)
-        else:
-            run = stage.ExecTask(task=task, pidfd=target, namespaces=state.namespaces & ~CLONE_NEWPID)
-            pid_namespace: int | str = target if state.namespaces & CLONE_NEWPID else ""
-            child = spawn(
-                ours, 0, lambda files: stage.run_exec(_adding(run, files)), cgroup=group, pid_namespace=pid_namespace
-            )
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-        os.close(target)
-    try:
-        child.follow(b"", on_listener=lambda fd: hand_over(state, child.pid, fd), warn=warn)
-    except BaseException:
-        child.end_it()
-        raise
-    ours.close()
-    return Executed(pid=child.pid, pidfd=child.pidfd, console_fd=child.console_fd)
-
-
-def _below(groups: Cgroup, path: str) -> Cgroup:
-    """Returns the groups of a name below a container's own."""
-    parts = [part for part in path.split("/") if part]
-    if ".." in parts:
-        raise InvalidInput("not a control group below the container's", where=path)
-    if not parts:
-        return groups
-    name = "/".join(parts)
-    return Cgroup(tuple(Group(group.version, group.controllers, f"{group.path}/{name}") for group in groups.groups))
-
-
-def _adding(run: stage.ExecTask, files: tuple[str, ...]) -> stage.ExecTask:
-    return replace(run, task=replace(run.task, procs_files=files))
-
-
-def open_state(state_dir: StrPath) -> tuple[State, int]:
-    """Returns the state of a container that lives, and a pidfd of its first process, surely of that one.
-
-    Raises:
-        Conflict: it does not live.
-    """
-    state = load_state(state_dir)
-    pidfd = _open_process(state)
-    if pidfd < 0:
-        raise Conflict("the container does not run", where=state.container_id)
-    return state, pidfd
-
-
-def _open_process(state: State) -> int:
-    """Returns a pidfd of a container's first process, surely of that one; -1 when it does not live."""
-    if state.status == Status.STOPPED:
-        return -1
-    try:
-        pidfd = pidfd_open(state.pid)
-    except ProcessLookupError:
-        return -1
-    # The number may have been given to another process before the pidfd was there, not afterwards.
-    if states.start_ticks(state.pid) == state.start_ticks:
-        return pidfd
-    os.close(pidfd)
-    return -1
-
-
 def kill(state_dir: StrPath, number: int) -> None:
     """Sends a signal to the container's first process.
 
@@ -296,7 +164,7 @@ def delete(state_dir: StrPath, *, known: State | None = None, warn: Callable[[st
         states.remove_noted_groups(directory)  # of a creation that was cut short
         return
     state = known or load_state(directory)
-    pidfd = -1 if known else _open_process(state)
+    pidfd = -1 if known else open_process(state)
     if pidfd >= 0:
         try:
             pidfd_send_signal(pidfd, SIGKILL)

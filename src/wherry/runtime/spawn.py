@@ -15,7 +15,7 @@ from wherry.linux.process import pidfd_send_signal
 from wherry.linux.signals import SIGKILL
 from wherry.runtime import channel
 from wherry.runtime.become import EXECUTING, LOOKING
-from wherry.runtime.stage import make_time_namespace
+from wherry.runtime.stage_steps import make_time_namespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

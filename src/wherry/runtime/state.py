@@ -14,8 +14,9 @@ from __future__ import annotations
 import os
 
 from wherry.core import jsonio
-from wherry.core.errors import InvalidInput, NotFound
+from wherry.core.errors import Conflict, InvalidInput, NotFound
 from wherry.core.value import EMPTY, Value
+from wherry.linux.process import pidfd_open
 from wherry.runtime.cgroup import Cgroup
 from wherry.runtime.spec import OCI_VERSION, Hooks
 
@@ -167,6 +168,34 @@ def load_state(directory: StrPath, *, proc: str = "/proc") -> State:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"not a container's state: {error}", where=path) from error
+
+
+def open_state(state_dir: StrPath) -> tuple[State, int]:
+    """Returns the state of a container that lives, and a pidfd of its first process, surely of that one.
+
+    Raises:
+        Conflict: it does not live.
+    """
+    state = load_state(state_dir)
+    pidfd = open_process(state)
+    if pidfd < 0:
+        raise Conflict("the container does not run", where=state.container_id)
+    return state, pidfd
+
+
+def open_process(state: State) -> int:
+    """Returns a pidfd of a container's first process, surely of that one; -1 when it does not live."""
+    if state.status == Status.STOPPED:
+        return -1
+    try:
+        pidfd = pidfd_open(state.pid)
+    except ProcessLookupError:
+        return -1
+    # The number may have been given to another process before the pidfd was there, not afterwards.
+    if start_ticks(state.pid) == state.start_ticks:
+        return pidfd
+    os.close(pidfd)
+    return -1
 
 
 def _hooks_value(hooks: Hooks) -> dict[str, Any]:

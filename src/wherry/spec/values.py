@@ -110,20 +110,34 @@ def _make_readers(cls: type[Value]) -> dict[str, Reader]:
             names = vars(sys.modules[base.__module__])
             for field, written in vars(base).get("__annotations__", {}).items():
                 if not field.startswith("_"):
-                    found[field] = _Annotation(written, names, f"{base.__name__}.{field}").reader()
+                    found[field] = _later(found, field, _Annotation(written, names, f"{base.__name__}.{field}"))
     _readers[cls] = found
     return found
+
+
+def _later(readers: dict[str, Reader], field: str, annotation: _Annotation) -> Reader:
+    """Puts the reading of an annotation off until there is a value: most fields of a file are left out."""
+
+    def read(value: Any, path: str, where: object, depth: int) -> Any:
+        reader = readers[field] = annotation.reader()
+        return reader(value, path, where, depth)
+
+    return read
 
 
 class _Annotation:
     """Reads the text of one annotation."""
 
     def __init__(self, text: str, names: dict[str, Any], what: str) -> None:
-        self._words = _words(text)
-        self._names = names
-        self._error = TypeError(f"{what}: cannot decode {text!r}")
+        self._text, self._names, self._what = text, names, what
+        self._words: list[str] = []
+
+    @property
+    def _error(self) -> TypeError:
+        return TypeError(f"{self._what}: cannot decode {self._text!r}")
 
     def reader(self) -> Reader:
+        self._words = _words(self._text)
         found = self._union()
         if self._words:
             raise self._error

@@ -14,6 +14,7 @@ from wherry.runtime import container, default
 from wherry.runtime.cgroup import hierarchies
 from wherry.runtime.cgroup_devices import DeviceList
 from wherry.runtime.container import Created, Stdio
+from wherry.runtime.execute import exec_process
 from wherry.runtime.resources import Resources
 from wherry.runtime.spec import Capabilities, Process, Spec
 
@@ -121,7 +122,7 @@ class Runner:
         with os.fdopen(read_end, "rb") as reader:
             try:
                 stdio = Stdio(stdin_fd=self._null, stdout_fd=write_end, stderr_fd=write_end)
-                executed = container.exec_process(state_dir, process, stdio=stdio)
+                executed = exec_process(state_dir, process, stdio=stdio)
             finally:
                 os.close(write_end)
             os.close(executed.pidfd)

@@ -18,6 +18,7 @@ from tests.integration.runtime.containers import (
 
 from wherry.core.errors import CannotInvoke, CommandNotFound, Conflict
 from wherry.runtime import container
+from wherry.runtime.execute import exec_process
 from wherry.runtime.spec import Process
 from wherry.runtime.state import Status, load_state
 
@@ -111,7 +112,7 @@ def test_control_c_reaches_the_terminals_process(runner: Runner, busybox_tree: P
 
 def test_exec_with_a_terminal(runner: Runner, long_running: str) -> None:
     process = make_spec("sh", "-c", "tty; stty size", process={"terminal": True}).process
-    executed = container.exec_process(long_running, process)
+    executed = exec_process(long_running, process)
     os.close(executed.pidfd)
     assert executed.console_fd is not None
     assert read_terminal(executed.console_fd).split() == ["/dev/pts/0", "24", "80"]
