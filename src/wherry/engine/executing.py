@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from wherry.core.errors import WherryError
 from wherry.engine import bundle
 from wherry.engine.console import serve
 from wherry.engine.ending import exit_code_of
-from wherry.engine.info import ContainerInfo
 from wherry.engine.signals import Signals
 from wherry.engine.specification import further_process
-from wherry.engine.state import Paths
 from wherry.engine.telling import Execution
 from wherry.engine.wire import DETACH_KEYS, dump_error, load_error
 from wherry.linux.process import close_from
 from wherry.runtime.execute import exec_process
 from wherry.runtime.task import Stdio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from wherry.engine.info import ContainerInfo
+    from wherry.engine.state import Paths
 
 STARTED = b"+"
 
