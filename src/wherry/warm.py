@@ -49,7 +49,15 @@ _RUN = (
     "wherry.engine.person",
 )
 _RUNTIME = ("wherry.cli.main", "wherry.cli.runtime", "wherry.cli.runtime_commands")
-_MAKING = (*_RUNTIME, "wherry.cli.runtime_life", "wherry.runtime.cgroup_devices", "wherry.runtime.users")
+_MAKING = (
+    *_RUNTIME,
+    "wherry.cli.runtime_life",
+    "wherry.runtime.cgroup_devices",
+    "wherry.runtime.config_seccomp",
+    "wherry.runtime.users",
+    "wherry.linux.seccomp",
+    "wherry.linux.seccomp_compile",
+)
 EARLY = {
     "run": (
         *_RUN,

@@ -21,7 +21,7 @@ Source: seccomp(2); Documentation/userspace-api/seccomp_filter.rst; include/uapi
 
 from __future__ import annotations
 
-from struct import pack
+from _struct import pack
 
 from wherry.core.errors import InvalidInput
 from wherry.core.value import replace

@@ -22,7 +22,6 @@ import os
 from wherry.core.errors import Timeout, Unsupported
 from wherry.core.value import Value
 from wherry.runtime import cgroup_place as place
-from wherry.runtime import cgroup_v1
 from wherry.runtime.cgroup_check import check_resources
 from wherry.runtime.cgroup_files import keyed, number, numbers, read, there, write
 from wherry.runtime.cgroup_hierarchies import Hierarchy, hierarchies
@@ -232,6 +231,8 @@ class Cgroup:
         for name, words in wanted:
             group = self._need(name, words)
             if group.version == 1:
+                from wherry.runtime import cgroup_v1
+
                 getattr(cgroup_v1, name)(group.path, resources)
             else:
                 from wherry.runtime import cgroup_v2

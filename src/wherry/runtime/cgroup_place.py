@@ -16,7 +16,6 @@ from wherry.core.errors import Conflict, InvalidInput, NotFound, Unsupported
 from wherry.core.value import Value
 from wherry.runtime.cgroup_files import read, write
 from wherry.runtime.cgroup_hierarchies import Hierarchy, hierarchies, own_group
-from wherry.runtime.cgroup_v1 import inherit_cpuset
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,6 +133,8 @@ def _make_all(hierarchy: Hierarchy, start: str, parts: list[str]) -> tuple[str, 
                 made += new  # the one before, which is above this
                 new = _make(path)
                 if new and cpuset:
+                    from wherry.runtime.cgroup_v1 import inherit_cpuset  # seldom wanted
+
                     inherit_cpuset(path)
             return path, new, made
         except OSError as error:

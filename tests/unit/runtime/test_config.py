@@ -12,6 +12,7 @@ from wherry.core.value import replace
 from wherry.linux.seccomp_profile import ALLOW, Profile, Rule, error
 from wherry.runtime import default
 from wherry.runtime.config import Config, parse_config
+from wherry.runtime.config_process import parse_process_of_config
 from wherry.runtime.resources import (
     DeviceWeight,
     HugepageLimit,
@@ -121,6 +122,13 @@ FULL = Spec(
 def test_round_trip(spec: Spec) -> None:
     data = json.dumps(serialize_config(spec, "rootfs")).encode()
     assert parse_config(data) == Config(spec=spec, root_path="rootfs")
+
+
+def test_the_process_alone_is_the_same() -> None:
+    data = json.dumps(serialize_config(FULL, "rootfs")).encode()
+    assert parse_process_of_config(data) == parse_config(data).spec.process
+    with pytest.raises(InvalidInput, match="process"):
+        parse_process_of_config(b"[]")
 
 
 def test_the_default_filter_survives_too() -> None:

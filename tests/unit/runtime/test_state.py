@@ -12,7 +12,8 @@ from wherry.core.errors import InvalidInput, NotFound
 from wherry.core.value import replace
 from wherry.runtime import channel
 from wherry.runtime.cgroup import Cgroup, Group
-from wherry.runtime.state import FILE, State, Status, boot_id, load_state, save, start_ticks
+from wherry.runtime.container import Created, ended_state
+from wherry.runtime.state import FILE, State, Status, boot_id, load_state, save, start_ticks, unchanged
 
 GROUPS = (Group(1, ("cpu", "cpuacct"), "/sys/fs/cgroup/cpu/wherry/x"), Group(2, (), "/sys/fs/cgroup/unified/wherry/x"))
 
@@ -44,6 +45,27 @@ def test_round_trip(tmp_path: Path) -> None:
     assert found.cgroup.groups == GROUPS
     assert sorted(path.name for path in tmp_path.iterdir()) == [FILE]
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_nobody_has_changed_is_not_read_again(tmp_path: Path) -> None:
+    state = own_state()
+    mark = save(tmp_path, state)
+    end, other = channel.pair()
+    created = Created(state.pid, -1, None, str(tmp_path), end, state, mark)
+    (tmp_path / FILE).write_text("no state")  # in place, as nobody does
+    os.utime(tmp_path / FILE, ns=(mark[1], mark[1]))
+    assert unchanged(tmp_path, mark)
+    assert ended_state(created) == replace(state, status=Status.STOPPED)
+    more = replace(state, cgroup=Cgroup(GROUPS[:1]), pid=2**22 + 1)
+    save(tmp_path, more)  # as an update does that had to join a group
+    assert not unchanged(tmp_path, mark)
+    assert ended_state(created).cgroup.groups == GROUPS[:1]
+    (tmp_path / FILE).unlink()
+    assert not unchanged(tmp_path, mark)
+    with pytest.raises(NotFound):
+        ended_state(created)
+    end.close()
+    other.close()
 
 
 @pytest.mark.parametrize("change", [{"start_ticks": 1}, {"boot_id": "another"}, {"pid": 2**22 + 1}])
