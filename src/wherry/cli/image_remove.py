@@ -25,6 +25,8 @@ def rm(names: tuple[str, ...], force: bool, repo_path: Path | None) -> None:
 
     In another repository (--repo) the names alone go: revisions may need the files. `wherry store prune` frees them.
     """
+    from wherry.image.indexrefs import beside_refs
+
     catalogue = require_images(repo_path, names[0])
     used = users(catalogue.repo) if repo_path is None else {}
     gone: set[Checksum] = set()

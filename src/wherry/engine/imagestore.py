@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from wherry.core.errors import NotFound
-from wherry.engine import imagecache, rootfile
+from wherry.engine import imagecache, platforms, rootfile
 from wherry.engine.spec import BareSettings
 
 TYPE_CHECKING = False
@@ -67,12 +67,17 @@ def look_up(paths: Paths, store: ImageStore | None, spec: ContainerSpec) -> tupl
     if store is None:
         raise NotFound(f"no image {spec.image!r}: there is no store", hint="import one with `wherry image import`")
     found = imagecache.find(store.path, paths.images, spec.image)
-    if found is not None:
+    if found is not None and (not spec.platform or platforms.fits(found.settings.platform, spec.platform)):
         return found.settings, found.reference, found.commit
     from wherry.engine.rootfs import prepare_image
     from wherry.image.catalog import Images
 
-    record = Images(store.repo).get(spec.image)
+    images = Images(store.repo)
+    record = images.get(spec.image)
+    if spec.platform and not platforms.fits(record.config.platform, spec.platform):
+        record = next(
+            (item for item in images.variants(record) if platforms.fits(item.config.platform, spec.platform)), record
+        )
     prepare_image(paths, store, record.commit)
     imagecache.remember(paths.images, record.commit, record.config)
     return record.config, str(record.reference), record.commit

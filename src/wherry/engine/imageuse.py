@@ -43,8 +43,9 @@ def users_of(engine: Engine, repo: Repository) -> dict[Checksum, list[str]]:
 
 
 def nameless(repo: Repository, used: Collection[Checksum]) -> list[Checksum]:
-    """Returns the commits of images, and of trees of layers, that no ref names and nothing stands on."""
+    """Returns the commits of images, indexes and trees of layers that no ref names and nothing stands on."""
     from wherry.image.catalog import CONFIG_KEY
+    from wherry.image.indexes import INDEX_KEY
     from wherry.image.layercache import SIZE_KEY
 
     named = set(repo.refs().values())
@@ -53,7 +54,7 @@ def nameless(repo: Repository, used: Collection[Checksum]) -> list[Checksum]:
         if commit in named or commit in used:
             continue
         metadata = repo.load_commit(commit).metadata
-        if CONFIG_KEY in metadata or SIZE_KEY in metadata:
+        if not metadata.keys().isdisjoint((CONFIG_KEY, INDEX_KEY, SIZE_KEY)):
             found.append(commit)
     return found
 

@@ -37,6 +37,13 @@ def parts_of(platform: str) -> tuple[str, str, str]:
     return words[0], alias.get(words[1], words[1]), words[2] if len(words) > 2 else ""
 
 
+def fits(platform: str, wanted: str) -> bool:
+    """Tells whether an image's platform, "" when it does not say, is the one that was asked for."""
+    system, architecture, variant = parts_of(platform)
+    asked = parts_of(wanted)
+    return not platform or (asked[:2] == (system, architecture) and asked[2] in ("", variant or asked[2]))
+
+
 def check(platform: str, wanted: str, *, image: str) -> None:
     """Refuses an image that is not what was asked for, or that cannot run here.
 
@@ -49,16 +56,13 @@ def check(platform: str, wanted: str, *, image: str) -> None:
         InvalidInput: it is for something else than was asked for.
         Unsupported: nothing runs it here.
     """
-    system, architecture, variant = parts_of(platform)
-    if wanted:
-        asked = parts_of(wanted)
-        fits = not platform or (asked[:2] == (system, architecture) and asked[2] in ("", variant or asked[2]))
-        if not fits:
-            raise InvalidInput(
-                f"the image is for {platform}, not {wanted}",
-                where=image,
-                hint=f"import the other one: `wherry image import --platform {wanted}`",
-            )
+    system, architecture, _ = parts_of(platform)
+    if wanted and not fits(platform, wanted):
+        raise InvalidInput(
+            f"the image is for {platform}, not {wanted}",
+            where=image,
+            hint=f"import the other one: `wherry image import --platform {wanted}`",
+        )
     if system not in ("", "linux"):
         raise Unsupported(f"the image is for {system}, not for Linux", where=image)
     if not is_native(architecture):

@@ -2,18 +2,20 @@
 
 ::
 
-    refs/heads/image/docker.io/library/nginx_3A1.2      see reference.py
+    refs/heads/image/docker.io/library/nginx_3A1.2      see reference.py; for further platforms indexes.py
     commit metadata   see recording.py
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wherry.core.digest import Checksum, Digest, Ref, checksum_of, is_checksum, parse_digest
 from wherry.core.errors import Conflict, InvalidInput, NotFound
 from wherry.image.config import ImageConfig, parse_config
+from wherry.image.indexrefs import beside_refs, member_refs
+from wherry.image.platforms import Platform, choose
 from wherry.image.reference import REF_PREFIX, Reference
 from wherry.store.format.objects import ObjectType
 from wherry.store.repository import Repository
@@ -44,6 +46,12 @@ class ImageRecord:
     """The OCI or docker manifest, byte for byte; empty where the source had none."""
 
     @property
+    def platform(self) -> Platform:
+        """What it is for, by its config."""
+        config = self.config
+        return Platform(os=config.os, architecture=config.architecture, variant=config.variant)
+
+    @property
     def identifier(self) -> Digest:
         """The digest of its config: docker's image ID."""
         return self.config.digest
@@ -65,21 +73,44 @@ class Images:
         found = (self._record(commit, ref) for ref, commit in self._refs().items())
         return tuple(sorted(found, key=lambda record: str(record.reference)))
 
-    def get(self, name: str) -> ImageRecord:
+    def get(self, name: str, *, platform: Platform | None = None) -> ImageRecord:
         """Returns one image.
 
         Args:
             name: a reference; a commit, an image ID or a manifest's digest, or the first four digits or more of one.
+            platform: which one of several of a name; None: the one that the name leads to.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is none, or not for this platform.
             Conflict: several images begin with these digits.
             InvalidInput: it is neither a reference nor an identifier.
         """
         found = self._by_reference(name) or self._by_identifier(name)
         if found is None:
             raise NotFound(f"no such image: {name[:300]}", hint=self._near(name))
-        return found
+        return found if platform is None else self.for_platform(found, platform)
+
+    def for_platform(self, record: ImageRecord, platform: Platform) -> ImageRecord:
+        """Returns what an image's name stands for on a platform; an image that does not say what it is for is it.
+
+        Raises:
+            NotFound: it is not here for that platform.
+        """
+        if not record.config.architecture:
+            return record
+        offered = self.variants(record)
+        index = choose(platform, [item.platform for item in offered])
+        if index is None:
+            known = ", ".join(sorted({item.config.platform for item in offered}))
+            raise NotFound(
+                f"the image is not here for {platform}", where=record.reference.familiar, hint=f"it is for {known}"
+            )
+        return offered[index]
+
+    def variants(self, record: ImageRecord) -> tuple[ImageRecord, ...]:
+        """Returns an image, and those for other platforms that have its name."""
+        others = member_refs(self.repo, record.reference).values()
+        return record, *(replace(self._record(commit, None), reference=record.reference) for commit in others)
 
     def record_of(self, commit: Checksum) -> ImageRecord:
         """Returns the image that a commit is, whether a ref names it or not.
@@ -121,8 +152,9 @@ class Images:
             doomed = [reference.ref for reference in self.names_of(record)]
         if not doomed:
             raise NotFound("the image has no name here to take away", where=name)
+        beside = [ref for gone in doomed for ref in beside_refs(self.repo, Reference.from_ref(gone))]
         with self.repo.transaction() as transaction:
-            for ref in doomed:
+            for ref in (*doomed, *beside):
                 transaction.set_ref(ref, None)
         return tuple(Reference.from_ref(ref) for ref in doomed)
 

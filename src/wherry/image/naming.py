@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from wherry.core.errors import Conflict, InvalidInput
 from wherry.image.catalog import ImageRecord, Images
-from wherry.image.recording import record_image
+from wherry.image.indexes import find_index, record_again, record_index
+from wherry.image.indexrefs import beside_refs
 from wherry.image.reference import Reference
 
 if TYPE_CHECKING:
@@ -68,24 +69,18 @@ def rename(repo: Repository, source: str, name: str, *, force: bool = False) -> 
         raise Conflict("another image has that name", where=reference.familiar, hint="remove it, or use --force")
     with repo.transaction() as transaction:
         made = _named(repo, record, reference)
-        transaction.set_ref(old.ref, None)
+        for ref in (old.ref, *beside_refs(repo, old)):
+            transaction.set_ref(ref, None)
     return made
 
 
 def _named(repo: Repository, record: ImageRecord, reference: Reference) -> ImageRecord:
-    commit = repo.load_commit(record.commit)
-    return record_image(
-        repo,
-        reference,
-        tree=commit.tree,
-        meta=commit.meta,
-        size_bytes=record.size_bytes,
-        config=record.config,
-        digest=record.digest,
-        manifest=record.manifest,
-        body=commit.body,
-        timestamp_s=commit.timestamp_s,
-    )
+    """Gives an image a name, and with it, where it has an index, those for other platforms."""
+    index = find_index(repo, record.reference)
+    if index is None or record not in index.members:
+        return record_again(repo, record, reference)
+    made = record_index(repo, reference, index.members, index.raw)
+    return made.members[index.members.index(record)]
 
 
 def _parse(name: str) -> Reference:

@@ -16,9 +16,10 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from wherry.core import jsonio
-from wherry.core.digest import Checksum, Digest
+from wherry.core.digest import Checksum, Digest, Ref
 from wherry.core.errors import IntegrityError
 from wherry.image.catalog import CONFIG_KEY, DIGEST_KEY, MANIFEST_KEY, REFERENCE_KEY, SIZE_KEY, ImageRecord
+from wherry.image.indexrefs import beside_refs
 
 if TYPE_CHECKING:
     from wherry.image.config import ImageConfig
@@ -38,8 +39,9 @@ def record_image(
     manifest: bytes = b"",
     body: str = "",
     timestamp_s: int | None = None,
+    ref: Ref | None = None,
 ) -> ImageRecord:
-    """Makes the commit of an image and moves its ref there.
+    """Makes the commit of an image and moves its ref there. A name that gets another image loses what is beside it.
 
     Args:
         repo: where, within ``with repo.transaction()``.
@@ -52,6 +54,7 @@ def record_image(
         manifest: the manifest's JSON, byte for byte, if it has one; its digest must be `digest`.
         body: of the commit's message.
         timestamp_s: of the commit; None: when the image says that it was made.
+        ref: where it goes; None: where its name leads to. See ``indexes.py`` for images of other platforms.
 
     Raises:
         IntegrityError: the name asks for another digest.
@@ -72,8 +75,12 @@ def record_image(
         body=body,
         timestamp_s=config.created_s if timestamp_s is None else timestamp_s,
         metadata=metadata,
-        ref=reference.ref,
+        ref=reference.ref if ref is None else ref,
     )
+    if ref is None and repo.refs(reference.ref).get(reference.ref) != commit:
+        with repo.transaction() as transaction:  # other platforms of what the name meant before
+            for beside in beside_refs(repo, reference):
+                transaction.set_ref(beside, None)
     return ImageRecord(
         reference=reference,
         commit=commit,

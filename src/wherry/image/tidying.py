@@ -1,4 +1,4 @@
-"""What is kept beside images and goes with the last one that needs it: trees of layers, and blobs."""
+"""What is kept beside images, and goes with the last one that needs it: trees of layers, blobs, notes about layers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wherry.core.digest import Checksum, Digest, parse_digest
-from wherry.image import layercache
+from wherry.image import layercache, measuring
 from wherry.image.catalog import ImageRecord, Images
+from wherry.image.indexes import orphans
+from wherry.image.indexrefs import PLATFORM_PREFIX
 from wherry.image.kept import KeptBlobs
+from wherry.image.outgoing import layer_of
 from wherry.image.packed import field, parse_object
 
 if TYPE_CHECKING:
@@ -26,13 +29,21 @@ class Tidied:
 
 
 def tidy(repo: Repository) -> Tidied:
-    """Takes away trees of layers and kept blobs that no image needs."""
-    records = Images(repo).list()
-    before = set(repo.refs(layercache.LAYER_PREFIX).values())
+    """Takes away what no image needs: trees of layers, blobs, what is known of layers, images of other platforms."""
+    before = set(repo.refs().values())
+    if stray := orphans(repo):
+        with repo.transaction() as transaction:
+            for ref in stray:
+                transaction.set_ref(ref, None)
+    images = Images(repo)
+    further = [images.record_of(commit) for commit in dict.fromkeys(repo.refs(PLATFORM_PREFIX).values())]
+    records = [*images.list(), *further]
     layercache.forget_unused(repo, [record.config.diff_ids for record in records])
     gone = before - set(repo.refs().values())
     needed = {digest for record in records for digest in blobs_of(record)}
-    return Tidied(commits=frozenset(gone), freed_bytes=KeptBlobs(repo).remove_all_but(needed))
+    freed = KeptBlobs(repo).remove_all_but(needed)
+    freed += measuring.remove_all_but(repo, [layer_of(repo, record) for record in records])
+    return Tidied(commits=frozenset(gone), freed_bytes=freed)
 
 
 def blobs_of(record: ImageRecord) -> list[Digest]:

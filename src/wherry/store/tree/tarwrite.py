@@ -8,6 +8,7 @@ Source: POSIX.1-2024, pax, "pax Interchange Format".
 
 from __future__ import annotations
 
+import struct
 from typing import BinaryIO
 
 from wherry.core.errors import InvalidInput
@@ -17,6 +18,7 @@ _BLOCK_BYTES = 512
 _RECORD_BYTES = 20 * _BLOCK_BYTES
 _CODES = {EntryType.FILE: b"0", EntryType.HARD_LINK: b"1", EntryType.SYMLINK: b"2", EntryType.DIRECTORY: b"5"}
 _PIECE_BYTES = 1024 * 1024
+_HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s8s64x8s8s155s12x")
 _PAX_NAME = b"././@PaxHeader"
 
 
@@ -62,25 +64,10 @@ class TarWriter:
         Raises:
             InvalidInput: the content has another size.
         """
-        pax: list[tuple[bytes, bytes]] = []
-        raw_name, prefix = _split(name.encode())
-        if raw_name is None:
-            pax.append((b"path", name.encode()))
-            raw_name, prefix = name.encode()[:100], b""
-        raw_target = target.encode()
-        if len(raw_target) > 100:
-            pax.append((b"linkpath", raw_target))
-        for key, number, width in (("size", size, 11), ("uid", uid, 7), ("gid", gid, 7)):
-            if number >= 8**width:
-                pax.append((key.encode(), str(number).encode()))
-        if not 0 <= self._time_s < 8**11:
-            pax.append((b"mtime", str(self._time_s).encode()))
-        pax += [(b"SCHILY.xattr." + key, value) for key, value in xattrs]
-        if pax:
-            data = b"".join(_record(key, value) for key, value in pax)
-            self._write(self._header(b"x", _PAX_NAME, b"", 0o644, 0, 0, len(data), b""))
-            self._write(data + bytes(-len(data) % _BLOCK_BYTES))
-        self._write(self._header(_CODES[kind], raw_name, prefix, mode, uid, gid, size, raw_target[:100]))
+        head = entry_head(
+            kind, name, mode=mode, uid=uid, gid=gid, size=size, target=target, xattrs=xattrs, time_s=self._time_s
+        )
+        self._write(head)
         if content is not None:
             self._content(content, size, name)
 
@@ -98,29 +85,78 @@ class TarWriter:
             raise InvalidInput("a file has not the size that was said", where=name)
         self._write(bytes(-size % _BLOCK_BYTES))
 
-    def _header(
-        self, code: bytes, name: bytes, prefix: bytes, mode: int, uid: int, gid: int, size: int, target: bytes
-    ) -> bytes:
-        fields = (
-            name.ljust(100, b"\0")
-            + _octal(mode, 7)
-            + _octal(uid, 7)
-            + _octal(gid, 7)
-            + _octal(size, 11)
-            + _octal(self._time_s, 11)
-            + b" " * 8
-            + code
-            + target.ljust(100, b"\0")
-            + b"ustar\00000"
-            + bytes(64)
-            + _octal(0, 7) * 2
-            + prefix.ljust(155, b"\0")
-        ).ljust(_BLOCK_BYTES, b"\0")
-        return fields[:148] + b"%06o\0 " % sum(fields) + fields[156:]
-
     def _write(self, data: bytes) -> None:
         self._out.write(data)
         self._written += len(data)
+
+
+def entry_head(
+    kind: EntryType,
+    name: str,
+    *,
+    mode: int,
+    uid: int,
+    gid: int,
+    time_s: int,
+    size: int = 0,
+    target: str = "",
+    xattrs: tuple[tuple[bytes, bytes], ...] = (),
+) -> bytes:
+    """Returns all of an entry that stands before its content: its header, and before that pax' one if it needs one.
+
+    Args:
+        kind: what it is.
+        name: its path.
+        mode: permission bits, set-uid and the like.
+        uid: owner.
+        gid: group.
+        time_s: when it was modified.
+        size: bytes of content.
+        target: of links.
+        xattrs: names and values.
+    """
+    pax: list[tuple[bytes, bytes]] = []
+    encoded = name.encode()
+    raw_name, prefix = _split(encoded)
+    if raw_name is None:
+        pax.append((b"path", encoded))
+        raw_name, prefix = encoded[:100], b""
+    raw_target = target.encode()
+    if len(raw_target) > 100:
+        pax.append((b"linkpath", raw_target))
+    for key, number, width in ((b"size", size, 11), (b"uid", uid, 7), (b"gid", gid, 7)):
+        if number >= 8**width:
+            pax.append((key, str(number).encode()))
+    if not 0 <= time_s < 8**11:
+        pax.append((b"mtime", str(time_s).encode()))
+    pax += [(b"SCHILY.xattr." + key, value) for key, value in xattrs]
+    header = _header(_CODES[kind], raw_name, prefix, mode, uid, gid, size, time_s, raw_target[:100])
+    if not pax:
+        return header
+    data = b"".join(_record(key, value) for key, value in pax)
+    before = _header(b"x", _PAX_NAME, b"", 0o644, 0, 0, len(data), time_s, b"")
+    return before + data + bytes(-len(data) % _BLOCK_BYTES) + header
+
+
+def _header(
+    code: bytes, name: bytes, prefix: bytes, mode: int, uid: int, gid: int, size: int, time_s: int, target: bytes
+) -> bytes:
+    fields = _HEADER.pack(
+        name,
+        _octal(mode, 7),
+        _octal(uid, 7),
+        _octal(gid, 7),
+        _octal(size, 11),
+        _octal(time_s, 11),
+        b" " * 8,
+        code,
+        target,
+        b"ustar\00000",
+        b"0000000",
+        b"0000000",
+        prefix,
+    )
+    return fields[:148] + b"%06o\0 " % sum(fields) + fields[156:]
 
 
 def _octal(number: int, digits: int) -> bytes:

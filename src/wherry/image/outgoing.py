@@ -1,0 +1,252 @@
+"""An image as it leaves the store: manifest, config and layers, for a registry, an endpoint or an archive.
+
+Where the manifest and all blobs that it names are kept, those are given, byte for byte, with the same digest. Else a
+manifest is made of the commit: one uncompressed layer of the whole tree (``layertar.py``), and the config with that
+layer in its ``rootfs``. The same commit gives the same bytes on any machine.
+
+The history of a config must have as many steps with layers as there are layers. So every step that the image tells is
+said to be empty, and one is added that brings the layer, as ``docker build --squash`` does it; a config that has one
+layer and one step for it stays as it is. So what was pulled from here, and leaves again, has the same digest.
+
+Source: OCI image-spec 1.1, manifest.md, config.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+from wherry.core import jsonio
+from wherry.core.digest import Digest, parse_digest
+from wherry.core.progress import QUIET, Progress
+from wherry.image import measuring
+from wherry.image.catalog import ImageRecord
+from wherry.image.config import EPOCH
+from wherry.image.layertar import LayerTar, Mark
+from wherry.image.packed import field, parse_object
+from wherry.image.pressing import Kind, PressedTar
+
+if TYPE_CHECKING:
+    from wherry.image.kept import KeptBlobs
+    from wherry.store.repository import Repository
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_INDEX_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
+
+
+class _Source(Protocol):
+    def open(self, offset: int = 0) -> BinaryIO:
+        """Opens a blob from an offset on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingLayer:
+    """One layer."""
+
+    digest: Digest
+    size: int
+    media_type: str
+    source: _Source
+
+    def open(self, offset: int = 0) -> BinaryIO:
+        """Opens its bytes, from an offset on; the caller closes them.
+
+        Raises:
+            NotFound: the image, or the kept blob, has gone.
+        """
+        return self.source.open(offset)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingImage:
+    """An image, ready to leave."""
+
+    manifest: bytes
+    media_type: str
+    digest: Digest
+    """Of the manifest."""
+    config: bytes
+    config_type: str
+    config_digest: Digest
+    layers: tuple[OutgoingLayer, ...]
+    kept: bool
+    """Whether it is as it came: the manifest and the layers of the registry that it was pulled from."""
+
+
+def outgoing(
+    repo: Repository,
+    record: ImageRecord,
+    kept: KeptBlobs | None = None,
+    *,
+    compress: Kind | None = None,
+    progress: Progress = QUIET,
+) -> OutgoingImage:
+    """Returns an image as it leaves.
+
+    Args:
+        repo: where it lies.
+        record: the image.
+        kept: where compressed layers may be; None: they are not looked for.
+        compress: what a layer that is made here is compressed with; None: it is not.
+        progress: is told about the layer's bytes when its digest must be computed.
+
+    Raises:
+        NotFound: the image lacks an object.
+        InvalidInput: it has a name in it that no image may have.
+    """
+    found = _as_it_came(record, kept) if kept is not None else None
+    return found or _made(repo, record, compress, progress)
+
+
+def layer_of(repo: Repository, record: ImageRecord) -> LayerTar:
+    """Returns an image's tree as one layer."""
+    commit = repo.load_commit(record.commit)
+    return LayerTar(repo=repo, tree=commit.tree, meta=commit.meta, time_s=record.created_s)
+
+
+# --- as it came
+
+
+@dataclass(frozen=True, slots=True)
+class _KeptSource:
+    kept: KeptBlobs
+    digest: Digest
+
+    def open(self, offset: int = 0) -> BinaryIO:
+        file = self.kept.open(self.digest)
+        file.seek(offset)
+        return file
+
+
+def _as_it_came(record: ImageRecord, kept: KeptBlobs) -> OutgoingImage | None:
+    """Returns an image with the manifest that it came with; None where something of it is not there any more."""
+    if not record.manifest:
+        return None
+    where = record.reference
+    manifest = parse_object(record.manifest, where=where)
+    config = field(manifest, "config", dict, where=where)
+    if config.get("digest") != record.config.digest:
+        return None
+    layers = []
+    for item in field(manifest, "layers", list, where=where):
+        digest = parse_digest(field(item, "digest", str, where=where), where=where)
+        if not kept.has(digest):
+            return None
+        layers.append(
+            OutgoingLayer(
+                digest=digest,
+                size=field(item, "size", int, where=where),
+                media_type=field(item, "mediaType", str, where=where),
+                source=_KeptSource(kept, digest),
+            )
+        )
+    config_type = field(config, "mediaType", str, where=where)
+    return OutgoingImage(
+        manifest=record.manifest,
+        media_type=manifest_type(manifest),
+        digest=digest_of_bytes(record.manifest),
+        config=record.config.raw,
+        config_type=config_type,
+        config_digest=record.config.digest,
+        layers=tuple(layers),
+        kept=True,
+    )
+
+
+def manifest_type(manifest: dict[str, Any]) -> str:
+    """Returns the media type of a manifest or an index, which OCI's need not say."""
+    said = manifest.get("mediaType")
+    if isinstance(said, str):
+        return said
+    if "manifests" in manifest:
+        return INDEX_TYPE
+    config = manifest.get("config")
+    of_docker = isinstance(config, dict) and config.get("mediaType") == DOCKER_CONFIG_TYPE
+    return DOCKER_MANIFEST_TYPE if of_docker else MANIFEST_TYPE
+
+
+# --- made here
+
+
+@dataclass(frozen=True, slots=True)
+class _TarSource:
+    tar: LayerTar
+    marks: tuple[Mark, ...]
+
+    def open(self, offset: int = 0) -> BinaryIO:
+        return self.tar.open(offset, self.marks)
+
+
+def _made(repo: Repository, record: ImageRecord, compress: Kind | None, progress: Progress) -> OutgoingImage:
+    tar = layer_of(repo, record)
+    plain = measuring.measured(tar, progress, total_bytes=record.size_bytes)
+    layer = OutgoingLayer(
+        digest=plain.digest, size=plain.size, media_type=LAYER_TYPE, source=_TarSource(tar, plain.marks)
+    )
+    if compress is not None:
+        pressed = PressedTar(tar=tar, kind=compress)
+        known = measuring.measured_pressed(pressed, progress, total_bytes=plain.size)
+        layer = OutgoingLayer(
+            digest=known.digest, size=known.size, media_type=f"{LAYER_TYPE}+{compress}", source=pressed
+        )
+    config = single_layer_config(record, plain.digest)
+    config_digest = digest_of_bytes(config)
+    manifest: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": {"mediaType": CONFIG_TYPE, "digest": config_digest, "size": len(config)},
+        "layers": [{"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}],
+    }
+    if annotations := _annotations(record):
+        manifest["annotations"] = annotations
+    raw = jsonio.canonical(manifest)
+    return OutgoingImage(
+        manifest=raw,
+        media_type=MANIFEST_TYPE,
+        digest=digest_of_bytes(raw),
+        config=config,
+        config_type=CONFIG_TYPE,
+        config_digest=config_digest,
+        layers=(layer,),
+        kept=False,
+    )
+
+
+def single_layer_config(record: ImageRecord, diff_id: Digest) -> bytes:
+    """Returns the config of an image whose tree is one layer, byte for byte as it was if that is what it says."""
+    document = record.config.document()
+    told = document.get("history")
+    steps = [step for step in told if isinstance(step, dict)] if isinstance(told, list) else []
+    full = [step for step in steps if step.get("empty_layer") is not True]
+    fits = len(full) == 1 and len(record.config.diff_ids) == 1 and len(steps) == len(told or ())
+    if fits and record.config.diff_ids == (diff_id,) and document.get("architecture"):
+        return record.config.raw
+    document["rootfs"] = {"type": "layers", "diff_ids": [diff_id]}
+    if not fits:
+        created = record.config.created if record.config.created_s else EPOCH
+        document["history"] = [
+            *({**step, "empty_layer": True} for step in steps),
+            {"created": created, "comment": "the whole tree as one layer"},
+        ]
+    document.setdefault("os", record.config.os)
+    document.setdefault("architecture", record.config.architecture)
+    return jsonio.compact(document)
+
+
+def _annotations(record: ImageRecord) -> dict[str, str]:
+    if not record.manifest:
+        return {}
+    found = parse_object(record.manifest, where=record.reference).get("annotations")
+    items = found.items() if isinstance(found, dict) else ()
+    return {key: value for key, value in items if isinstance(value, str)}
+
+
+def digest_of_bytes(data: bytes) -> Digest:
+    """Returns the digest of a blob."""
+    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
