@@ -35,8 +35,11 @@ def rm(names: tuple[str, ...], force: bool, repo_path: Path | None) -> None:
         try:
             record = catalogue.get(name)
             same = {item.commit for item in catalogue.list() if catalogue.same(item, record)} | {record.commit}
-            one_of_several = catalogue.is_name(name) and len(catalogue.names_of(record)) > 1
-            doomed = {record.commit} if one_of_several else same
+            names_of_it = catalogue.names_of(record)
+            one_of_several = catalogue.is_name(name) and len(names_of_it) > 1
+            below = [record.reference] if one_of_several else names_of_it
+            beside = {commit for item in below for commit in beside_refs(catalogue.repo, item).values()}
+            doomed = beside | ({record.commit} if one_of_several else same)
             standing = [text for commit in sorted(doomed) for text in used.get(commit, ())]
             if standing and not force and not one_of_several:
                 raise Conflict("; ".join(standing), where=name, hint="end that first, or use --force")
