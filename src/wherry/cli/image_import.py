@@ -21,6 +21,7 @@ Examples:
   wherry image import rootfs.tar.zst --name debian:12
   wherry image import ./tree --name app:1 -c 'CMD ["/usr/bin/app"]' -c 'EXPOSE 80'
   wherry image import oci:layout:1.2 --name registry.example/app:1.2
+  wherry image import vendor.img.xz --name vendor:1 --partition 2
   docker save nginx:1.27 | wherry image import -""",
 )
 @click.argument("source")
@@ -30,6 +31,10 @@ Examples:
 )
 @click.option("--platform", metavar="OS/ARCH", help="Which one, where there are several; by default this machine's.")
 @click.option("--keep-layers", is_flag=True, help="Keep compressed layers, so that it can be pushed unchanged.")
+@click.option("--partition", type=click.IntRange(1), metavar="N", help="Of a disk image: which one is the root.")
+@click.option("--subdir", metavar="DIR", default="", help="Of a file system: where in it the root is.")
+@click.option("--with-boot", is_flag=True, help="Of a disk image: with the partitions below /boot and /efi.")
+@click.option("--no-mount", is_flag=True, help="Read a file system by tools, never by the kernel: see the manual.")
 @click.option("--max-size", metavar="SIZE", help="The most bytes to take, unpacked (1 TiB).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @repo_option
@@ -38,7 +43,11 @@ def import_(
     name: str | None,
     changes: tuple[str, ...],
     platform: str | None,
+    partition: int | None,
+    subdir: str,
     max_size: str | None,
+    with_boot: bool,
+    no_mount: bool,
     keep_layers: bool,
     as_json: bool,
     repo_path: Path | None,
@@ -46,11 +55,13 @@ def import_(
     """Bring an image into the store.
 
     SOURCE is a root tree (a directory), a root tar (plain, gzip, zstd or xz), an OCI layout, a `docker save` archive,
-    or - for an archive on standard input. What it is shows in what is in it; say it with dir:, tar:, oci:DIR[:TAG],
+    a file system (squashfs, EROFS, ext4, XFS, btrfs) or a disk image (raw, compressed, qcow2), or - for any such file
+    on standard input. What it is shows in what is in it; say it with dir:, tar:, disk:, oci:DIR[:TAG],
     oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]. The image's ID is printed.
     """
     from wherry.core.units import format_size
     from wherry.image.importing import import_image
+    from wherry.image.systems import Choice
 
     repo = open_or_make_store(repo_path)
     notes: list[str] = []
@@ -62,6 +73,7 @@ def import_(
             changes=changes,
             platform=platform,
             keep_layers=keep_layers,
+            disk=Choice(partition=partition, subdir=subdir, with_boot=with_boot, may_mount=not no_mount),
             limits=limits_of(max_size),
             progress=settings().progress(),
             note=notes.append,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from wherry.store.repository import Repository
     from wherry.store.tree.tar import Limits
 
+_ALIKE = "left out "
+"""How what is told of single files begins."""
 _MAX_NOTES = 1
 _PIECE_BYTES = 1024 * 1024
 
@@ -157,7 +159,10 @@ def limits_of(max_size: str | None) -> Limits:
 def tell(notes: list[str]) -> None:
     """Tells the person what was left out; the first of many."""
     quiet = settings().quiet
-    for text in notes[:_MAX_NOTES]:
+    alike = [text for text in notes if text.startswith(_ALIKE)]
+    for text in dict.fromkeys(text for text in notes if not text.startswith(_ALIKE)):
         note(text, quiet=quiet)
-    if len(notes) > _MAX_NOTES:
-        note(f"... and {len(notes) - _MAX_NOTES} more of the kind", quiet=quiet)
+    for text in alike[:_MAX_NOTES]:
+        note(text, quiet=quiet)
+    if len(alike) > _MAX_NOTES:
+        note(f"... and {len(alike) - _MAX_NOTES} more of the kind", quiet=quiet)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from wherry.core.errors import Timeout, ToolError, Unsupported
@@ -21,6 +21,7 @@ def run(
     timeout_s: float | None = None,
     check: bool = True,
     hint: str | None = None,
+    before_exec: Callable[[], None] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs a program to its end and returns what it printed.
 
@@ -32,6 +33,7 @@ def run(
         timeout_s: after which it is killed.
         check: whether a non-zero exit status is an error.
         hint: what to do when the program is missing.
+        before_exec: called in the new process before the program; whatever it raises, the program does not run.
 
     Raises:
         Unsupported: the program is not there.
@@ -47,13 +49,16 @@ def run(
             env=None if env is None else dict(env),
             timeout=timeout_s,
             check=False,
+            preexec_fn=before_exec,
         )
+    except subprocess.SubprocessError as error:
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise Timeout(f"no end after {timeout_s:g} s", where=shlex.join(args)) from error
+        raise ToolError("the process could not be set up as it should be", where=shlex.join(args)) from error
     except FileNotFoundError as error:
         raise Unsupported(
             f"program not found: {args[0]}", hint=hint or "see `wherry doctor` for how to get it"
         ) from error
-    except subprocess.TimeoutExpired as error:
-        raise Timeout(f"no end after {timeout_s:g} s", where=shlex.join(args)) from error
     if check and done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip()[-_TAIL_CHARS:].replace("\n", " | ")
         raise ToolError(f"exit status {done.returncode}: {said or 'no message'}", where=shlex.join(args))

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wherry.core.digest import short
@@ -37,6 +37,7 @@ from wherry.image.recognise import recognise
 from wherry.image.recording import record_image
 from wherry.image.reference import Reference
 from wherry.image.roots import Content, Place, Roots
+from wherry.image.systems import AS_FOUND, Choice
 from wherry.image.unpacking import Unpacker
 from wherry.store.repository import Repository
 from wherry.store.tree.tar import DEFAULT_LIMITS, Limits
@@ -50,6 +51,7 @@ def import_image(
     changes: Sequence[str] = (),
     platform: str | None = None,
     keep_layers: bool = False,
+    disk: Choice = AS_FOUND,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress = QUIET,
     note: Callable[[str], None] = lambda text: None,
@@ -59,11 +61,12 @@ def import_image(
     Args:
         repo: where it goes.
         source: a directory or a file, recognised by what is in it; or ``oci:DIR[:TAG]``, ``oci-archive:FILE[:TAG]``,
-            ``docker-archive:FILE[:NAME]``, ``dir:DIR``, ``tar:FILE``.
+            ``docker-archive:FILE[:NAME]``, ``dir:DIR``, ``tar:FILE``, ``disk:FILE``.
         name: the reference that it gets; None: the one that the source gives it.
         changes: ``CMD ["x"]``, ``ENV A=b`` ..., done to the config; see ``changes.py``.
         platform: which one to take where there are several, such as ``linux/arm64``; None: this machine's.
         keep_layers: whether compressed layers are kept as they are, so that the image can be pushed again unchanged.
+        disk: which system of a disk image is meant, and how it is read.
         limits: how much to take.
         progress: is told how many bytes, or files, have been read.
         note: is told what was left out.
@@ -87,6 +90,7 @@ def import_image(
         progress=progress,
         note=note,
         keep=KeptBlobs(repo) if keep_layers else None,
+        disk=disk,
     )
     with repo.transaction():
         content = work.read(source)
@@ -149,6 +153,7 @@ class _Import:
     progress: Progress
     note: Callable[[str], None]
     keep: KeptBlobs | None
+    disk: Choice = AS_FOUND
 
     def read(self, source: str) -> Content:
         """Finds out what `source` is, and writes its tree."""
@@ -157,6 +162,8 @@ class _Import:
             return self._roots().from_directories([Place(path=path)])
         if kind == "tar":
             return self._root_tar(path)
+        if kind == "disk":
+            return self._system(path)
         with self._blobs(path) as blobs:
             if kind == "oci" or (kind != "docker-archive" and is_layout(blobs)):
                 packed = read_layout(blobs, tag=choice, platform=self.wanted, where=path)
@@ -244,6 +251,21 @@ class _Import:
         blobs = DirectoryBlobs(file.parent)
         layer = LayerBlob(blobs=blobs, name=file.name, where=str(path), size=blobs.size(file.name))
         return self._roots().from_tar(layer)
+
+    def _system(self, path: Path) -> Content:
+        from wherry.image.disks import opened_disk
+        from wherry.image.systems import left_out, opened_system
+
+        scratch = self.repo.path / "tmp"
+        choice = replace(self.disk, architecture=self.wanted.architecture if self.explicit else "")
+        with (
+            opened_disk(path, scratch=scratch, limits=self.limits, progress=self.progress) as disk,
+            opened_system(disk, choice, scratch=scratch, note=self.note) as system,
+        ):
+            content = self._roots().from_directories(system.places, left_out=left_out)
+        if system.has_init:
+            self.note("a whole system: `wherry run -d IMAGE /sbin/init` starts all of it, another command only itself")
+        return content
 
     def _check_platform(self, config: ImageConfig) -> None:
         if not config.architecture or (config.os, config.architecture) == (self.wanted.os, self.wanted.architecture):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.image.blobs import DirectoryBlobs
+from wherry.image.disks import is_disk
+from wherry.image.filesystems import PROBED_BYTES
 from wherry.image.layout import is_layout
 from wherry.store.tree.compression import decompressed
 from wherry.store.tree.tar import EntryType, Limits, TarReader
 
-KINDS = ("oci", "oci-archive", "docker-archive", "dir", "tar")
+KINDS = ("oci", "oci-archive", "docker-archive", "dir", "tar", "disk")
 
 _PREFIXED = re.compile(rf"({'|'.join(KINDS)}):(.+)\Z", re.DOTALL)
 _ARCHIVE_MEMBER = re.compile(
@@ -34,12 +36,31 @@ def recognise(source: str, limits: Limits) -> tuple[str, Path, str | None]:
         if path.is_dir():
             kind = "oci" if is_layout(DirectoryBlobs(path)) else "dir"
         else:
-            kind = "oci-archive" if _is_image_archive(path, limits) else "tar"
+            kind = _kind_of_file(path, limits)
     if kind == "dir" and not path.is_dir():
         raise InvalidInput("not a directory", where=path)
-    if kind in ("tar", "oci-archive", "docker-archive") and not path.is_file():
+    if kind in ("tar", "oci-archive", "docker-archive", "disk") and not path.is_file() and not _is_device(path, kind):
         raise InvalidInput("not a file", where=path)
     return kind, path.absolute(), choice
+
+
+def _is_device(path: Path, kind: str) -> bool:
+    return kind == "disk" and path.is_block_device()
+
+
+def _kind_of_file(path: Path, limits: Limits) -> str:
+    if path.is_block_device():
+        return "disk"
+    if not path.is_file():
+        return "tar"
+    with open(path, "rb") as file:
+        plain = decompressed(file, where=path)
+        head = b""
+        while len(head) < PROBED_BYTES and (data := plain.read(PROBED_BYTES - len(head))):
+            head += data
+    if is_disk(head):
+        return "disk"
+    return "oci-archive" if _is_image_archive(path, limits) else "tar"
 
 
 def _is_image_archive(path: Path, limits: Limits) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,18 +75,19 @@ class Roots:
 
         Args:
             places: the root first, then what else belongs to it.
-            left_out: called with each path; True leaves it out.
+            left_out: called with each path in the whole tree, such as ``/var/tmp``; True leaves it out.
 
         Raises:
             InvalidInput: something in it cannot be stored, or there is too much of it.
         """
         # without root: a tree that somebody else made is a tree of root's, as it would be if root imported it
         apart = usernamespace.inside()
-        modifier = Modifier(skip_special=True, unknown_to_root=apart, keeps_xattr=is_kept_xattr, skip=left_out)
+        modifier = Modifier(skip_special=True, unknown_to_root=apart, keeps_xattr=is_kept_xattr)
         flat = self._flattener()
         for place in places:
             check_size(place.path, self.limits)
-            tree, meta = write_directory(self.repo, place.path, modifier, progress=self.progress)
+            skip = _below(left_out, place.at) if left_out is not None else None
+            tree, meta = write_directory(self.repo, place.path, replace(modifier, skip=skip), progress=self.progress)
             if place.at and flat.tree.lookup(place.at) is None:
                 flat.tree.mkdir(place.at, parents=True)
             flat.tree.overlay_tree(tree, meta, place.at)
@@ -124,6 +125,11 @@ class Roots:
         if found.variant:
             document["variant"] = found.variant
         return make_config(document)
+
+
+def _below(left_out: Callable[[str], bool], at: str) -> Callable[[str], bool]:
+    """Returns the same question for paths below a part of the tree."""
+    return lambda path: left_out(f"/{at}{path}" if at else path)
 
 
 def check_size(path: Path, limits: Limits) -> None:
