@@ -15,6 +15,7 @@ from wherry.cli.image_names import rename, tag, untag
 from wherry.cli.image_prune import prune
 from wherry.cli.image_remove import rm
 from wherry.cli.image_repo import repo_option, require_images
+from wherry.cli.image_sbom import licenses, sbom
 from wherry.cli.image_streams import export, load
 from wherry.cli.output import print_json
 
@@ -32,7 +33,7 @@ def image() -> None:
     """Images in the store."""
 
 
-for _command in (export, history, import_, load, ls, mount, prune, rename, rm, tag, unmount, untag):
+for _command in (export, history, import_, licenses, load, ls, mount, prune, rename, rm, sbom, tag, unmount, untag):
     image.add_command(_command)
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wherry.cli.context import settings
+from wherry.cli.image_repo import repo_option, require_images
 from wherry.cli.output import note, print_json, print_table
 from wherry.core.durable import write_file
-from wherry.core.errors import NotFound, UsageError, WherryError
+from wherry.core.errors import UsageError, WherryError
 
 if TYPE_CHECKING:
     from wherry.image.sbom.model import Component, Inventory
@@ -21,12 +22,7 @@ if TYPE_CHECKING:
 
 _FORMATS = ("cyclonedx", "spdx", "json", "table")
 _LICENCE_WIDTH = 40
-_WIDTHS = {"name": 30, "version": 22}
-_PACKAGES_WIDTH = 60
-
-_repo = click.option(
-    "--repo", "repo_path", type=click.Path(path_type=Path), metavar="DIR", help="Another repository than ROOT/store."
-)
+_WIDTHS = {"name": 26, "version": 18}
 
 
 class Denied(WherryError):
@@ -41,15 +37,19 @@ Examples:
   wherry image sbom dir:./rootfs --format spdx"""
 )
 @click.argument("image")
-@click.option("--format", "format_", type=click.Choice(_FORMATS), default="table", show_default=True, help="What to write.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; else to standard output.")
-@_repo
+@click.option(
+    "--format", "format_", type=click.Choice(_FORMATS), default="table", show_default=True, help="What to write."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; else to standard output."
+)
+@repo_option
 def sbom(image: str, format_: str, output: Path | None, repo_path: Path | None) -> None:
     """List what an image is made of: packages of dpkg, apk, rpm, Python and npm, Go modules, Rust crates.
 
-    IMAGE is an image of the store, a commit, or dir:DIR for a root tree. Nothing of it is run. CycloneDX is 1.6, SPDX is
-    2.3, both in JSON; the same image gives the same bytes. What is there and cannot be read is told on standard error,
-    and stands in the document.
+    IMAGE is an image of the store, a commit, or dir:DIR for a root tree. Nothing of it is run. CycloneDX is 1.6,
+    SPDX is 2.3, both in JSON; the same image gives the same bytes. What is there and cannot be read is told on
+    standard error, and stands in the document.
     """
     inventory, _ = _describe(image, repo_path)
     _tell_unread(inventory)
@@ -74,17 +74,21 @@ Examples:
 )
 @click.argument("image")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--texts", type=click.Path(path_type=Path), metavar="DIR", help="Write the licences' texts into a new folder.")
+@click.option(
+    "--texts", type=click.Path(path_type=Path), metavar="DIR", help="Write the licences' texts into a new folder."
+)
 @click.option("--bundle", type=click.Path(path_type=Path), metavar="FILE", help="Write the licences' texts as a tar.")
-@click.option("--deny", multiple=True, metavar="PATTERN", help="End with 1 if a licence fits, such as 'GPL-3.0*'; or 'unknown'.")
-@_repo
+@click.option(
+    "--deny", multiple=True, metavar="PATTERN", help="End with 1 if a licence fits, such as 'GPL-3.0*'; or 'unknown'."
+)
+@repo_option
 def licenses(
     image: str, as_json: bool, texts: Path | None, bundle: Path | None, deny: tuple[str, ...], repo_path: Path | None
 ) -> None:
     """List the licences of an image, and the packages under each.
 
-    IMAGE is as for `wherry image sbom`. A * after a licence: read out of a text for people, not declared. A package under
-    "A OR B" is denied only when both are. The exit status is 1 when something is denied.
+    IMAGE is as for `wherry image sbom`. A * after a licence: read out of a text for people, not declared. A package
+    under "A OR B" is denied only when both are. The exit status is 1 when something is denied.
     """
     from wherry.image.sbom import policy
 
@@ -113,17 +117,11 @@ def _describe(image: str, repo_path: Path | None) -> tuple[Inventory, Callable[[
 
     if image.startswith("dir:"):
         folder = Path(image.removeprefix("dir:"))
-        if not folder.is_dir():
-            raise NotFound("no such directory", where=folder)
         return describe_directory(folder, progress=settings().progress()), lambda: directory_tree(folder)
-    from wherry.image.catalog import Images
-    from wherry.store.repository import Repository
-
-    if repo_path is None:
-        settings().enter_home()
-    repo = Repository.open(repo_path or settings().root / "store")
+    images = require_images(repo_path, image)
+    repo = images.repo
     try:
-        commit = Images(repo).get(image).commit
+        commit = images.get(image).commit
     except WherryError as error:
         try:
             commit = repo.resolve(image)  # a tree that is no image, such as a host system's

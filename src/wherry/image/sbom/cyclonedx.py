@@ -69,7 +69,9 @@ def to_cyclonedx(inventory: Inventory) -> bytes:
         below[refs[item.key]].update(refs[key] for key in item.depends if key in refs)
     wanted = {ref for refs_below in below.values() for ref in refs_below}
     tops = [ref for ref in below if ref not in wanted]
-    dependencies = [Dependency(BomRef(ref), [Dependency(BomRef(other)) for other in sorted(below[ref])]) for ref in below]
+    dependencies = [
+        Dependency(BomRef(ref), [Dependency(BomRef(other)) for other in sorted(below[ref])]) for ref in below
+    ]
     dependencies.append(Dependency(BomRef(inventory.digest), [Dependency(BomRef(ref)) for ref in tops]))
     bom = Bom(
         components=components,
@@ -78,7 +80,7 @@ def to_cyclonedx(inventory: Inventory) -> bytes:
         properties=[Property(name="wherry:unread", value=f"{item.where}: {item.what}") for item in inventory.warnings],
         metadata=BomMetaData(
             component=image,
-            timestamp=datetime.fromisoformat(inventory.created.replace("Z", "+00:00")),
+            timestamp=datetime.fromisoformat(inventory.created),
             tools=ToolRepository(
                 components=[Cdx(type=ComponentType.APPLICATION, name="wherry", version=__version__, bom_ref="wherry")]
             ),

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from wherry.image.sbom.tree import Unreadable, read_up_to
 
 MAGIC = b"\x7fELF"
+MIN_HEAD_BYTES = 52
 MAX_SECTIONS = 4096
 MAX_NAMES_BYTES = 1024 * 1024
 MAX_SECTION_BYTES = 16 * 1024 * 1024
@@ -27,6 +28,8 @@ def sections(file: BinaryIO, wanted: tuple[str, ...]) -> dict[str, bytes]:
         Unreadable: it is malformed, or a wanted section is longer than ``MAX_SECTION_BYTES``.
     """
     head = _at(file, 0, 64)
+    if len(head) < MIN_HEAD_BYTES:
+        raise Unreadable("an ELF file that is cut short")
     wide, order = head[4] == 2, ">" if head[5] == 2 else "<"
     try:
         if wide:

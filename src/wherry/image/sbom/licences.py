@@ -79,7 +79,7 @@ def _expression(text: str) -> str:
     known = _library()
     try:
         parsed = known.parse(_with_aliases(text), strict=False)
-    except Exception as error:  # noqa: BLE001 the library's own errors have no base, and say nothing of use
+    except Exception as error:
         if isinstance(error, MemoryError):
             raise
         return reference(text)
@@ -93,7 +93,7 @@ def _expression(text: str) -> str:
     if any(" WITH " in rendered and f"WITH {key}" in rendered for key in replaced):
         return reference(text)
     for key in sorted(replaced, key=len, reverse=True):
-        rendered = re.sub(rf"(?<![\w.+-]){re.escape(key)}(?![\w.+-])", lambda _, key=key: replaced[key], rendered)
+        rendered = re.sub(rf"(?<![\w.+-]){re.escape(key)}(?![\w.+-])", replaced[key], rendered)
     return rendered
 
 
@@ -175,23 +175,21 @@ def _library() -> Licensing:
 _IDENTIFIER = re.compile(r"SPDX-License-Identifier:\s*([^\n*#]{1,200})")
 _COMMON = re.compile(r"/usr/share/common-licenses/([A-Za-z0-9.+-]+[A-Za-z0-9])")
 _LATER = re.compile(
-    r"version (\d)(?:\.(\d))?(?:\.0)? (?:of the (?:license|licence),? )?(?:or|and) ?,? ?(?:\(?at your option\)? )?"
+    r"version (\d)(?:\.(\d))?(?:\.0)?,? (?:of the (?:license|licence),? )?(?:or|and) ?,? ?(?:\(?at your option\)? )?"
     r"(?:any|all) later version"
 )
 _PHRASES = (
     (
         "MIT",
         (
-            "permission is hereby granted, free of charge, to any person obtaining a copy of this software and "
-            "associated documentation files",
+            "permission is hereby granted, free of charge, to any person obtaining a copy of this software",
             "the above copyright notice and this permission notice shall be included",
         ),
     ),
     (
         "ISC",
         (
-            "permission to use, copy, modify, and/or distribute this software for any purpose with or without fee is "
-            "hereby granted",
+            "permission to use, copy, modify, and/or distribute this software for any purpose with or without fee",
             "all copies",
         ),
     ),

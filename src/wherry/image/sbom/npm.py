@@ -40,7 +40,9 @@ def find_npm(tree: Tree, findings: Findings) -> None:
                 found[folder] = component, _keys(document, "dependencies")
         elif name == ".package-lock.json" and folder.rpartition("/")[2] == _MODULES:
             locks[folder.rpartition("/")[0]] = _load(tree, findings, path, MAX_LOCK_BYTES) or {}
-        elif name == "package-lock.json" and _MODULES not in path.split("/") and not tree.listdir(f"{folder}/{_MODULES}"):
+        elif (
+            name == "package-lock.json" and _MODULES not in path.split("/") and not tree.listdir(f"{folder}/{_MODULES}")
+        ):
             _from_lock(findings, path, _load(tree, findings, path, MAX_LOCK_BYTES) or {})
     _hashes(found, locks)
     for folder, (component, names) in found.items():
@@ -79,13 +81,17 @@ def _component(tree: Tree, findings: Findings, path: str, document: dict[str, An
         return None
     folder = path.rpartition("/")[0]
     licence = _licence(document)
-    files = [file for file in tree.listdir(folder) if file.lower().startswith(("license", "licence", "copying", "notice"))]
+    files = [
+        file for file in tree.listdir(folder) if file.lower().startswith(("license", "licence", "copying", "notice"))
+    ]
     return _made(
         name,
         version,
         path,
         licence,
-        licence_files=tuple(f"{folder}/{file}" for file in files if tree.real(f"{folder}/{file}") == f"{folder}/{file}"),
+        licence_files=tuple(
+            f"{folder}/{file}" for file in files if tree.real(f"{folder}/{file}") == f"{folder}/{file}"
+        ),
         homepage=_text(document.get("homepage")),
         summary=_text(document.get("description")),
         supplier=_person(document.get("author")),
@@ -108,7 +114,11 @@ def _licence(document: dict[str, Any]) -> str:
         return expression(_text(value.get("type")))
     values = value if isinstance(value, list) else document.get("licenses")
     if isinstance(values, list):  # of old: a choice
-        names = [item if isinstance(item, str) else _text(item.get("type")) for item in values if isinstance(item, str | dict)]
+        names = [
+            item if isinstance(item, str) else _text(item.get("type"))
+            for item in values
+            if isinstance(item, str | dict)
+        ]
         return disjunction(expression(name) for name in names)
     return ""
 
@@ -137,7 +147,9 @@ def _hashes(found: dict[str, tuple[Component, list[str]]], locks: dict[str, dict
                 found[folder] = replace(known[0], hashes=(hashed,)), known[1]
 
 
-def _resolve(found: dict[str, tuple[Component, list[str]]], folder: str, name: str) -> tuple[Component, list[str]] | None:
+def _resolve(
+    found: dict[str, tuple[Component, list[str]]], folder: str, name: str
+) -> tuple[Component, list[str]] | None:
     """Finds what ``require(name)`` in a folder would: in its ``node_modules``, or in one above."""
     while True:
         if folder.rpartition("/")[2] != _MODULES:

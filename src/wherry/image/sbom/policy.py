@@ -36,6 +36,7 @@ def check(inventory: Inventory, patterns: Iterable[str]) -> tuple[Denial, ...]:
     lower = tuple(pattern.lower() for pattern in patterns)
     found = []
     for component in inventory.components:
+        denied: tuple[str, ...]
         if not component.licence:
             denied = (UNKNOWN,) if any(fnmatchcase(UNKNOWN, pattern) for pattern in lower) else ()
         else:

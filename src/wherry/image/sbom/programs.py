@@ -4,7 +4,8 @@ Looked at are executable files and shared libraries. Go before 1.18 writes point
 those programs are named in a warning, and not read. A module's ``h1:`` sum is of its source, so that it stands
 as a property, not as a hash of what is in the image.
 
-Source: Go's package debug/buildinfo ("the build info blob"), runtime/debug.ParseBuildInfo; cargo-auditable's PARSING.md.
+Source: Go's packages debug/buildinfo ("the build info blob") and runtime/debug (ParseBuildInfo); cargo-auditable's
+PARSING.md.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from typing import BinaryIO, cast
 
 from wherry.image.sbom import rpmheader as tags
 from wherry.image.sbom.findings import Findings
@@ -32,7 +33,9 @@ MAX_STEPS = 200_000
 _LICENCE_FILE = 1 << 7
 _SOURCE = re.compile(r"(.+)-([^-]+-[^-]+)\.(?:no)?src\.rpm\Z")
 _WANTED = frozenset(
-    value for name, value in vars(tags).items() if name.isupper() and isinstance(value, int) and not name.startswith("MAX_")
+    value
+    for name, value in vars(tags).items()
+    if name.isupper() and isinstance(value, int) and not name.startswith("MAX_")
 )
 
 
@@ -89,7 +92,7 @@ def _header(blob: object, path: str) -> dict[int, Value]:
 def _blobs(tree: Tree, path: str) -> Iterator[object]:
     with tempfile.NamedTemporaryFile(prefix="wherry-rpmdb-") as copy:
         with tree.open(path) as file:
-            shutil.copyfileobj(_Bounded(file), copy)
+            shutil.copyfileobj(cast(BinaryIO, _Bounded(file)), copy)
         copy.flush()
         steps = 0
 
@@ -112,13 +115,13 @@ def _blobs(tree: Tree, path: str) -> Iterator[object]:
 
 
 class _Bounded:
-    def __init__(self, file: object) -> None:
-        self._read = file.read  # type: ignore[attr-defined]
+    def __init__(self, file: BinaryIO) -> None:
+        self._read = file.read
         self._left = MAX_DATABASE_BYTES
 
     def read(self, size: int) -> bytes:
         """Returns the next bytes."""
-        data: bytes = self._read(size)
+        data = self._read(size)
         self._left -= len(data)
         if self._left < 0:
             raise Unreadable(f"longer than {MAX_DATABASE_BYTES} bytes")

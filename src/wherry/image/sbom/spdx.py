@@ -115,7 +115,8 @@ def _package(component: Component, identifier: str) -> dict[str, Any]:
         "licenseConcluded": _NONE if declared else licence,
         "licenseDeclared": licence if declared else _NONE,
         "name": f"{component.namespace}/{component.name}" if _named_whole(component) else component.name,
-        "sourceInfo": f"found in /{component.found_in}" + (f", built from {component.source}" if component.source else ""),
+        "sourceInfo": f"found in /{component.found_in}"
+        + (f", built from {component.source}" if component.source else ""),
         "versionInfo": component.version,
     }
     if component.supplier:

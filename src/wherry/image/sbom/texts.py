@@ -22,7 +22,7 @@ from wherry.core import jsonio
 from wherry.core.durable import make_dirs, map_os_error, write_file
 from wherry.core.errors import Conflict
 from wherry.image.config import parse_time
-from wherry.image.sbom.model import Inventory
+from wherry.image.sbom.model import Component, Inventory, Kind
 from wherry.image.sbom.tree import Tree, Unreadable
 
 COMMON = "usr/share/common-licenses"
@@ -43,9 +43,9 @@ def collect(tree: Tree, inventory: Inventory) -> tuple[dict[str, bytes], list[st
     index = []
     left = MAX_ALL_TEXTS_BYTES
     wanted = [
-        (component, path, f"{component.kind}/{_safe(component.namespace, component.name)}/{_safe(path.rpartition('/')[2])}")
-        for component in inventory.components
-        for path in component.licence_files
+        (item, path, f"{item.kind}/{_folder(item)}/{_safe(path.rpartition('/')[2])}")
+        for item in inventory.components
+        for path in item.licence_files
     ]
     common = [(None, f"{COMMON}/{name}", f"common-licenses/{_safe(name)}") for name in tree.listdir(COMMON)]
     places: dict[str, list[str]] = {}
@@ -73,7 +73,9 @@ def collect(tree: Tree, inventory: Inventory) -> tuple[dict[str, bytes], list[st
                 "files": sorted(set(places.get(component.key, []))),
             }
         )
-    files["licences.json"] = jsonio.pretty({"image": inventory.name, "digest": inventory.digest, "components": index}).encode()
+    files["licences.json"] = jsonio.pretty(
+        {"image": inventory.name, "digest": inventory.digest, "components": index}
+    ).encode()
     return dict(sorted(files.items())), unread
 
 
@@ -104,9 +106,13 @@ def write_tar(files: dict[str, bytes], out: BinaryIO, inventory: Inventory) -> N
             archive.addfile(info, io.BytesIO(data))
 
 
-def _safe(*parts: str) -> str:
-    text = _UNSAFE.sub("_", "_".join(part for part in parts if part))[:200].lstrip(".")
-    return text or "_"
+def _folder(component: Component) -> str:
+    whole = component.namespace and component.kind in (Kind.NPM, Kind.GOLANG)
+    return _safe(f"{component.namespace}/{component.name}" if whole else component.name)
+
+
+def _safe(name: str) -> str:
+    return _UNSAFE.sub("_", name)[:200].lstrip(".") or "_"
 
 
 def _free(files: dict[str, bytes], name: str, data: bytes) -> str:

@@ -210,6 +210,8 @@ def directory_tree(path: Path) -> Tree:
         NotFound: there is no such directory.
         NotPermitted: a part of it may not be read.
     """
+    if not path.is_dir():
+        raise NotFound("no such directory", where=path)
     root = _Folder(entries={})
     try:
         _scan(str(path), root)
