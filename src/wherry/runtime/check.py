@@ -18,6 +18,11 @@ _MAX_ID_CHARS = 1024
 _MAX_HOST_NAME_BYTES = 64
 _ID_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _IPC_SYSCTLS = ("kernel.msg", "kernel.sem", "kernel.shm", "fs.mqueue.")
+_REFUSED_ANNOTATIONS = {
+    "run.oci.keep_original_groups": "the caller's groups are never kept: name them with process.user.additionalGids",
+    "run.oci.handler": "only programs of the container itself are run",
+}
+"""crun's own, which ask for what this runtime does not do: to overlook them would run something else than was asked."""
 _UTS_SYSCTLS = ("kernel.domainname", "kernel.hostname")
 
 
@@ -73,6 +78,9 @@ def check_spec(spec: Spec, container_id: str) -> None:
         raise Unsupported("linux.intelRdt: not done", hint="remove it, and set a schema of resctrl beside the runtime")
     if spec.mount_label and not has_selinux():
         raise Unsupported("linux.mountLabel: this host has no SELinux", hint="remove the label")
+    for name, hint in _REFUSED_ANNOTATIONS.items():
+        if spec.annotations.get(name, "0") != "0":
+            raise Unsupported(f"annotations: {name} is not done", where=spec.annotations[name], hint=hint)
     check_process(spec.process)
     check_resources(spec.resources)
 
