@@ -65,7 +65,7 @@ FLAGS = (
     _word("--umask", "MODE", "The mask of file modes (0022)."),
     _switch("--init", "Run an init before the command, that hands on signals and reaps."),
     _word("--platform", "OS/ARCH", "What the image must be for, as linux/arm64."),
-    _word("--pull", "POLICY", "missing or never."),
+    _word("--pull", "POLICY", "always, missing or never."),
     _switch("-q --quiet", "Say less."),
     # files
     _words("-v --volume", "SRC:DST[:OPTS]", "Mount a path or a volume: ro, nocopy, rslave ..."),

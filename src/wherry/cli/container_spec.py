@@ -98,16 +98,15 @@ def build(given: Mapping[str, Any], environment: Mapping[str, str], *, cwd: str)
     )
 
 
-def check_pull(word: str) -> None:
-    """Refuses what ``--pull`` cannot do.
+def check_pull(word: str) -> str:
+    """Returns a policy of ``--pull``: always, missing or never.
 
     Raises:
-        UsageError: so it is.
+        UsageError: it is none.
     """
-    if word == "always":
-        raise UsageError("--pull always: images come from the store alone", hint="import one: `wherry image import`")
-    if word not in ("", "missing", "never"):
-        raise UsageError(f"--pull: no policy {word!r}", hint="use missing or never")
+    if word not in ("", "always", "missing", "never"):
+        raise UsageError(f"--pull: no policy {word!r}", hint="use always, missing or never")
+    return word or "missing"
 
 
 def _number(given: Mapping[str, Any], key: str, *, least: int = 0, most: int = 2**62) -> Any:

@@ -10,7 +10,7 @@ import sys
 
 from wherry.cli.places import enter_home
 from wherry.core.durable import map_os_error
-from wherry.core.errors import Conflict, UsageError
+from wherry.core.errors import Conflict, NotFound, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def create_container(engine: Engine, given: dict[str, Any]) -> str:
     from wherry.cli import container_spec
     from wherry.spec.container import MountType
 
-    container_spec.check_pull(given["pull"])
+    policy = container_spec.check_pull(given["pull"])
     spec = container_spec.build(given, os.environ, cwd=working_directory())
     if given["secret"]:
         from wherry.cli.container_secrets import with_secrets
@@ -64,7 +64,19 @@ def create_container(engine: Engine, given: dict[str, Any]) -> str:
     for mount in spec.mounts[: len(given["volume"])]:
         if mount.type == MountType.BIND:
             make_source(mount.source)
-    info = engine.create(spec)
+    if policy == "always" and spec.image:
+        from wherry.cli.container_pull import pull_anew
+
+        pull_anew(engine, spec)
+    try:
+        info = engine.create(spec)
+    except NotFound as error:
+        if policy == "never" or not spec.image:
+            raise
+        from wherry.cli.container_pull import pull_missing
+
+        pull_missing(engine, spec, error)
+        info = engine.create(spec)
     if cidfile:
         with open(cidfile, "w", encoding="ascii") as file:
             file.write(info.id)

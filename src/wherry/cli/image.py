@@ -13,6 +13,7 @@ from wherry.cli.image_list import ls
 from wherry.cli.image_mount import mount, unmount
 from wherry.cli.image_names import rename, tag, untag
 from wherry.cli.image_prune import prune
+from wherry.cli.image_registry import pull, push, tags
 from wherry.cli.image_remove import rm
 from wherry.cli.image_repo import repo_option, require_images
 from wherry.cli.image_sbom import licenses, sbom
@@ -33,7 +34,25 @@ def image() -> None:
     """Images in the store."""
 
 
-for _command in (export, history, import_, licenses, load, ls, mount, prune, rename, rm, sbom, tag, unmount, untag):
+for _command in (
+    export,
+    history,
+    import_,
+    licenses,
+    load,
+    ls,
+    mount,
+    prune,
+    pull,
+    push,
+    rename,
+    rm,
+    sbom,
+    tag,
+    tags,
+    unmount,
+    untag,
+):
     image.add_command(_command)
 
 

@@ -65,6 +65,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         "load": ("image", "load", "Bring in the images of an archive."),
         "tag": ("image", "tag", "Give an image a further name."),
         "history": ("image", "history", "Show how an image came about."),
+        "pull": ("image", "pull", "Fetch images from a registry."),
+        "login": ("login", "login", "Log in to a registry."),
+        "logout": ("login", "logout", "Log out of a registry."),
     },
     "Groups": {
         "store": ("store", "store", "The content-addressed repository (OSTree's format)."),
@@ -102,8 +105,6 @@ DOCKER_WORDS = {
     "build": "`wherry image import` takes a tree or an archive; images are not built here",
     "import": "`wherry image import`",
     "info": "`wherry system info`",
-    "login": "`wherry fleet login`, for a hub",
-    "pull": "`wherry image import` takes a `docker save` archive or an OCI layout",
     "version": "`wherry --version`",
 }
 """Words of docker's that are not commands here -> what to type instead."""

@@ -87,6 +87,8 @@ class HttpClient:
         base_url: ``http://`` or ``https://`` and all that stands before the paths.
         token: sent as ``Authorization: Bearer``; may be set later.
         ca_file: the only certificate authority to trust; None takes the system's.
+        client_cert: the files of a certificate and of its key, to be shown to the server.
+        permissive: takes any certificate: for servers that the user names as insecure.
         timeout_s: for connecting, and for each read.
         tries: how often a request that may be repeated is sent in all.
         pool_size: connections kept open at most.
@@ -98,6 +100,8 @@ class HttpClient:
         *,
         token: str | None = None,
         ca_file: Path | None = None,
+        client_cert: tuple[Path, Path] | None = None,
+        permissive: bool = False,
         timeout_s: float = 30.0,
         tries: int = 4,
         pool_size: int = 8,
@@ -120,6 +124,9 @@ class HttpClient:
             retries=False,
             timeout=urllib3.Timeout(connect=timeout_s, read=timeout_s),
             ca_certs=str(ca_file) if ca_file else None,
+            cert_file=str(client_cert[0]) if client_cert else None,
+            key_file=str(client_cert[1]) if client_cert else None,
+            cert_reqs="CERT_NONE" if permissive else None,
         )
 
     def close(self) -> None:

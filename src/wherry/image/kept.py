@@ -5,6 +5,7 @@ for it (a workstation), they are kept beside the objects::
 
     REPO/oci/blobs/sha256/<64 hex>     one blob, whole and checked, read-only
     REPO/oci/blobs/.new-XXXXXXXX       one that is being written; of a process that ended early, if it is old
+    REPO/oci/blobs/.part-<64 hex>      the first bytes of one that is fetched (registry/downloads.py)
 
 What is refused: to hold a blob under any name but its digest. Not promised: that a blob is still needed; `prune` keeps
 those that manifests of images name.
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from wherry.store.repository import Repository
     from wherry.store.tree.compression import Readable
 
+PART_PREFIX = ".part-"
+"""Of the first bytes of a blob that is being fetched (registry/downloads.py)."""
 _PREFIX = ".new-"
 _STALE_S = 24 * 3600
 _PIECE_BYTES = 1024 * 1024
@@ -111,7 +114,7 @@ class KeptBlobs:
                 freed += self.size(digest)
                 self.path(digest).unlink(missing_ok=True)
         if self._top.is_dir():
-            for path in self._top.glob(f"{_PREFIX}*"):
+            for path in [*self._top.glob(f"{_PREFIX}*"), *self._top.glob(f"{PART_PREFIX}*")]:
                 if time.time() - path.stat().st_mtime > _STALE_S:
                     freed += path.stat().st_size
                     path.unlink(missing_ok=True)

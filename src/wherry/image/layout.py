@@ -87,7 +87,7 @@ def _index(blobs: Blobs, where: object) -> list[dict[str, Any]]:
     version = load_object(blobs, "oci-layout", where=where).get("imageLayoutVersion")
     if not isinstance(version, str) or not version.startswith("1."):
         raise Unsupported(f"an image layout of version {version!r}", where=where)
-    return _manifests(load_object(blobs, "index.json", where=where), where)
+    return manifests_of(load_object(blobs, "index.json", where=where), where)
 
 
 def _resolve(blobs: Blobs, descriptor: dict[str, Any], platform: Platform, where: object) -> PackedImage:
@@ -98,11 +98,12 @@ def _resolve(blobs: Blobs, descriptor: dict[str, Any], platform: Platform, where
         document = parse_object(raw, where=f"{where}: {name}")
         if "manifests" not in document:
             return read_image(blobs, raw, digest, where=where)
-        descriptor = _by_platform(_manifests(document, where), platform, where)
+        descriptor = by_platform(manifests_of(document, where), platform, where)
     raise InvalidInput(f"indexes nested deeper than {MAX_NESTED_INDEXES}", where=where)
 
 
-def _manifests(index: dict[str, Any], where: object) -> list[dict[str, Any]]:
+def manifests_of(index: dict[str, Any], where: object) -> list[dict[str, Any]]:
+    """Returns the descriptors of an index."""
     found = field(index, "manifests", list, where=where)
     if len(found) > MAX_MANIFESTS or not all(isinstance(item, dict) for item in found):
         raise InvalidInput("manifests: not a list of descriptors", where=where)
@@ -134,7 +135,12 @@ def _by_tag(manifests: list[dict[str, Any]], tag: str | None, where: object) -> 
     raise InvalidInput("the layout holds several images", where=where, hint=f"name one of them: {known}")
 
 
-def _by_platform(manifests: list[dict[str, Any]], wanted: Platform, where: object) -> dict[str, Any]:
+def by_platform(manifests: list[dict[str, Any]], wanted: Platform, where: object) -> dict[str, Any]:
+    """Returns the descriptor that fits a platform best.
+
+    Raises:
+        NotFound: none does; the hint names what there is.
+    """
     if len(manifests) == 1:
         return manifests[0]
     offered = [_platform(item.get("platform")) for item in manifests]

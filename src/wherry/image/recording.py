@@ -37,6 +37,7 @@ def record_image(
     config: ImageConfig,
     digest: Digest,
     manifest: bytes = b"",
+    index_digest: Digest | None = None,
     body: str = "",
     timestamp_s: int | None = None,
     ref: Ref | None = None,
@@ -52,6 +53,7 @@ def record_image(
         config: its config.
         digest: of its manifest, or what stands for it.
         manifest: the manifest's JSON, byte for byte, if it has one; its digest must be `digest`.
+        index_digest: of the index that led to the manifest; the name may ask for it, too.
         body: of the commit's message.
         timestamp_s: of the commit; None: when the image says that it was made.
         ref: where it goes; None: where its name leads to. See ``indexes.py`` for images of other platforms.
@@ -61,7 +63,7 @@ def record_image(
     """
     from wherry.store.tree.commit import commit_tree
 
-    if reference.digest not in (None, digest):
+    if reference.digest not in (None, digest, index_digest):
         raise IntegrityError(f"the image has the digest {digest}", where=str(reference))
     metadata: dict[str, Any] = {CONFIG_KEY: config.raw.decode(), DIGEST_KEY: digest}
     if manifest:

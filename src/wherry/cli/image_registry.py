@@ -1,0 +1,200 @@
+"""``wherry image pull``, ``push`` and ``tags``: images from registries and to them, in docker's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wherry.cli.context import settings
+from wherry.cli.image_repo import open_or_make_store, repo_option, require_images
+from wherry.cli.output import note, print_json
+from wherry.cli.registries import RegistryOptions, keeps_layers, registry_options
+from wherry.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from wherry.image.registry.pulling import Pulled
+
+_MAX_NOTES = 3
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  wherry image pull nginx:1.27
+  wherry image pull --platform linux/arm64 registry.example:5000/team/app:2
+  wherry image pull --keep-layers localhost:5000/app@sha256:7801e692..."""
+)
+@click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("--platform", metavar="OS/ARCH", help="Which one, where there are several; by default this machine's.")
+@click.option(
+    "--keep-layers/--no-keep-layers",
+    default=None,
+    help="Keep compressed layers, too, so that it can be pushed again unchanged (config: wherry.keep-layers).",
+)
+@click.option("-a", "--all-tags", is_flag=True, help="Every tag of the repository.")
+@click.option("-q", "--quiet", "ids_only", is_flag=True, help="Print image IDs alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@registry_options
+@repo_option
+def pull(
+    names: tuple[str, ...],
+    platform: str | None,
+    keep_layers: bool | None,
+    all_tags: bool,
+    ids_only: bool,
+    as_json: bool,
+    repo_path: Path | None,
+    registries: RegistryOptions,
+) -> None:
+    """Fetch images from a registry into the store.
+
+    Layers that are there are not fetched again; a pull that was cut goes on where it was. IMAGE is a name as docker
+    takes it, with a tag, a digest or neither (latest).
+    """
+    from wherry.core.progress import QUIET
+    from wherry.core.units import format_size
+    from wherry.image.platforms import Platform
+    from wherry.image.reference import Reference
+    from wherry.image.registry.pulling import pull as pull_image
+    from wherry.image.registry.pushing import list_tags
+
+    wanted = Platform.parse(platform) if platform else None
+    references = [Reference.parse(name) for name in names]
+    repo = open_or_make_store(repo_path)
+    quiet = ids_only or as_json
+    done: list[dict[str, Any]] = []
+    for reference in references:
+        with registries.clients(reference.domain) as clients:
+            found = [reference]
+            if all_tags:
+                tags = list_tags(clients[-1], reference.path)
+                found = [Reference.parse(f"{reference.repository}:{tag}") for tag in tags]
+            for each in found:
+                notes: list[str] = []
+                pulled = pull_image(
+                    repo,
+                    each,
+                    clients,
+                    platform=wanted,
+                    keep_layers=keeps_layers(repo) if keep_layers is None else keep_layers,
+                    progress=QUIET if quiet else settings().progress(),
+                    note=notes.append,
+                )
+                _tell(notes)
+                if as_json:
+                    done.append(_summary(pulled))
+                elif ids_only:
+                    click.echo(pulled.record.identifier)
+                else:
+                    state = "is up to date" if not pulled.is_new else f"{format_size(pulled.fetched_bytes)} fetched"
+                    layers = f"{pulled.layers} layers, {pulled.reused_layers} there already"
+                    click.echo(f"{each.familiar}: {state} ({layers})")
+                    click.echo(f"Digest: {pulled.record.digest}")
+    if as_json:
+        print_json(done)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  wherry image push registry.example:5000/team/app:2
+  wherry image push app:1 registry.example/team/app:1"""
+)
+@click.argument("name", metavar="IMAGE")
+@click.argument("target", required=False, metavar="[TARGET]")
+@click.option(
+    "--compress",
+    type=click.Choice(["gzip", "zstd", "none"]),
+    default="gzip",
+    show_default=True,
+    help="Of a layer that is made here, where the registry's own were not kept.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@registry_options
+@repo_option
+def push(
+    name: str,
+    target: str | None,
+    compress: str,
+    as_json: bool,
+    repo_path: Path | None,
+    registries: RegistryOptions,
+) -> None:
+    """Send an image to a registry.
+
+    An image that was pulled with --keep-layers goes as it came, with the same digest. Of any other, one layer is made
+    of its files; its digest is then a new one, but always the same for the same image.
+    """
+    from wherry.image.kept import KeptBlobs
+    from wherry.image.outgoing import outgoing
+    from wherry.image.reference import Reference
+    from wherry.image.registry.pushing import Push
+
+    catalogue = require_images(repo_path, name)
+    record = catalogue.get(name)
+    reference = Reference.parse(target) if target else record.reference
+    if reference.digest is not None and reference.tag is None:
+        raise UsageError("a push needs a tag, not a digest", where=target or name)
+    progress = settings().progress()
+    image = outgoing(
+        catalogue.repo,
+        record,
+        KeptBlobs(catalogue.repo),
+        compress=None if compress == "none" else compress,  # type: ignore[arg-type]
+        progress=progress,
+    )
+    if record.manifest and not image.kept:
+        note("the registry's own layers were not kept: it goes with a manifest of its own", quiet=settings().quiet)
+    with registries.clients(reference.domain, mirrors=False) as clients:
+        source = record.reference
+        mount_from = [source.path] if source.domain == reference.domain and source.path != reference.path else []
+        sender = Push(clients[-1], reference.path, mount_from=mount_from, progress=progress)
+        digest = sender.image(image, reference.tag or "latest")
+    if as_json:
+        print_json({"reference": str(reference), "digest": digest, "as_it_came": image.kept})
+    else:
+        click.echo(f"{reference.familiar}: pushed")
+        click.echo(f"Digest: {digest}")
+
+
+@click.command(epilog="\b\nExamples:\n  wherry image tags registry.example:5000/team/app")
+@click.argument("name", metavar="REPOSITORY")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@registry_options
+def tags(name: str, as_json: bool, registries: RegistryOptions) -> None:
+    """List the tags that a registry has of an image."""
+    from wherry.image.reference import Reference
+    from wherry.image.registry.pushing import list_tags
+
+    reference = Reference.parse(name)
+    with registries.clients(reference.domain) as clients:
+        found = list_tags(clients[-1], reference.path)
+    if as_json:
+        print_json({"repository": reference.familiar_repository, "tags": found})
+    else:
+        for tag in found:
+            click.echo(tag)
+
+
+def _tell(notes: list[str]) -> None:
+    quiet = settings().quiet
+    for text in notes[:_MAX_NOTES]:
+        note(text, quiet=quiet)
+    if len(notes) > _MAX_NOTES:
+        note(f"... and {len(notes) - _MAX_NOTES} more of the kind", quiet=quiet)
+
+
+def _summary(pulled: Pulled) -> dict[str, Any]:
+    record = pulled.record
+    return {
+        "reference": str(record.reference),
+        "id": record.identifier,
+        "digest": record.digest,
+        "commit": record.commit,
+        "new": pulled.is_new,
+        "layers": pulled.layers,
+        "reused_layers": pulled.reused_layers,
+        "fetched_bytes": pulled.fetched_bytes,
+    }

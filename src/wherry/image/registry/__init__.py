@@ -1,0 +1,1 @@
+"""The OCI distribution API as a client: pull, push, tags."""

@@ -1,0 +1,295 @@
+"""Blobs on their way from a registry: several at once, checked as they arrive, taken up where a cut left them.
+
+::
+
+    REPO/oci/blobs/.part-<64 hex>      a blob's first bytes; held (flock) by the process that fetches it
+
+Whoever reads a blob need not wait for its end: reading follows what has arrived. A part of a blob outlives its
+process, so that the next pull asks only for the rest (`Range`); it is hashed again from its first byte then, for it may
+have been cut in the middle of a write. A blob of the wrong digest is thrown away. `KeptBlobs.remove_all_but` removes
+parts that are a day old.
+
+Source: OCI distribution-spec 1.1, "Pulling blobs"; RFC 9110, section 14.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from wherry.core.digest import Digest, checksum_of
+from wherry.core.durable import make_dirs, map_os_error
+from wherry.core.errors import HttpError, IntegrityError, NetworkError, NotFound, NotPermitted, WherryError
+from wherry.core.http import backoff
+from wherry.image.kept import PART_PREFIX
+from wherry.image.registry.client import RegistryClient, repository_path
+
+if TYPE_CHECKING:
+    from wherry.core.progress import Progress
+    from wherry.store.repository import Repository
+
+PARALLEL = 3
+"""Blobs at a time, as docker's."""
+_TRIES = 6
+_PIECE_BYTES = 1024 * 1024
+
+
+class Stopped(WherryError):
+    """Somebody else failed, and this need not go on."""
+
+
+class Download:
+    """One blob on its way.
+
+    Args:
+        digest: what its bytes must have.
+        size: how many there are.
+        path: where they go.
+        told: is called when more of it has arrived.
+    """
+
+    def __init__(self, digest: Digest, size: int, path: Path, told: Callable[[], None]) -> None:
+        self.digest, self.size, self.path = digest, size, path
+        self._told = told
+        self._changed = threading.Condition()
+        self._there = 0
+        self._error: BaseException | None = None
+        self._done = False
+        self._fd = -1
+
+    @property
+    def received(self) -> int:
+        """How many of its bytes are there."""
+        return self._there
+
+    def wait_for(self, offset: int) -> int:
+        """Waits until bytes from `offset` on are there, and returns how many; 0 at the end of the whole and right blob.
+
+        Raises:
+            WherryError: fetching failed.
+        """
+        with self._changed:
+            while self._there <= offset and not self._done and self._error is None:
+                self._changed.wait()
+            if self._error is not None:
+                raise self._error
+            return self._there - offset
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Returns bytes that are there."""
+        return os.pread(self._fd, size, offset)
+
+    # --- fetching
+
+    def fetch(self, clients: Sequence[RegistryClient], repository: str, stop: threading.Event) -> None:
+        """Fetches it: from the first of several registries that has it. Errors are told to who waits."""
+        try:
+            self._hold()
+            self._fetch(clients, repository, stop)
+            with self._changed:
+                self._done = True
+        except BaseException as error:  # noqa: BLE001 raised again where the blob is read
+            with self._changed:
+                self._error = error
+        finally:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _hold(self) -> None:
+        try:
+            make_dirs(self.path.parent)
+            while True:
+                self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                fcntl.flock(self._fd, fcntl.LOCK_EX)  # another pull of the same blob comes first
+                with suppress(FileNotFoundError):
+                    if os.stat(self.path).st_ino == os.fstat(self._fd).st_ino:
+                        return
+                os.close(self._fd)  # and it has taken the file away
+        except OSError as error:
+            raise map_os_error(error, "cannot keep what is fetched", where=self.path) from error
+
+    def _fetch(self, clients: Sequence[RegistryClient], repository: str, stop: threading.Event) -> None:
+        found = hashlib.sha256()
+        at = 0
+        there = min(os.fstat(self._fd).st_size, self.size)
+        while at < there and (data := os.pread(self._fd, min(_PIECE_BYTES, there - at), at)):
+            found.update(data)
+            at += len(data)
+        self._tell(at)
+        for number, client in enumerate(clients):
+            try:
+                at = self._from(client, repository, found, at, stop)
+                break
+            except (NotFound, NetworkError, NotPermitted):
+                if number == len(clients) - 1:
+                    raise
+        if f"sha256:{found.hexdigest()}" != self.digest:
+            self.path.unlink(missing_ok=True)
+            raise IntegrityError(f"a blob has the digest sha256:{found.hexdigest()}", where=self.digest)
+
+    def _from(
+        self, client: RegistryClient, repository: str, found: hashlib._Hash, at: int, stop: threading.Event
+    ) -> int:
+        failures = 0
+        while at < self.size:
+            before = at
+            try:
+                headers = {"Range": f"bytes={at}-"} if at else {}
+                path = f"{repository_path(repository)}/blobs/{self.digest}"
+                with client.open("GET", path, scope=f"repository:{repository}:pull", headers=headers) as response:
+                    if at and response.status != 206:
+                        raise HttpError(
+                            "it does not send the rest of a blob", status=response.status, where=response.url
+                        )
+                    for chunk in response.chunks():
+                        if stop.is_set():
+                            raise Stopped("another blob failed")
+                        if at + len(chunk) > self.size:
+                            raise IntegrityError(f"a blob is longer than its {self.size} bytes", where=self.digest)
+                        _write(self._fd, chunk, at, self.path)
+                        found.update(chunk)
+                        at += len(chunk)
+                        self._tell(at)
+                if at < self.size:
+                    raise NetworkError(f"a blob ended after {at} of {self.size} bytes", where=response.url)
+            except HttpError:
+                raise
+            except NetworkError:
+                failures = 0 if at > before else failures + 1
+                if failures == _TRIES:
+                    raise
+                backoff(failures + 1)
+        return at
+
+    def _tell(self, there: int) -> None:
+        with self._changed:
+            self._there = there
+            self._changed.notify_all()
+        self._told()
+
+    def close(self, *, keep_part: bool) -> None:
+        """Lets go of the file; without `keep_part` it is removed."""
+        if self._fd < 0:
+            return
+        if not keep_part:
+            self.path.unlink(missing_ok=True)
+        os.close(self._fd)
+        self._fd = -1
+
+
+class _Following:
+    """A blob that is read while it arrives."""
+
+    def __init__(self, download: Download) -> None:
+        self._download = download
+        self._offset = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        parts = []
+        left = size
+        while left and (there := self._download.wait_for(self._offset)):
+            data = self._download.read(self._offset, there if left < 0 else min(left, there))
+            self._offset += len(data)
+            parts.append(data)
+            left = left - len(data) if left > 0 else left
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Does nothing: the file is the download's."""
+
+    def __enter__(self) -> _Following:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        return None
+
+
+class Downloads:
+    """Blobs of one repository of a registry, fetched in the background; `Blobs` of an image (``image/blobs.py``).
+
+    Args:
+        repo: in whose folder parts are kept.
+        clients: where to ask, in this order.
+        repository: the name, as in ``/v2/NAME/``.
+        sizes: what manifests say of blobs.
+        progress: is told of each blob.
+    """
+
+    def __init__(
+        self,
+        repo: Repository,
+        clients: Sequence[RegistryClient],
+        repository: str,
+        sizes: dict[Digest, int],
+        progress: Progress,
+    ) -> None:
+        self._folder = repo.path / "oci" / "blobs"
+        self._clients, self._repository, self._sizes, self._progress = clients, repository, sizes, progress
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="blob")
+        self._downloads: dict[Digest, Download] = {}
+        self._telling = threading.Lock()
+
+    def start(self, digests: Iterable[Digest]) -> None:
+        """Begins to fetch these, in this order."""
+        for digest in digests:
+            if digest not in self._downloads:
+                path = self._folder / f"{PART_PREFIX}{checksum_of(digest)}"
+                download = self._downloads[digest] = Download(digest, self._sizes[digest], path, self._tell)
+                self._pool.submit(download.fetch, self._clients, self._repository, self._stop)
+
+    def _tell(self) -> None:
+        with self._telling:
+            downloads = list(self._downloads.values())
+            done, total = (sum(getattr(item, key) for item in downloads) for key in ("received", "size"))
+            self._progress.update("fetching", done, total, unit="B")
+
+    def open(self, name: str, /) -> BinaryIO:
+        """Opens ``blobs/sha256/<hex>``; it is fetched from now on, if it is not on its way."""
+        digest = _digest(name)
+        if digest not in self._sizes:
+            raise NotFound("no manifest names this blob", where=digest)
+        self.start([digest])
+        return cast(BinaryIO, _Following(self._downloads[digest]))
+
+    def size(self, name: str, /) -> int:
+        """Returns what the manifest says; the blob is checked against it when it arrives."""
+        digest = _digest(name)
+        if digest not in self._sizes:
+            raise NotFound("no manifest names this blob", where=digest)
+        return self._sizes[digest]
+
+    def has(self, name: str, /) -> bool:
+        """Tells whether a manifest names it."""
+        return _digest(name) in self._sizes
+
+    def __enter__(self) -> Downloads:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        self._stop.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for download in self._downloads.values():
+            download.close(keep_part=kind is not None and download.received > 0)
+
+
+def _digest(name: str) -> Digest:
+    return Digest(f"sha256:{name.rpartition('/')[2]}")
+
+
+def _write(fd: int, data: bytes, offset: int, path: Path) -> None:
+    view = memoryview(data)
+    try:
+        while view:
+            written = os.pwrite(fd, view, offset)
+            offset += written
+            view = view[written:]
+    except OSError as error:
+        raise map_os_error(error, "cannot keep what is fetched", where=path) from error
