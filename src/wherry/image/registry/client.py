@@ -33,6 +33,8 @@ MAX_ERROR_BYTES = 64 * 1024
 MAX_LIST_BYTES = 8 * 1024 * 1024
 _TRIES = 5
 _AGAIN = frozenset({429, 502, 503, 504})
+_WRONG = "the user name or the password is wrong"
+_UNKNOWN = "the registry wants to know who you are"
 _LOGIN_HINT = "log in with `wherry login`"
 
 
@@ -154,6 +156,8 @@ class RegistryClient:
         for turn in range(2):
             with ExitStack() as stack:
                 response = stack.enter_context(self._redirected(method, path, scope, headers, body))
+                if response.status == 401 and turn and self._basic and not self._tokens.get(scope):
+                    raise NotPermitted(_WRONG, where=self.host.name, hint=_LOGIN_HINT)
                 if response.status != 401 or turn:
                     yield response
                     return
@@ -216,8 +220,9 @@ class RegistryClient:
                 origin, rest = _split(f"{url}/v2/")
                 with self._client(origin).open("GET", rest):
                     return url
-            except NetworkError:
-                continue
+            except NetworkError as error:
+                if "certificate verify failed" in str(error):  # it does speak TLS
+                    raise
         return self.host.urls[-1]
 
     # --- authentication
@@ -250,8 +255,7 @@ class RegistryClient:
         if "basic" not in challenges:
             raise Unsupported(f"it asks for a way to log in that is not known: {header[:80]!r}", where=self.host.name)
         if known is None or self._basic:
-            what = "the user name or the password is wrong" if known else "it wants to know who you are"
-            raise NotPermitted(what, where=self.host.name, hint=_LOGIN_HINT)
+            raise NotPermitted(_WRONG if known else _UNKNOWN, where=self.host.name, hint=_LOGIN_HINT)
         if known.identity_token:
             raise NotPermitted("it takes passwords, but a token is stored", where=self.host.name, hint=_LOGIN_HINT)
         self._check_secrecy(self._base())
@@ -281,8 +285,8 @@ class RegistryClient:
         for attempt in range(1, _TRIES + 1):
             with self._client(origin).open(method, rest, body=body, headers=headers) as response:
                 if response.status in (401, 403):
-                    what = "the user name or the password is wrong" if known else "it wants to know who you are"
-                    raise NotPermitted(what, where=f"{self.host.name} ({scope or 'login'})", hint=_LOGIN_HINT)
+                    where = f"{self.host.name} ({scope or 'login'})"
+                    raise NotPermitted(_WRONG if known else _UNKNOWN, where=where, hint=_LOGIN_HINT)
                 if response.status < 300:
                     answer = jsonio.loads(response.read_all(max_bytes=MAX_LIST_BYTES), where=realm)
                     return parse_token(answer, where=realm)
