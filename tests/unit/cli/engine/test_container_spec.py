@@ -237,7 +237,7 @@ def test_refused(flags: dict[str, Any], says: str) -> None:
 
 
 def test_pull() -> None:
-    container_spec.check_pull("missing")
-    for word in ("always", "x"):
+    assert [container_spec.check_pull(word) for word in ("", "always", "never")] == ["missing", "always", "never"]
+    for word in ("Always", "x"):
         with pytest.raises(UsageError):
             container_spec.check_pull(word)
