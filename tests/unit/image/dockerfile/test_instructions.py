@@ -80,11 +80,11 @@ def args(*words: str) -> ExecForm:
         ("ENV A=b=c", Env(pairs=(("A", "b=c"),))),
         ("ADD a b /c/", Add(sources=("a", "b"), destination="/c/")),
         (
-            "ADD --chown=1:2 --chmod=755 --link --checksum=ab --keep-git-dir=true --unpack=false --exclude=x --exclude=y a /b",
+            "ADD --chown=1 --chmod=755 --link --checksum=ab --keep-git-dir --unpack=false --exclude=x --exclude=y a /b",
             Add(
                 sources=("a",),
                 destination="/b",
-                chown="1:2",
+                chown="1",
                 chmod="755",
                 link=True,
                 checksum="ab",
@@ -119,7 +119,7 @@ def args(*words: str) -> ExecForm:
         ("HEALTHCHECK NONE", Healthcheck(command=None)),
         ("HEALTHCHECK cmd a b", Healthcheck(command=shell("a b"))),
         (
-            'HEALTHCHECK --interval=1m30s --timeout=1.5s --start-period=1h --start-interval=500ms --retries=7 CMD ["a"]',
+            'HEALTHCHECK --interval=1m30s --timeout=1.5s --start-period=1h --start-interval=.5s --retries=7 CMD ["a"]',
             Healthcheck(
                 command=args("a"),
                 interval_ns=90 * S_NS,
