@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +15,9 @@ from wherry.cli.image_streams import limits_of, spooled, tell
 from wherry.cli.output import note, print_json
 from wherry.core.digest import short
 
+if TYPE_CHECKING:
+    from wherry.image.remote import Machine
+
 
 @click.command(
     "import",
@@ -22,6 +27,7 @@ Examples:
   wherry image import ./tree --name app:1 -c 'CMD ["/usr/bin/app"]' -c 'EXPOSE 80'
   wherry image import oci:layout:1.2 --name registry.example/app:1.2
   wherry image import vendor.img.xz --name vendor:1 --partition 2
+  wherry image import ssh://root@robot.local --name robot:1
   docker save nginx:1.27 | wherry image import -""",
 )
 @click.argument("source")
@@ -35,6 +41,8 @@ Examples:
 @click.option("--subdir", metavar="DIR", default="", help="Of a file system: where in it the root is.")
 @click.option("--with-boot", is_flag=True, help="Of a disk image: with the partitions below /boot and /efi.")
 @click.option("--no-mount", is_flag=True, help="Read a file system by tools, never by the kernel: see the manual.")
+@click.option("--sudo", is_flag=True, help="Of a machine: read its files as root, by `sudo -n`.")
+@click.option("--ssh-option", "ssh_options", multiple=True, metavar="KEY=VALUE", help="Of a machine: as `ssh -o`.")
 @click.option("--max-size", metavar="SIZE", help="The most bytes to take, unpacked (1 TiB).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @repo_option
@@ -46,6 +54,8 @@ def import_(
     partition: int | None,
     subdir: str,
     max_size: str | None,
+    ssh_options: tuple[str, ...],
+    sudo: bool,
     with_boot: bool,
     no_mount: bool,
     keep_layers: bool,
@@ -56,8 +66,10 @@ def import_(
 
     SOURCE is a root tree (a directory), a root tar (plain, gzip, zstd or xz), an OCI layout, a `docker save` archive,
     a file system (squashfs, EROFS, ext4, XFS, btrfs) or a disk image (raw, compressed, qcow2), or - for any such file
-    on standard input. What it is shows in what is in it; say it with dir:, tar:, disk:, oci:DIR[:TAG],
-    oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME]. The image's ID is printed.
+    on standard input; or a running machine, ssh://[USER@]HOST[:PORT][/DIR].
+
+    What it is shows in what is in it; say it with dir:, tar:, disk:, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
+    docker-archive:FILE[:NAME]. The image's ID is printed.
     """
     from wherry.core.units import format_size
     from wherry.image.importing import import_image
@@ -74,6 +86,7 @@ def import_(
             platform=platform,
             keep_layers=keep_layers,
             disk=Choice(partition=partition, subdir=subdir, with_boot=with_boot, may_mount=not no_mount),
+            machine=_machine(source, ssh_options, sudo=sudo),
             limits=limits_of(max_size),
             progress=settings().progress(),
             note=notes.append,
@@ -87,3 +100,14 @@ def import_(
         print_json(summary(record))
     else:
         click.echo(record.identifier)
+
+
+def _machine(source: str, ssh_options: tuple[str, ...], *, sudo: bool) -> Machine | None:
+    """Returns how the machine of ``ssh://...`` is reached; None for other sources."""
+    from dataclasses import replace
+
+    from wherry.image.remote import SCHEME, Machine, parse_options
+
+    if not source.startswith(SCHEME):
+        return None
+    return replace(Machine.parse(source), options=parse_options(ssh_options), sudo=sudo, ask=sys.stdin.isatty())

@@ -129,18 +129,18 @@ def spooled(source: str, repo: Repository) -> Iterator[str]:
     if source != "-":
         yield source
         return
-    import tempfile
-
     from wherry.core.durable import map_os_error
+    from wherry.image.scratch import scratch_folder
 
-    with tempfile.NamedTemporaryFile(dir=repo.path / "tmp", prefix="import-") as file:
+    with scratch_folder(repo.path / "tmp") as folder:
+        path = folder / "input"
         try:
-            while data := sys.stdin.buffer.read(_PIECE_BYTES):
-                file.write(data)
-            file.flush()
+            with open(path, "wb") as file:
+                while data := sys.stdin.buffer.read(_PIECE_BYTES):
+                    file.write(data)
         except OSError as error:
-            raise map_os_error(error, "cannot keep standard input", where=file.name) from error
-        yield file.name
+            raise map_os_error(error, "cannot keep standard input", where=path) from error
+        yield str(path)
 
 
 def limits_of(max_size: str | None) -> Limits:

@@ -22,6 +22,7 @@ from wherry.core.progress import QUIET, Progress
 from wherry.core.trace import reach
 from wherry.image.filesystems import FileSystem, probe
 from wherry.image.partitions import SECTOR_SIZES, Partition, read_table
+from wherry.image.scratch import scratch_folder
 from wherry.store.tree.compression import MAGIC_BYTES, HashingReader, compression_of, decompressed
 from wherry.store.tree.tar import DEFAULT_LIMITS, Limits
 
@@ -193,12 +194,12 @@ def _converted(path: Path, head: bytes, scratch: Path, limits: Limits) -> Iterat
         raise InvalidInput("the qcow2 needs another file", where=path, hint="`qemu-img convert` makes it whole")
     if size > limits.total_bytes:
         raise InvalidInput(f"longer than the limit of {limits.total_bytes} bytes", where=path)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="disk-") as folder:
-        target = Path(folder, "raw")
+    with scratch_folder(scratch) as folder:
+        target = folder / "raw"
         # the format is said, so that nothing in it can choose another
         args = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", "-S", "4k", f"file:{path}", f"file:{target}"]
         hint = "qemu-img is in the package qemu-utils"
-        run(args, timeout_s=_CONVERT_S, hint=hint, before_exec=lambda: confine(folder))
+        run(args, timeout_s=_CONVERT_S, hint=hint, before_exec=lambda: confine(str(folder)))
         fd = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield fd

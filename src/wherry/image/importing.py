@@ -24,7 +24,7 @@ from pathlib import Path
 from wherry.core.digest import short
 from wherry.core.errors import InvalidInput, NotFound, UsageError
 from wherry.core.progress import QUIET, Progress
-from wherry.image import dockersave, layout
+from wherry.image import dockersave, layout, remote
 from wherry.image.blobs import ArchiveBlobs, Blobs, DirectoryBlobs
 from wherry.image.catalog import ImageRecord
 from wherry.image.config import ImageConfig
@@ -36,6 +36,7 @@ from wherry.image.platforms import Platform
 from wherry.image.recognise import recognise
 from wherry.image.recording import record_image
 from wherry.image.reference import Reference
+from wherry.image.remote import Machine
 from wherry.image.roots import Content, Place, Roots
 from wherry.image.systems import AS_FOUND, Choice
 from wherry.image.unpacking import Unpacker
@@ -52,6 +53,7 @@ def import_image(
     platform: str | None = None,
     keep_layers: bool = False,
     disk: Choice = AS_FOUND,
+    machine: Machine | None = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress = QUIET,
     note: Callable[[str], None] = lambda text: None,
@@ -61,12 +63,13 @@ def import_image(
     Args:
         repo: where it goes.
         source: a directory or a file, recognised by what is in it; or ``oci:DIR[:TAG]``, ``oci-archive:FILE[:TAG]``,
-            ``docker-archive:FILE[:NAME]``, ``dir:DIR``, ``tar:FILE``, ``disk:FILE``.
+            ``docker-archive:FILE[:NAME]``, ``dir:DIR``, ``tar:FILE``, ``disk:FILE``, ``ssh://...``.
         name: the reference that it gets; None: the one that the source gives it.
         changes: ``CMD ["x"]``, ``ENV A=b`` ..., done to the config; see ``changes.py``.
         platform: which one to take where there are several, such as ``linux/arm64``; None: this machine's.
         keep_layers: whether compressed layers are kept as they are, so that the image can be pushed again unchanged.
         disk: which system of a disk image is meant, and how it is read.
+        machine: how the machine of ``ssh://...`` is reached; None: as its address says.
         limits: how much to take.
         progress: is told how many bytes, or files, have been read.
         note: is told what was left out.
@@ -93,7 +96,7 @@ def import_image(
         disk=disk,
     )
     with repo.transaction():
-        content = work.read(source)
+        content = work.read(source, machine)
         if reference is None:
             reference = _own_name(content.names, source)
         return work.record(reference, content)
@@ -155,8 +158,10 @@ class _Import:
     keep: KeptBlobs | None
     disk: Choice = AS_FOUND
 
-    def read(self, source: str) -> Content:
+    def read(self, source: str, machine: Machine | None = None) -> Content:
         """Finds out what `source` is, and writes its tree."""
+        if source.startswith(remote.SCHEME):
+            return self._machine(machine or Machine.parse(source), source)
         kind, path, choice = recognise(source, self.limits)
         if kind == "dir":
             return self._roots().from_directories([Place(path=path)])
@@ -266,6 +271,11 @@ class _Import:
         if system.has_init:
             self.note("a whole system: `wherry run -d IMAGE /sbin/init` starts all of it, another command only itself")
         return content
+
+    def _machine(self, machine: Machine, url: str) -> Content:
+        with remote.files_of(machine, self.note) as stream:
+            layer = LayerBlob(blobs=remote.StreamBlobs(stream), name="", where=url)
+            return self._roots().from_tar(layer, empty=remote.EMPTIED if machine.path == "/" else ())
 
     def _check_platform(self, config: ImageConfig) -> None:
         if not config.architecture or (config.os, config.architecture) == (self.wanted.os, self.wanted.architecture):

@@ -21,7 +21,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING
 
 from wherry.core.errors import InvalidInput, NotPermitted, ToolError, Unsupported
 from wherry.core.trace import reach
+from wherry.image.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from wherry.image.disks import Disk, Volume
@@ -91,10 +91,10 @@ def opened_files(
         return
     if found.kind not in EXTRACTED:
         raise _no_way(found.kind, refused, _name(disk, volume))
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="system-") as folder:
-        _extract(disk, volume, found.kind, Path(folder), note)
+    with scratch_folder(scratch) as folder:
+        _extract(disk, volume, found.kind, folder, note)
         reach("image.system.extracted")
-        yield Path(folder, _FILES)
+        yield folder / _FILES
 
 
 def _name(disk: Disk, volume: Volume) -> str:

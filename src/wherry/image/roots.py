@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from wherry.image.platforms import ELF_HEAD_BYTES, TELLING_FILES, Platform, arch
 from wherry.image.recording import tree_digest
 from wherry.image.unpacking import Unpacker, tree_size
 from wherry.linux import usernamespace
+from wherry.store.format.objects import DirMeta
 from wherry.store.tree.commit import write_directory
 from wherry.store.tree.modifier import OVERFLOW_ID, Modifier
 from wherry.store.tree.mutable import TreeBuilder
@@ -62,11 +64,19 @@ class Roots:
     progress: Progress = QUIET
     note: Callable[[str], None] = lambda text: None
 
-    def from_tar(self, layer: LayerBlob) -> Content:
-        """Reads a root tar."""
+    def from_tar(self, layer: LayerBlob, *, empty: Sequence[str] = ()) -> Content:
+        """Reads a root tar.
+
+        Args:
+            layer: the archive.
+            empty: directories at the top that are made where they are not in it.
+        """
         flat = self._flattener()
         unpacker = Unpacker(repo=self.repo, note=self.note, limits=self.limits, progress=self.progress)
         diff_id = unpacker.unpack_single(flat, layer)
+        for name in empty:
+            if flat.tree.lookup(name) is None:
+                flat.tree.mkdir(name, DirMeta(uid=0, gid=0, mode=stat.S_IFDIR | (0o1777 if name == "tmp" else 0o755)))
         config = self.changed(self._new_config(flat, [diff_id]))
         return self._written(flat, config, config.digest)
 

@@ -13,6 +13,7 @@ from wherry.image.indexrefs import PLATFORM_PREFIX
 from wherry.image.kept import KeptBlobs
 from wherry.image.outgoing import layer_of
 from wherry.image.packed import field, parse_object
+from wherry.image.scratch import remove_leftovers
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
@@ -43,6 +44,7 @@ def tidy(repo: Repository) -> Tidied:
     needed = {digest for record in records for digest in blobs_of(record)}
     freed = KeptBlobs(repo).remove_all_but(needed)
     freed += measuring.remove_all_but(repo, [layer_of(repo, record) for record in records])
+    freed += remove_leftovers(repo.path / "tmp")
     return Tidied(commits=frozenset(gone), freed_bytes=freed)
 
 

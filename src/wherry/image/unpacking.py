@@ -129,7 +129,7 @@ class Unpacker:
             packed = HashingReader(
                 file,
                 where=layer.where,
-                told=lambda size: self.progress.update("importing", done + size, total, unit="B"),
+                told=lambda size: self.progress.update("importing", done + size, total or None, unit="B"),
             )
             try:
                 plain = HashingReader(

@@ -59,7 +59,7 @@ def nothing_is_left(tmp_path: Path) -> Iterator[None]:
 
     yield
     assert state() == ("", "")
-    assert not [path for path in tmp_path.glob("*/tmp/*") if path.name.startswith(("disk-", "system-"))]
+    assert not [path for path in tmp_path.glob("*/tmp/*") if path.name.startswith("wherry-import-")]
 
 
 def expected(repo: Repository, tree: Path) -> dict[str, str]:

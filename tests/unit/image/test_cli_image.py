@@ -95,7 +95,7 @@ def test_standard_input(machine, rootfs: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(rootfs.read_bytes())))
     assert machine("image", "import", "-", "--name", "b:1") == 0
     assert machine.out == identifier
-    assert list((machine.root / "store/tmp").glob("import-*")) == []
+    assert list((machine.root / "store/tmp").glob("wherry-import-*")) == []
 
 
 def test_another_repository(machine, rootfs: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
