@@ -13,6 +13,7 @@ from wherry.cli.image_list import ls
 from wherry.cli.image_mount import mount, unmount
 from wherry.cli.image_names import rename, tag, untag
 from wherry.cli.image_prune import prune
+from wherry.cli.image_referrers import attach, referrers
 from wherry.cli.image_registry import pull, push, tags
 from wherry.cli.image_remove import rm
 from wherry.cli.image_repo import repo_option, require_images
@@ -35,6 +36,7 @@ def image() -> None:
 
 
 for _command in (
+    attach,
     export,
     history,
     import_,
@@ -45,6 +47,7 @@ for _command in (
     prune,
     pull,
     push,
+    referrers,
     rename,
     rm,
     sbom,

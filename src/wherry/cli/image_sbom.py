@@ -12,6 +12,7 @@ import click
 from wherry.cli.context import settings
 from wherry.cli.image_repo import repo_option, require_images
 from wherry.cli.output import note, print_json, print_table
+from wherry.cli.registries import RegistryOptions, registry_options
 from wherry.core.durable import write_file
 from wherry.core.errors import UsageError, WherryError
 
@@ -34,7 +35,8 @@ class Denied(WherryError):
 Examples:
   wherry image sbom nginx:1.27
   wherry image sbom nginx:1.27 --format cyclonedx -o nginx.cdx.json
-  wherry image sbom dir:./rootfs --format spdx"""
+  wherry image sbom dir:./rootfs --format spdx
+  wherry image sbom app:1 --format spdx --attach registry.example/app:1"""
 )
 @click.argument("image")
 @click.option(
@@ -43,14 +45,25 @@ Examples:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; else to standard output."
 )
+@click.option("--attach", "target", metavar="REFERENCE", help="Attach it to the image in its registry, too.")
+@registry_options
 @repo_option
-def sbom(image: str, format_: str, output: Path | None, repo_path: Path | None) -> None:
+def sbom(
+    image: str,
+    format_: str,
+    output: Path | None,
+    target: str | None,
+    repo_path: Path | None,
+    registries: RegistryOptions,
+) -> None:
     """List what an image is made of: packages of dpkg, apk, rpm, Python and npm, Go modules, Rust crates.
 
     IMAGE is an image of the store, a commit, or dir:DIR for a root tree. Nothing of it is run. CycloneDX is 1.6,
     SPDX is 2.3, both in JSON; the same image gives the same bytes. What is there and cannot be read is told on
     standard error, and stands in the document.
     """
+    if target is not None and format_ not in ("cyclonedx", "spdx"):
+        raise UsageError("what is attached is a document", hint="give --format cyclonedx or spdx")
     inventory, _ = _describe(image, repo_path)
     _tell_unread(inventory)
     if format_ == "table":
@@ -59,10 +72,17 @@ def sbom(image: str, format_: str, output: Path | None, repo_path: Path | None) 
         _print_table(inventory)
         return
     data = _document(inventory, format_)
-    if output is None:
-        sys.stdout.write(data.decode())
-    else:
+    if output is not None:
         write_file(output, data)
+    elif target is None:
+        sys.stdout.write(data.decode())
+    if target is not None:
+        from wherry.cli.image_referrers import attach_data
+
+        kind = f"application/{'spdx' if format_ == 'spdx' else 'vnd.cyclonedx'}+json"
+        click.echo(
+            attach_data(registries, target, data, media_type=kind, created=inventory.created, digest=inventory.digest)
+        )
 
 
 @click.command(

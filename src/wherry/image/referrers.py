@@ -121,19 +121,19 @@ def fallback_tag(subject: Digest) -> str:
     return f"{algorithm[:32]}-{digits[:64]}"
 
 
-def parse_referrers(raw: bytes, *, artifact_type: str = "", where: object = None) -> tuple[Descriptor, ...]:
+def parse_referrers(index: bytes | Any, *, artifact_type: str = "", where: object = None) -> tuple[Descriptor, ...]:
     """Reads the index that either way of listing gives.
 
     Args:
-        raw: the index.
+        index: it, or the value that its JSON is.
         artifact_type: only those of this type; a registry need not filter.
         where: the registry's URL, for errors.
 
     Raises:
         InvalidInput: it is no index, or an entry is malformed.
     """
-    document = _index(raw, where)
-    found = [_descriptor(entry, where) for entry in document["manifests"]]
+    document = _index(index, where)
+    found = [descriptor_of(entry, where=where) for entry in document["manifests"]]
     return tuple(item for item in found if artifact_type in ("", item.artifact_type))
 
 
@@ -168,7 +168,7 @@ def subject_of(manifest: bytes, *, where: object = None) -> Digest | None:
     if not isinstance(document, dict):
         raise InvalidInput("not a manifest", where=where)
     subject = document.get("subject")
-    return None if subject is None else _descriptor(subject, where).digest
+    return None if subject is None else descriptor_of(subject, where=where).digest
 
 
 def check(manifest: bytes, descriptor: Descriptor, subject: Digest, *, where: object = None) -> None:
@@ -188,8 +188,10 @@ def _empty_index() -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": []}
 
 
-def _index(raw: bytes, where: object) -> dict[str, Any]:
-    document = jsonio.loads(raw, where=where, max_bytes=MAX_INDEX_BYTES)
+def _index(given: bytes | Any, where: object) -> dict[str, Any]:
+    document: Any = given
+    if isinstance(given, bytes):
+        document = jsonio.loads(given, where=where, max_bytes=MAX_INDEX_BYTES)
     entries = document.get("manifests") if isinstance(document, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InvalidInput("not an index of referrers", where=where)
@@ -198,7 +200,12 @@ def _index(raw: bytes, where: object) -> dict[str, Any]:
     return dict(document)
 
 
-def _descriptor(value: Any, where: object) -> Descriptor:
+def descriptor_of(value: Any, *, where: object = None) -> Descriptor:
+    """Reads a descriptor.
+
+    Raises:
+        InvalidInput: it is malformed.
+    """
     if not isinstance(value, dict):
         raise InvalidInput("a descriptor that is no object", where=where)
     media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
