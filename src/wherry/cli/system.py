@@ -110,6 +110,7 @@ def disk_usage(engine: Engine) -> dict[str, Any]:
                     "name": record.reference.familiar,
                     "id": record.identifier,
                     "commit": record.commit,
+                    "digest": record.digest,
                     "created_s": record.created_s,
                     "size_bytes": shared + own,
                     "shared_bytes": shared,
@@ -148,10 +149,11 @@ def disk_usage(engine: Engine) -> dict[str, Any]:
 def _summary(found: Mapping[str, Any], key: str) -> dict[str, Any]:
     items = found[key]
     if key == "Images":
-        by_commit = {item["commit"]: item for item in items}
+        used = {(item["id"], item["digest"]) for item in items if item["containers"]}
+        own = {(item["id"], item["digest"]): item["unique_bytes"] for item in items}
         size = found["ImagesBytes"]
         active = [item for item in items if item["containers"]]
-        free = sum(item["unique_bytes"] for item in by_commit.values() if not item["containers"])
+        free = sum(unique for image, unique in own.items() if image not in used)
     elif key == "Containers":
         active = [item for item in items if item["status"] not in ("created", "exited")]
         size = sum(item["size_bytes"] for item in items)

@@ -89,36 +89,59 @@ def image_bytes(repo: Repository | None, commit: str) -> int:
 
 
 def unique_bytes(repo: Repository, commits: list[str]) -> tuple[dict[str, tuple[int, int]], int]:
-    """Returns how images share their files.
+    """Returns how images share their files; several names of one image are that image.
 
     Returns:
-        For each commit the bytes that it shares with another one, and those that it has alone; and the bytes of all.
+        For each commit the bytes that it shares with another image, and those that it has alone; and the bytes of all.
     """
-    held: dict[str, dict[str, int]] = {}
-    count: dict[str, int] = {}
+    from wherry.image.catalog import DIGEST_KEY
+
+    trees: dict[str, tuple[Checksum, object]] = {}
     for commit in dict.fromkeys(commits):
-        files: dict[str, int] = {}
-        _collect(repo, repo.load_commit(Checksum(commit)).tree, files, set())
-        held[commit] = files
+        loaded = repo.load_commit(Checksum(commit))
+        trees[commit] = (loaded.tree, loaded.metadata.get(DIGEST_KEY))
+    sizes: dict[Checksum, int] = {}
+    below: dict[Checksum, frozenset[Checksum]] = {}
+    held: dict[object, set[Checksum]] = {}
+    count: dict[Checksum, int] = {}
+    for image in dict.fromkeys(trees.values()):
+        files: set[Checksum] = set()
+        _collect(repo, image[0], files, set(), below)
+        held[image] = files
         for checksum in files:
             count[checksum] = count.get(checksum, 0) + 1
+    for checksum in count:
+        sizes[checksum] = _file_bytes(repo, checksum)
     result = {}
-    for commit, files in held.items():
-        shared = sum(size for checksum, size in files.items() if count[checksum] > 1)
-        result[commit] = (shared, sum(files.values()) - shared)
-    return result, sum({checksum: size for files in held.values() for checksum, size in files.items()}.values())
+    for commit, image in trees.items():
+        whole = sum(sizes[checksum] for checksum in held[image])
+        own = sum(sizes[checksum] for checksum in held[image] if count[checksum] == 1)
+        result[commit] = (whole - own, own)
+    return result, sum(sizes.values())
 
 
-def _collect(repo: Repository, tree: Checksum, files: dict[str, int], seen: set[str]) -> None:
+def _collect(
+    repo: Repository,
+    tree: Checksum,
+    files: set[Checksum],
+    seen: set[Checksum],
+    known: dict[Checksum, frozenset[Checksum]],
+) -> None:
+    """Adds the files below a tree; `known` has what another walk found below one without further directories."""
     if tree in seen:
         return
     seen.add(tree)
+    found = known.get(tree)
+    if found is not None:
+        files |= found
+        return
     entries = repo.load_dirtree(tree)
-    for _, checksum in entries.files:
-        if checksum not in files:
-            files[checksum] = _file_bytes(repo, checksum)
+    own = frozenset(checksum for _, checksum in entries.files)
+    files |= own
+    if not entries.dirs:
+        known[tree] = own
     for _, below, _ in entries.dirs:
-        _collect(repo, below, files, seen)
+        _collect(repo, below, files, seen, known)
 
 
 def _file_bytes(repo: Repository, checksum: Checksum) -> int:

@@ -15,6 +15,7 @@ import pytest
 from tests.unit.image.makers import file, make_tar, sha256
 
 from wherry.cli.root import run
+from wherry.core.digest import Checksum
 from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
 
@@ -180,6 +181,13 @@ def test_shared_and_unique(machine, rootfs: Path) -> None:  # type: ignore[no-un
     assert machine("image", "ls", "--size", "--json") == 0
     found = {item["tag"]: (item["shared_bytes"], item["unique_bytes"]) for item in json.loads(machine.out)}
     assert found == {"1": (1500, 1), "2": (1500, 40)}
+    assert machine("tag", "app:2", "app:3") == 0  # a further name of one image shares nothing with it
+    assert machine("image", "ls", "--size", "--json") == 0
+    assert [item["unique_bytes"] for item in json.loads(machine.out)] == [1, 40, 40]
+    assert machine("system", "df", "--json") == 0
+    assert json.loads(machine.out)["ImagesBytes"] == 1541
+    assert machine("system", "df", "--format", "{{.Type}} {{.Reclaimable}}") == 0
+    assert machine.out.splitlines()[0] == "Images 41 B (2%)"
     assert machine("image", "ls", "--size") == 0
     assert machine.out.splitlines()[0].split() == [
         "REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE", "SHARED", "UNIQUE",
@@ -239,3 +247,26 @@ def test_max_size(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def
     assert machine("image", "import", str(rootfs), "--name", "a:1", "--max-size", "2k") == 5
     assert "longer than the limit of 2048 bytes" in machine.err
     assert machine("image", "import", str(rootfs), "--name", "a:1", "--max-size", "1m") == 0
+
+
+def test_sizes_are_looked_up_once(machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """So that ten images of ten thousand files each, most of them shared, take less than a second."""
+    from wherry.engine import disk
+
+    for number in range(3):
+        path = tmp_path / "root.tar"
+        path.write_bytes(
+            make_tar(*(file(f"d/f{index}", str(index)) for index in range(50)), file("own", f"own{number}"))
+        )
+        assert machine("image", "import", str(path), "--name", f"app:{number}") == 0
+    asked: list[str] = []
+    real = disk._file_bytes
+
+    def look(repo: Repository, checksum: Checksum) -> int:
+        asked.append(checksum)
+        return real(repo, checksum)
+
+    monkeypatch.setattr(disk, "_file_bytes", look)
+    assert machine("image", "ls", "--size", "--json") == 0
+    assert len(asked) == len(set(asked)) == 53
+    assert [item["unique_bytes"] for item in json.loads(machine.out)] == [4, 4, 4]
