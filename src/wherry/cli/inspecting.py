@@ -78,25 +78,13 @@ def _container(engine: Engine, name: str, size: bool) -> dict[str, Any]:
 
 
 def _image(engine: Engine, name: str, size: bool) -> dict[str, Any]:
+    from wherry.cli.image_inspect import image_document
     from wherry.image.catalog import Images
 
     if engine.repo is None:
         raise NotFound(f"no such image: {name}")
-    record = Images(engine.repo).get(name)
-    document = record.config.document()
-    return {
-        "Id": record.identifier,
-        "RepoTags": [record.reference.familiar],
-        "RepoDigests": [record.digest],
-        "Created": record.config.created,
-        "Author": document.get("author", ""),
-        "Architecture": record.config.architecture,
-        "Os": record.config.os,
-        "Size": record.size_bytes,
-        "Config": document.get("config") or {},
-        "RootFS": document.get("rootfs") or {},
-        "commit": record.commit,
-    }
+    catalogue = Images(engine.repo)
+    return image_document(catalogue, catalogue.get(name))
 
 
 def _volume(engine: Engine, name: str, size: bool) -> dict[str, Any]:

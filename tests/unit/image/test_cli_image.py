@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.unit.image.makers import file, make_tar, sha256
+from tests.unit.image.makers import Layout, file, make_tar, sha256
 
 from wherry.cli.root import run
 from wherry.core.digest import Checksum
@@ -120,7 +120,7 @@ def test_another_repository(machine, rootfs: Path, tmp_path: Path) -> None:  # t
         (["import", "ROOTFS", "--name", "a", "--platform", "x/y/z/w"], 5, "not a platform"),
         (["inspect", "nginx"], 3, "no such image: nginx"),
         (["rm", "nginx"], 3, "no such image: nginx"),
-        (["inspect", "nginx", "--format", "{{.Id}}"], 2, "is not 'json'"),
+        (["inspect", "nginx", "--format", "{{.Id"], 2, "--format"),
     ],
 )
 def test_errors(machine, rootfs: Path, args: list[str], status: int, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -134,6 +134,9 @@ def test_names(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
     assert machine("tag", "app:1", "b:1", "c:1") == 0
     assert machine("images", "-q", "--no-trunc") == 0
     assert machine.out.split() == [identifier]
+    assert machine("image", "inspect", "b:1", "none:1", "--format", '{{join .RepoTags ","}} {{.Id}}') == 3
+    assert machine.out == f"app:1,b:1,c:1 {identifier}\n"
+    assert "no such image: none:1" in machine.err
     assert machine("image", "rename", "c:1", "d:1") == 0
     assert machine("image", "untag", "app:1", "c:1") == 3
     assert "the image has no such name: c:1" in machine.err
@@ -270,3 +273,27 @@ def test_sizes_are_looked_up_once(machine, tmp_path: Path, monkeypatch: pytest.M
     assert machine("image", "ls", "--size", "--json") == 0
     assert len(asked) == len(set(asked)) == 53
     assert [item["unique_bytes"] for item in json.loads(machine.out)] == [4, 4, 4]
+
+
+def test_prune_frees_what_it_says_of_everything(machine, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Objects, kept blobs, and what a killed import left; compared with the sizes of all files before and after."""
+    for number in range(2):
+        layout = Layout(tmp_path / f"layout{number}")
+        layers = [make_tar(file("base", "b" * 9000)), make_tar(file("own", str(number) * 5000))]
+        layout.add(layout.image(layers), f"app:{number}")
+        assert machine("image", "import", str(layout.path), "--keep-layers") == 0
+    store = machine.root / "store"
+    assert machine("image", "untag", "app:1") == 0
+    assert list((store / "oci/blobs/sha256").iterdir())
+
+    def size() -> int:
+        kept = [path for name in ("objects", "oci") for path in (store / name).rglob("*")]
+        return sum(path.stat().st_size for path in kept if path.is_file())
+
+    before = size()
+    assert machine("image", "prune", "-f", "--json") == 0
+    assert json.loads(machine.out)["freed_bytes"] == before - size() > 5000
+    assert machine("image", "export", "app:0", "-o", str(tmp_path / "out.tar")) == 0
+    left = size()
+    assert machine("rmi", "app:0") == 0
+    assert size() == 0 < left
