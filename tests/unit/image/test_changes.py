@@ -15,7 +15,14 @@ from wherry.image.changes import apply_changes
     [
         (['CMD ["a", "b c"]'], {"Cmd": ["a", "b c"]}),
         (["cmd echo $HOME"], {"Cmd": ["/bin/sh", "-c", "echo $HOME"]}),
-        (["CMD a", 'ENTRYPOINT ["/init"]'], {"Cmd": None, "Entrypoint": ["/init"]}),
+        (["CMD a", 'ENTRYPOINT ["/init"]'], {"Cmd": ["/bin/sh", "-c", "a"], "Entrypoint": ["/init"]}),
+        (['ENTRYPOINT ["/init"]'], {"Cmd": None, "Entrypoint": ["/init"]}),
+        (["CMD ['a']"], {"Cmd": ["/bin/sh", "-c", "['a']"]}),
+        (['SHELL ["/bin/bash", "-c"]', "CMD a"], {"Shell": ["/bin/bash", "-c"], "Cmd": ["/bin/bash", "-c", "a"]}),
+        (["ENV A=b", "ENV C=$A.${D:-e}"], {"Env": ["A=b", "C=b.e"]}),
+        (["HEALTHCHECK --interval=5s CMD a"], {"Healthcheck": {"Test": ["CMD-SHELL", "a"], "Interval": 5 * 10**9}}),
+        (["HEALTHCHECK NONE"], {"Healthcheck": {"Test": ["NONE"]}}),
+        (["ONBUILD RUN a"], {"OnBuild": ["RUN a"]}),
         (["ENV A=b C='d e'", "ENV A=x"], {"Env": ["A=x", "C=d e"]}),
         (["ENV A b c"], {"Env": ["A=b c"]}),
         (["WORKDIR /a", "WORKDIR b"], {"WorkingDir": "/a/b"}),
@@ -33,7 +40,22 @@ def test_applied(changes: list[str], result: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["RUN x", "CMD", "CMD [1]", "CMD [", "ENV A", "ENV A='", "EXPOSE x", "EXPOSE 0", "EXPOSE 9-8", "VOLUME [1]", ""],
+    [
+        "RUN x",
+        "CMD",
+        "CMD [1]",
+        "COPY a b",
+        "FROM a",
+        "ARG A",
+        "STOPSIGNAL SIGNONE",
+        "ENV A",
+        "ENV A='",
+        "EXPOSE x",
+        "EXPOSE 0",
+        "EXPOSE 9-8",
+        "VOLUME [1]",
+        "",
+    ],
 )
 def test_refused(change: str) -> None:
     with pytest.raises(InvalidInput):

@@ -64,9 +64,9 @@ def _applied(mode: int, classes: str, operator: str, permissions: str, *, direct
         if "s" in permissions and name in "ug":
             bits |= special
         clear |= 0o7 << shift
-        if name in "ug" and not directory:  # chmod(1) of GNU keeps a directory's set-id bits through "="
+        if name == "o" or not directory:  # chmod(1) of GNU keeps a directory's set-id bits through "="
             clear |= special
-    if "t" in permissions:
+    if "t" in permissions and "o" in classes:
         bits |= 0o1000
     if operator == "+":
         return mode | bits
