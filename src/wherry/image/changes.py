@@ -53,7 +53,9 @@ def apply_changes(config: Mapping[str, Any], changes: Sequence[str]) -> dict[str
         node = parse_instruction(line, where=_WHERE)
         if not isinstance(node, _ALLOWED):
             known = " ".join(KEYWORDS[cls] for cls in _ALLOWED)
-            raise InvalidInput(f"--change: {KEYWORDS[type(node)]} changes files", where=line, hint=f"known are {known}")
+            raise InvalidInput(
+                f"--change: {KEYWORDS[type(node)]} changes more than the config", where=line, hint=f"known are {known}"
+            )
         apply_instruction(result, scope.expand(node), cmd_set=cmd_set)
         cmd_set = cmd_set or isinstance(node, Cmd)
     return result

@@ -116,7 +116,7 @@ def test_another_repository(machine, rootfs: Path, tmp_path: Path) -> None:  # t
         (["import", "/no/such", "--name", "a"], 3, "no such file or directory: /no/such"),
         (["import", "ROOTFS"], 2, "give --name"),
         (["import", "ROOTFS", "--name", "Bad Name"], 5, "not the name of an image"),
-        (["import", "ROOTFS", "--name", "a", "-c", "RUN x"], 5, "not an instruction"),
+        (["import", "ROOTFS", "--name", "a", "-c", "RUN x"], 5, "RUN changes more than the config"),
         (["import", "ROOTFS", "--name", "a", "--platform", "x/y/z/w"], 5, "not a platform"),
         (["inspect", "nginx"], 3, "no such image: nginx"),
         (["rm", "nginx"], 3, "no such image: nginx"),

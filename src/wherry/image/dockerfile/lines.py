@@ -50,7 +50,7 @@ CHECKS = frozenset(
 )
 """The names of docker's build checks."""
 _ESCAPES = ("\\", "`")
-_DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=\s*(.+?)\s*\Z")
+_DIRECTIVE = re.compile(r"#\s*([A-Za-z][A-Za-z0-9]*)\s*=(.*)")
 _HEREDOC = re.compile(r"(\d{0,9})<<(-?)([^<]+)\Z", re.DOTALL)
 _TAKES_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
 _BOM = "\N{ZERO WIDTH NO-BREAK SPACE}"
@@ -103,16 +103,17 @@ def read_directives(lines: list[str], where: str) -> Directives:
     for number, line in enumerate(lines, 1):
         match = _DIRECTIVE.match(line)
         name = match[1].lower() if match else ""
-        if match is None or name not in ("syntax", "escape", "check"):
+        value = match[2].strip(SPACE) if match else ""
+        if not value or name not in ("syntax", "escape", "check"):
             break
         place = Place(where=where, line=number, text=line)
         if name in found:
             raise place.error(f"the directive {name} is given twice", "keep one of them")
-        found[name] = match[2]
-        if name == "escape" and match[2] not in _ESCAPES:
+        found[name] = value
+        if name == "escape" and value not in _ESCAPES:
             raise place.error("the escape character is neither \\ nor `", "write # escape=\\ or # escape=`")
         if name == "check":
-            skip, error = _check(match[2], place)
+            skip, error = _check(value, place)
     return Directives(
         syntax=found.get("syntax", ""), escape=found.get("escape", "\\"), skip_checks=skip, check_error=error
     )

@@ -77,7 +77,7 @@ def parse_instruction(text: str, *, where: str, notes: list[Note] | None = None)
         InvalidInput: it is malformed, or more than one.
     """
     told: list[Note] = [] if notes is None else notes
-    lines = decode(text.encode("utf-8", "surrogateescape"), where)
+    lines = decode(text.encode("utf-8", "surrogatepass"), where)
     found = list(read_lines(lines, Directives(), where, told))
     if len(found) != 1:
         got = f"{len(found)} instructions" if found else "none"

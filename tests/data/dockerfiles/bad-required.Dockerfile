@@ -1,0 +1,2 @@
+FROM a
+USER ${WHO:?who shall it be}

@@ -1,0 +1,4 @@
+FROM scratch
+CMD lost
+ENTRYPOINT ["/init", "--"]
+CMD kept | cat

@@ -1,0 +1,4 @@
+FROM debian
+CMD lost
+ENTRYPOINT exec "$@"
+CMD kept | cat

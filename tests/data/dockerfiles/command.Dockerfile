@@ -1,0 +1,3 @@
+FROM debian
+ENTRYPOINT ["/init", "--"]
+CMD ["serve", "a b"]

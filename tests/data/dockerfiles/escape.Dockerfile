@@ -1,0 +1,5 @@
+# escape=`
+FROM scratch
+ENV A=C:\dir\ B=`$A
+LABEL a=one `
+      b="two `" three"

@@ -1,0 +1,2 @@
+FROM scratch
+HEALTHCHECK CMD curl -f http://localhost/ || exit 1

@@ -1,0 +1,5 @@
+FROM debian
+RUN ['single', 'quotes']
+RUN ["unclosed"
+CMD ["a"] && b
+ENTRYPOINT [ -x /init ]

@@ -1,0 +1,2 @@
+FROM scratch
+MAINTAINER A Person <a@example.com>

@@ -1,0 +1,3 @@
+FROM scratch
+ONBUILD ENV A=1
+ONBUILD RUN echo $A

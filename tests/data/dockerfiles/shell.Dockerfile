@@ -1,0 +1,4 @@
+FROM debian
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+RUN a | b
+CMD c

@@ -1,0 +1,3 @@
+FROM scratch
+ARG UID=1000
+USER $UID:${GID:-100}

@@ -1,0 +1,3 @@
+FROM scratch
+VOLUME /data /var/log
+VOLUME ["/with space"]

@@ -1,0 +1,5 @@
+FROM scratch
+ENV DIR=/path
+WORKDIR $DIR/sub
+WORKDIR rel
+WORKDIR ../up
