@@ -108,8 +108,9 @@ def serve(
     if not 1000 <= interval_ms <= 24 * 3600 * 1000:
         raise UsageError("--poll-interval is between 1s and 24h")
     _log_to_stderr(debug=settings().debug)
+    from wherry.core.listening import parse_listen
     from wherry.hub.context import HubSettings
-    from wherry.hub.server import ServeOptions, parse_listen
+    from wherry.hub.server import ServeOptions
     from wherry.hub.server import serve as serve_hub
 
     host, port = parse_listen(listen)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from wherry.cli.image_history import history
@@ -17,10 +15,8 @@ from wherry.cli.image_referrers import attach, referrers
 from wherry.cli.image_registry import pull, push, tags
 from wherry.cli.image_remove import rm
 from wherry.cli.image_sbom import licenses, sbom
+from wherry.cli.image_serve import serve
 from wherry.cli.image_streams import export, load
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.group(
@@ -50,6 +46,7 @@ for _command in (
     rename,
     rm,
     sbom,
+    serve,
     tag,
     tags,
     unmount,

@@ -6,6 +6,7 @@ for it (a workstation), they are kept beside the objects::
     REPO/oci/blobs/sha256/<64 hex>     one blob, whole and checked, read-only
     REPO/oci/blobs/.new-XXXXXXXX       one that is being written; of a process that ended early, if it is old
     REPO/oci/blobs/.part-<64 hex>      the first bytes of one that is fetched (registry/downloads.py)
+    REPO/oci/uploads/...               the same for what was pushed and no manifest names yet (serving/uploads.py)
 
 What is refused: to hold a blob under any name but its digest. Not promised: that a blob is still needed; `prune` keeps
 those that manifests of images name.
@@ -36,10 +37,15 @@ _PIECE_BYTES = 1024 * 1024
 
 
 class KeptBlobs:
-    """The kept blobs of one repository."""
+    """The kept blobs of one repository.
 
-    def __init__(self, repo: Repository) -> None:
-        self._top = repo.path / "oci" / "blobs"
+    Args:
+        repo: the repository.
+        folder: another folder below ``oci/``.
+    """
+
+    def __init__(self, repo: Repository, *, folder: str = "blobs") -> None:
+        self._top = repo.path / "oci" / folder
 
     def path(self, digest: Digest) -> Path:
         """Returns where a blob is, or would be."""
@@ -102,6 +108,30 @@ class KeptBlobs:
         make_dirs(self._top / "sha256")
         return KeptWriter(self._top)
 
+    def adopt(self, other: KeptBlobs, digest: Digest) -> None:
+        """Takes a blob over from another folder of the same repository, durably; without a copy."""
+        make_dirs(self._top / "sha256")
+        try:
+            os.rename(other.path(digest), self.path(digest))
+        except FileNotFoundError:
+            raise NotFound("the blob is not kept", where=digest) from None
+        except OSError as error:
+            raise map_os_error(error, "cannot keep a blob", where=digest) from error
+        fsync_dir(self._top / "sha256")
+
+    def remove_older(self, age_s: float) -> int:
+        """Removes blobs that have lain here for longer, finished or not; returns the bytes that are free now."""
+        freed = 0
+        for path in [*self._top.glob("sha256/*"), *self._top.glob(f"{_PREFIX}*")]:
+            try:
+                status = path.stat()
+                if time.time() - status.st_mtime > age_s:
+                    path.unlink()
+                    freed += status.st_size
+            except FileNotFoundError:
+                continue  # taken over meanwhile
+        return freed
+
     def remove_all_but(self, needed: Collection[Digest]) -> int:
         """Removes blobs that are not needed, and what early ends have left.
 
@@ -153,6 +183,10 @@ class KeptWriter:
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file, and removes it unless it is finished."""
         self._file.close()
         if not self._done:
             self._path.unlink(missing_ok=True)

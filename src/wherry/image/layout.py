@@ -23,7 +23,7 @@ MAX_MANIFESTS = 10_000
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
-_CONFIG_TYPES = (
+CONFIG_TYPES = (
     "application/vnd.oci.image.config.v1+json",
     "application/vnd.docker.container.image.v1+json",
 )
@@ -191,7 +191,7 @@ def read_image(blobs: Blobs, raw: bytes, digest: Digest, *, where: object) -> Pa
     manifest = parse_object(raw, where=where)
     descriptor = field(manifest, "config", dict, where=where)
     kind = descriptor.get("mediaType")
-    if kind not in _CONFIG_TYPES:
+    if kind not in CONFIG_TYPES:
         raise Unsupported(f"an artifact, not an image: its config is {str(kind)[:80]}", where=where)
     config_name, config_digest, size = _blob(blobs, descriptor, where)
     if size > MAX_JSON_BYTES:

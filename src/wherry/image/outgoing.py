@@ -100,7 +100,7 @@ def outgoing(
         NotFound: the image lacks an object.
         InvalidInput: it has a name in it that no image may have.
     """
-    found = _as_it_came(record, kept) if kept is not None else None
+    found = as_it_came(record, kept) if kept is not None else None
     return found or _made(repo, record, compress, progress)
 
 
@@ -124,7 +124,7 @@ class _KeptSource:
         return file
 
 
-def _as_it_came(record: ImageRecord, kept: KeptBlobs) -> OutgoingImage | None:
+def as_it_came(record: ImageRecord, kept: KeptBlobs) -> OutgoingImage | None:
     """Returns an image with the manifest that it came with; None where something of it is not there any more."""
     if not record.manifest:
         return None

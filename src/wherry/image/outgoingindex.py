@@ -5,6 +5,7 @@ Source: OCI image-spec 1.1, image-index.md.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,20 @@ def outgoing_index(
 ) -> OutgoingIndex:
     """Returns an index as it leaves. The arguments are those of ``outgoing``."""
     members = tuple(outgoing(repo, item, kept, compress=compress, progress=progress) for item in index.members)
-    raw = index.raw if index.raw and _names(index) <= {member.digest for member in members} else b""
+    return assemble_index(index, members)
+
+
+def assemble_index(
+    index: IndexRecord, members: Sequence[OutgoingImage], also: Collection[Digest] = ()
+) -> OutgoingIndex:
+    """Puts an index together.
+
+    Args:
+        index: as it is recorded.
+        members: its images as they leave, in its order.
+        also: what else leaves under the same name, such as attestations; an index as it came may name it.
+    """
+    raw = index.raw if index.raw and _names(index) <= {member.digest for member in members} | set(also) else b""
     came = bool(raw)
     if not came:
         pairs = zip(index.members, members, strict=True)
@@ -59,7 +73,7 @@ def outgoing_index(
         manifest=raw,
         media_type=manifest_type(parse_object(raw, where=index.reference)),
         digest=digest_of_bytes(raw),
-        members=members,
+        members=tuple(members),
         kept=came,
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wherry.core.digest import Checksum, Digest, parse_digest
 from wherry.image import layercache, measuring
+from wherry.image.artifacts import blobs_named, list_artifacts
 from wherry.image.catalog import ImageRecord, Images
 from wherry.image.indexes import orphans
 from wherry.image.indexrefs import PLATFORM_PREFIX
@@ -42,6 +43,8 @@ def tidy(repo: Repository) -> Tidied:
     layercache.forget_unused(repo, [record.config.diff_ids for record in records])
     gone = before - set(repo.refs().values())
     needed = {digest for record in records for digest in blobs_of(record)}
+    for artifact in list_artifacts(repo):
+        needed.update(blobs_named(parse_object(artifact.manifest, where=artifact.reference), where=artifact.reference))
     freed = KeptBlobs(repo).remove_all_but(needed)
     freed += measuring.remove_all_but(repo, [layer_of(repo, record) for record in records])
     freed += remove_leftovers(repo.path / "tmp")
