@@ -14,6 +14,7 @@ from wherry.cli.image_repo import open_or_make_store, repo_option
 from wherry.cli.image_streams import limits_of, spooled, tell
 from wherry.cli.output import note, print_json
 from wherry.core.digest import short
+from wherry.core.errors import UsageError
 
 if TYPE_CHECKING:
     from wherry.image.remote import Machine
@@ -31,6 +32,7 @@ Examples:
   docker save nginx:1.27 | wherry image import -""",
 )
 @click.argument("source")
+@click.argument("called", metavar="[NAME]", required=False)
 @click.option("--name", metavar="REFERENCE", help="What to call it; by default what the source calls it.")
 @click.option(
     "-c", "--change", "changes", multiple=True, metavar="INSTRUCTION", help="Change the config: CMD, ENV, USER ..."
@@ -48,6 +50,7 @@ Examples:
 @repo_option
 def import_(
     source: str,
+    called: str | None,
     name: str | None,
     changes: tuple[str, ...],
     platform: str | None,
@@ -69,19 +72,21 @@ def import_(
     on standard input; or a running machine, ssh://[USER@]HOST[:PORT][/DIR].
 
     What it is shows in what is in it; say it with dir:, tar:, disk:, oci:DIR[:TAG], oci-archive:FILE[:TAG] or
-    docker-archive:FILE[:NAME]. The image's ID is printed.
+    docker-archive:FILE[:NAME]. NAME is what --name is. The image's ID is printed.
     """
     from wherry.core.units import format_size
     from wherry.image.importing import import_image
     from wherry.image.systems import Choice
 
+    if called is not None and name is not None:
+        raise UsageError("the name is given twice", hint="give it as the second word, or by --name")
     repo = open_or_make_store(repo_path)
     notes: list[str] = []
     with spooled(source, repo) as real_source:
         record = import_image(
             repo,
             real_source,
-            name=name,
+            name=name if called is None else called,
             changes=changes,
             platform=platform,
             keep_layers=keep_layers,

@@ -62,6 +62,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Images": {
         "images": ("image", "ls", "List images."),
         "rmi": ("image", "rm", "Remove images."),
+        "import": ("image", "import_", "Make an image of a tree, an archive, a disk."),
         "load": ("image", "load", "Bring in the images of an archive."),
         "tag": ("image", "tag", "Give an image a further name."),
         "history": ("image", "history", "Show how an image came about."),
@@ -103,7 +104,6 @@ docs/reference/exit-codes.md."""
 
 DOCKER_WORDS = {
     "build": "`wherry image import` takes a tree or an archive; images are not built here",
-    "import": "`wherry image import`",
     "info": "`wherry system info`",
     "version": "`wherry --version`",
 }

@@ -95,3 +95,31 @@ def test_gnu_tar_reads_what_is_exported(repo: Repository, tmp_path: Path) -> Non
     assert (tmp_path / "root/etc/base").read_text() == "base"
     assert oct((tmp_path / "root/etc/base").stat().st_mode & 0o7777) == "0o4711"
     assert (tmp_path / "root/etc/link").readlink() == Path("base")
+
+
+def test_podman_takes_and_gives(repo: Repository, tmp_path: Path, podman: list[str]) -> None:
+    """What podman saves of two images is loaded as podman loads it; what is exported, podman imports."""
+    for number, layers in (("1", [BASE]), ("2", [BASE, MORE])):
+        source = layout(tmp_path / number, layers, number)
+        skopeo("copy", f"oci:{source}:{number}", f"docker-archive:{tmp_path}/{number}.tar:localhost/app:{number}")
+        subprocess.run([*podman, "load", "-q", "-i", tmp_path / f"{number}.tar"], check=True, capture_output=True)
+    saved = tmp_path / "saved.tar"
+    subprocess.run(
+        [*podman, "save", "-q", "-m", "-o", saved, "localhost/app:1", "localhost/app:2"],
+        check=True,
+        capture_output=True,
+    )
+    records = load_images(repo, saved)
+    listed = subprocess.run(
+        [*podman, "images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"],
+        check=True, capture_output=True, text=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert sorted(f"{record.reference} {record.identifier}" for record in records) == sorted(listed)
+    with open(tmp_path / "root.tar", "wb") as out:
+        export(repo, records[0].commit, out)
+    subprocess.run([*podman, "import", "-q", tmp_path / "root.tar", "again:1"], check=True, capture_output=True)
+    subprocess.run(
+        [*podman, "save", "-q", "-o", tmp_path / "again.tar", "localhost/again:1"], check=True, capture_output=True
+    )
+    again = load_images(repo, tmp_path / "again.tar")[0]
+    assert repo.load_commit(again.commit).tree == repo.load_commit(records[0].commit).tree

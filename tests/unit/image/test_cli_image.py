@@ -246,6 +246,13 @@ def test_load_and_export(machine, rootfs: Path, tmp_path: Path, monkeypatch: pyt
     assert machine("image", "export", "app:1", "-o", str(tmp_path / "no/such")) == 1
 
 
+def test_dockers_form_of_import(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
+    assert machine("import", str(rootfs), "app:1") == 0
+    assert machine("images", "--format", "{{.Repository}}:{{.Tag}}") == 0
+    assert machine.out == "app:1\n"
+    assert machine("import", str(rootfs), "app:1", "--name", "b:1") == 2
+
+
 def test_max_size(machine, rootfs: Path) -> None:  # type: ignore[no-untyped-def]
     assert machine("image", "import", str(rootfs), "--name", "a:1", "--max-size", "2k") == 5
     assert "longer than the limit of 2048 bytes" in machine.err
