@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,14 +64,19 @@ class Response:
             parts.append(chunk)
         return b"".join(parts)
 
+    def abort(self) -> None:
+        """Ends reading of the body, from another thread; who reads gets an error, or the end."""
+        with suppress(OSError, ValueError, RuntimeError):  # it has ended by itself
+            self._inner.shutdown()
+
     def chunks(self) -> Iterator[bytes]:
-        """Gives the body piece by piece.
+        """Gives the body piece by piece, as it comes.
 
         Raises:
             NetworkError: the link broke before the end.
         """
         try:
-            for chunk in self._inner.stream(_CHUNK_BYTES, decode_content=False):
+            while chunk := self._inner.read1(_CHUNK_BYTES, decode_content=False):
                 self._client.bytes_received += len(chunk)
                 yield chunk
         except Urllib3Error as error:
@@ -293,7 +298,13 @@ class _Opened:
 
 def backoff(attempt: int, *, base_s: float = 0.2, most_s: float = 10.0) -> None:
     """Sleeps after failed try number `attempt`, longer each time, with jitter."""
-    time.sleep(min(most_s, base_s * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0))  # noqa: S311 jitter, not a secret
+    time.sleep(backoff_s(attempt, base_s=base_s, most_s=most_s))
+
+
+def backoff_s(attempt: int, *, base_s: float = 0.2, most_s: float = 10.0) -> float:
+    """Returns how long to wait after failed try number `attempt`."""
+    longest_s = min(most_s, base_s * float(2 ** (attempt - 1)))
+    return longest_s * random.uniform(0.5, 1.0)  # noqa: S311 jitter, not a secret
 
 
 def status_error(response: Response) -> HttpError:

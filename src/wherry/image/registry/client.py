@@ -18,8 +18,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from wherry.core import jsonio
-from wherry.core.errors import HttpError, InvalidInput, NetworkError, NotFound, NotPermitted, Unsupported
-from wherry.core.http import HttpClient, Response, backoff
+from wherry.core.errors import (
+    HttpError,
+    InvalidInput,
+    NetworkError,
+    NotFound,
+    NotPermitted,
+    Unsupported,
+    WherryError,
+)
+from wherry.core.http import HttpClient, Response, backoff_s
 from wherry.image.registry.challenge import Token, parse_challenges, parse_token
 from wherry.image.registry.hosts import is_loopback
 
@@ -36,6 +44,10 @@ _AGAIN = frozenset({429, 502, 503, 504})
 _WRONG = "the user name or the password is wrong"
 _UNKNOWN = "the registry wants to know who you are"
 _LOGIN_HINT = "log in with `wherry login`"
+
+
+class Stopped(WherryError):
+    """Somebody else failed, and this need not go on."""
 
 
 class RegistryClient:
@@ -65,11 +77,28 @@ class RegistryClient:
         self._clients: dict[str, HttpClient] = {}
         self._tokens: dict[str, Token] = {}
         self._basic = ""
+        self._stopped = threading.Event()
 
     def close(self) -> None:
         """Closes every connection."""
         for client in self._clients.values():
             client.close()
+
+    def stop(self) -> None:
+        """Has all threads end that wait for another try."""
+        self._stopped.set()
+
+    def pause(self, attempt: int) -> None:
+        """Waits after failed try number `attempt`, longer each time.
+
+        Raises:
+            Stopped: by ``stop``.
+        """
+        self._wait(backoff_s(attempt))
+
+    def _wait(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise Stopped("it was given up", where=self.host.name)
 
     # --- asking
 
@@ -121,10 +150,10 @@ class RegistryClient:
                         raise _error(response)
             if wait_s:
                 self._say(f"{self.host.name} is busy; waiting {wait_s:.0f} s")
-                time.sleep(wait_s)
+                self._wait(wait_s)
                 waited_s += wait_s
             else:
-                backoff(attempt)
+                self.pause(attempt)
         raise AssertionError("unreachable")
 
     def json(self, path: str, *, scope: str, max_bytes: int = MAX_LIST_BYTES) -> tuple[Any, str]:
@@ -292,7 +321,7 @@ class RegistryClient:
                     return parse_token(answer, where=realm)
                 if response.status not in _AGAIN or attempt == _TRIES:
                     raise _error(response)
-            backoff(attempt)
+            self.pause(attempt)
         raise AssertionError("unreachable")
 
 

@@ -6,8 +6,9 @@
 
 Whoever reads a blob need not wait for its end: reading follows what has arrived. A part of a blob outlives its
 process, so that the next pull asks only for the rest (`Range`); it is hashed again from its first byte then, for it may
-have been cut in the middle of a write. A blob of the wrong digest is thrown away. `KeptBlobs.remove_all_but` removes
-parts that are a day old.
+have been cut in the middle of a write. A blob of the wrong digest is thrown away; where it began with an earlier
+process's part, which nobody reads before it is known to be right, it is fetched anew. `KeptBlobs.remove_all_but`
+removes parts that are a day old.
 
 Source: OCI distribution-spec 1.1, "Pulling blobs"; RFC 9110, section 14.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,12 +28,13 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from wherry.core.digest import Digest, checksum_of
 from wherry.core.durable import make_dirs, map_os_error
-from wherry.core.errors import HttpError, IntegrityError, NetworkError, NotFound, NotPermitted, WherryError
-from wherry.core.http import backoff
+from wherry.core.errors import HttpError, IntegrityError, NetworkError, NoSpace, NotFound, NotPermitted
+from wherry.core.units import format_size
 from wherry.image.kept import PART_PREFIX
-from wherry.image.registry.client import RegistryClient, repository_path
+from wherry.image.registry.client import RegistryClient, Stopped, repository_path
 
 if TYPE_CHECKING:
+    from wherry.core.http import Response
     from wherry.core.progress import Progress
     from wherry.store.repository import Repository
 
@@ -39,10 +42,8 @@ PARALLEL = 3
 """Blobs at a time, as docker's."""
 _TRIES = 6
 _PIECE_BYTES = 1024 * 1024
-
-
-class Stopped(WherryError):
-    """Somebody else failed, and this need not go on."""
+_LOCK_POLL_S = 0.1
+_PARTIAL, _NOT_SATISFIABLE = 206, 416
 
 
 class Download:
@@ -59,15 +60,22 @@ class Download:
         self.digest, self.size, self.path = digest, size, path
         self._told = told
         self._changed = threading.Condition()
+        self._hash = hashlib.sha256()
+        self._at = 0
+        """How many bytes are written and hashed."""
         self._there = 0
+        """How many of them may be read."""
+        self._waits = False
+        """Whether nobody reads before all is known to be right: it began with a part of an earlier process."""
         self._error: BaseException | None = None
         self._done = False
         self._fd = -1
+        self._response: Response | None = None
 
     @property
     def received(self) -> int:
         """How many of its bytes are there."""
-        return self._there
+        return self._at
 
     def wait_for(self, offset: int) -> int:
         """Waits until bytes from `offset` on are there, and returns how many; 0 at the end of the whole and right blob.
@@ -91,9 +99,18 @@ class Download:
     def fetch(self, clients: Sequence[RegistryClient], repository: str, stop: threading.Event) -> None:
         """Fetches it: from the first of several registries that has it. Errors are told to who waits."""
         try:
-            self._hold()
+            self._hold(stop)
+            self._hash_part()
+            self._waits = self._at > 0
             self._fetch(clients, repository, stop)
+            if not self._is_right() and self._waits:
+                self._begin_anew()
+                self._fetch(clients, repository, stop)
+            if not self._is_right():
+                self.path.unlink(missing_ok=True)
+                raise IntegrityError(f"a blob has the digest sha256:{self._hash.hexdigest()}", where=self.digest)
             with self._changed:
+                self._there = self._at
                 self._done = True
         except BaseException as error:  # noqa: BLE001 raised again where the blob is read
             with self._changed:
@@ -102,12 +119,18 @@ class Download:
             with self._changed:
                 self._changed.notify_all()
 
-    def _hold(self) -> None:
+    def abort(self) -> None:
+        """Breaks the connection on which it comes, so that nobody waits for a silent server."""
+        response = self._response
+        if response is not None:
+            response.abort()
+
+    def _hold(self, stop: threading.Event) -> None:
         try:
             make_dirs(self.path.parent)
             while True:
                 self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-                fcntl.flock(self._fd, fcntl.LOCK_EX)  # another pull of the same blob comes first
+                self._lock(stop)  # another pull of the same blob comes first
                 with suppress(FileNotFoundError):
                     if os.stat(self.path).st_ino == os.fstat(self._fd).st_ino:
                         return
@@ -115,63 +138,110 @@ class Download:
         except OSError as error:
             raise map_os_error(error, "cannot keep what is fetched", where=self.path) from error
 
+    def _lock(self, stop: threading.Event) -> None:
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if stop.wait(_LOCK_POLL_S):
+                    raise Stopped("the pull was given up") from None
+
+    def _hash_part(self) -> None:
+        """Takes up what an earlier process has left."""
+        there = os.fstat(self._fd).st_size
+        if there > self.size:
+            os.ftruncate(self._fd, 0)
+            return
+        while self._at < there and (data := os.pread(self._fd, _PIECE_BYTES, self._at)):
+            self._hash.update(data)
+            self._at += len(data)
+
+    def _is_right(self) -> bool:
+        return f"sha256:{self._hash.hexdigest()}" == self.digest
+
+    def _begin_anew(self) -> None:
+        os.ftruncate(self._fd, 0)
+        self._hash = hashlib.sha256()
+        self._at = 0
+        self._waits = False
+
     def _fetch(self, clients: Sequence[RegistryClient], repository: str, stop: threading.Event) -> None:
-        found = hashlib.sha256()
-        at = 0
-        there = min(os.fstat(self._fd).st_size, self.size)
-        while at < there and (data := os.pread(self._fd, min(_PIECE_BYTES, there - at), at)):
-            found.update(data)
-            at += len(data)
-        self._tell(at)
         for number, client in enumerate(clients):
             try:
-                at = self._from(client, repository, found, at, stop)
-                break
+                self._from(client, repository, stop)
+                return
             except (NotFound, NetworkError, NotPermitted):
                 if number == len(clients) - 1:
                     raise
-        if f"sha256:{found.hexdigest()}" != self.digest:
-            self.path.unlink(missing_ok=True)
-            raise IntegrityError(f"a blob has the digest sha256:{found.hexdigest()}", where=self.digest)
 
-    def _from(
-        self, client: RegistryClient, repository: str, found: hashlib._Hash, at: int, stop: threading.Event
-    ) -> int:
+    def _from(self, client: RegistryClient, repository: str, stop: threading.Event) -> None:
         failures = 0
-        while at < self.size:
-            before = at
+        while self._at < self.size:
+            before = self._at
             try:
-                headers = {"Range": f"bytes={at}-"} if at else {}
-                path = f"{repository_path(repository)}/blobs/{self.digest}"
-                with client.open("GET", path, scope=f"repository:{repository}:pull", headers=headers) as response:
-                    if at and response.status != 206:
-                        raise HttpError(
-                            "it does not send the rest of a blob", status=response.status, where=response.url
-                        )
-                    for chunk in response.chunks():
-                        if stop.is_set():
-                            raise Stopped("another blob failed")
-                        if at + len(chunk) > self.size:
-                            raise IntegrityError(f"a blob is longer than its {self.size} bytes", where=self.digest)
-                        _write(self._fd, chunk, at, self.path)
-                        found.update(chunk)
-                        at += len(chunk)
-                        self._tell(at)
-                if at < self.size:
-                    raise NetworkError(f"a blob ended after {at} of {self.size} bytes", where=response.url)
-            except HttpError:
-                raise
+                self._some(client, repository, stop)
+            except HttpError as error:
+                if error.status != _NOT_SATISFIABLE:
+                    raise
+                raise IntegrityError(
+                    f"a blob has {self._at} bytes instead of {self.size}", where=self.digest
+                ) from error
             except NetworkError:
-                failures = 0 if at > before else failures + 1
+                failures = 0 if self._at > before else failures + 1
                 if failures == _TRIES:
                     raise
-                backoff(failures + 1)
-        return at
+                client.pause(failures + 1)
 
-    def _tell(self, there: int) -> None:
+    def _some(self, client: RegistryClient, repository: str, stop: threading.Event) -> None:
+        """Sends one request for what is missing, and takes what comes.
+
+        Raises:
+            NetworkError: that is not all.
+        """
+        headers = {"Range": f"bytes={self._at}-"} if self._at else {}
+        path = f"{repository_path(repository)}/blobs/{self.digest}"
+        with client.open("GET", path, scope=f"repository:{repository}:pull", headers=headers) as response:
+            self._response = response
+            try:
+                skipped = self._skipped(response)
+                for chunk in response.chunks():
+                    if stop.is_set():
+                        raise Stopped("the pull was given up")
+                    if skipped >= len(chunk):
+                        skipped -= len(chunk)
+                        continue
+                    self._take(chunk[skipped:])
+                    skipped = 0
+            finally:
+                self._response = None
+            if self._at < self.size:
+                raise NetworkError(f"a blob ended after {self._at} of {self.size} bytes", where=response.url)
+
+    def _wrong_size(self, found: int) -> IntegrityError:
+        return IntegrityError(f"a blob has {found} bytes instead of {self.size}", where=self.digest)
+
+    def _skipped(self, response: Response) -> int:
+        """Returns how many bytes of a body are there already; the sizes are compared before any comes."""
+        resumes = response.status == _PARTIAL
+        if resumes and not response.headers.get("Content-Range", "").startswith(f"bytes {self._at}-"):
+            raise NetworkError("it sends another part of a blob than was asked for", where=response.url)
+        first = self._at if resumes else 0
+        length = response.headers.get("Content-Length", "")
+        if length.isdigit() and first + int(length) != self.size:
+            raise self._wrong_size(first + int(length))
+        return self._at - first
+
+    def _take(self, data: bytes) -> None:
+        if self._at + len(data) > self.size:
+            raise IntegrityError(f"a blob is longer than its {self.size} bytes", where=self.digest)
+        _write(self._fd, data, self._at, self.path)
+        self._hash.update(data)
         with self._changed:
-            self._there = there
-            self._changed.notify_all()
+            self._at += len(data)
+            if not self._waits:
+                self._there = self._at
+                self._changed.notify_all()
         self._told()
 
     def close(self, *, keep_part: bool) -> None:
@@ -239,11 +309,30 @@ class Downloads:
 
     def start(self, digests: Iterable[Digest]) -> None:
         """Begins to fetch these, in this order."""
-        for digest in digests:
+        missing = [digest for digest in digests if digest not in self._downloads]
+        self._check_space(missing)
+        for digest in missing:
             if digest not in self._downloads:
-                path = self._folder / f"{PART_PREFIX}{checksum_of(digest)}"
-                download = self._downloads[digest] = Download(digest, self._sizes[digest], path, self._tell)
+                download = Download(digest, self._sizes[digest], self._path(digest), self._tell)
+                self._downloads[digest] = download
                 self._pool.submit(download.fetch, self._clients, self._repository, self._stop)
+
+    def _check_space(self, digests: Sequence[Digest]) -> None:
+        """Refuses what cannot fit, before it is fetched; what it takes unpacked is not known."""
+        paths = {digest: self._path(digest) for digest in digests}
+        there = sum(path.stat().st_size for path in paths.values() if path.exists())
+        needed = sum(self._sizes[digest] for digest in paths) - there
+        make_dirs(self._folder)
+        free = shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise NoSpace(
+                f"{format_size(needed)} are to be fetched, {format_size(free)} are free",
+                where=self._folder,
+                hint="free some space, then try again",
+            )
+
+    def _path(self, digest: Digest) -> Path:
+        return self._folder / f"{PART_PREFIX}{checksum_of(digest)}"
 
     def _tell(self) -> None:
         with self._telling:
@@ -275,6 +364,11 @@ class Downloads:
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         self._stop.set()
+        if kind is not None:
+            for client in self._clients:
+                client.stop()
+            for download in self._downloads.values():
+                download.abort()
         self._pool.shutdown(wait=True, cancel_futures=True)
         for download in self._downloads.values():
             download.close(keep_part=kind is not None and download.received > 0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wherry.core.digest import Digest, parse_digest
-from wherry.core.errors import IntegrityError, InvalidInput, NetworkError, NotFound, Unsupported
+from wherry.core.errors import IntegrityError, InvalidInput, NetworkError, NotFound, NotPermitted, Unsupported
 from wherry.image.blobs import MAX_JSON_BYTES
 from wherry.image.layout import by_platform, manifests_of
 from wherry.image.packed import field, parse_object
@@ -59,7 +59,7 @@ def get_manifest(clients: Sequence[RegistryClient], repository: str, wanted: str
     for number, client in enumerate(clients):
         try:
             return _get(client, repository, wanted)
-        except (NotFound, NetworkError):
+        except (NotFound, NetworkError, NotPermitted):
             if number == len(clients) - 1:
                 raise
     raise NotFound("no registry to ask", where=repository)

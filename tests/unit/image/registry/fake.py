@@ -29,6 +29,12 @@ class FakeRegistry:
         self.cut_always = False
         self.busy = 0
         """So many requests are answered with 429 first."""
+        self.busy_blobs = 0
+        """The same, of blobs alone."""
+        self.retry_after = 1
+        self.silent_after = 0
+        """Blobs stop after so many bytes, until `release` is set."""
+        self.release = threading.Event()
         self.redirect_to = ""
         """Where blobs are redirected to."""
         self.wrong_bytes = False
@@ -77,9 +83,10 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         if url.path == "/token":
             self._token(parse_qs(url.query), self.headers.get("Authorization", ""))
-        elif registry.busy:
-            registry.busy -= 1
-            self._send(429, b'{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}', {"Retry-After": "1"})
+        elif registry.busy or (registry.busy_blobs and "/blobs/" in url.path):
+            registry.busy, registry.busy_blobs = max(0, registry.busy - 1), max(0, registry.busy_blobs - 1)
+            answer = b'{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}'
+            self._send(429, answer, {"Retry-After": str(registry.retry_after)})
         elif not self._known():
             realm = f'Bearer realm="http://{registry.domain}/token",service="fake",scope="repository:app:pull"'
             header = realm if registry.auth == "bearer" else 'Basic realm="fake"'
@@ -141,7 +148,12 @@ class _Handler(BaseHTTPRequestHandler):
         start = int(ranged.removeprefix("bytes=").rstrip("-")) if ranged else 0
         rest = data[start:]
         headers = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if ranged else {}
-        if registry.cuts(self.path) and len(rest) > registry.cut_after:
+        if registry.silent_after:
+            self._send(200, rest[: registry.silent_after], headers, length=len(rest))
+            self.wfile.flush()
+            registry.release.wait(30)
+            self.close_connection = True
+        elif registry.cuts(self.path) and len(rest) > registry.cut_after:
             self._send(206 if ranged else 200, rest[: registry.cut_after], headers, length=len(rest))
             self.close_connection = True
         else:

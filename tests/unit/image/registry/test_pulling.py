@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ import pytest
 from tests.unit.image.makers import Layout, file, make_tar
 from tests.unit.image.registry.fake import PASSWORD, USER, FakeRegistry
 
-from wherry.core.errors import IntegrityError, NetworkError, NotFound, NotPermitted
+from wherry.core.digest import Digest
+from wherry.core.errors import IntegrityError, NetworkError, NoSpace, NotFound, NotPermitted
+from wherry.core.progress import QUIET
 from wherry.image.catalog import Images
 from wherry.image.kept import KeptBlobs
 from wherry.image.reference import Reference
 from wherry.image.registry.client import RegistryClient
 from wherry.image.registry.credentials import Credentials
+from wherry.image.registry.downloads import Downloads
 from wherry.image.registry.hosts import Hosts
 from wherry.image.registry.pulling import Pulled, pull
 from wherry.image.registry.pushing import list_tags
@@ -72,6 +77,11 @@ def layer_digest(registry: FakeRegistry, index: int) -> str:
     return str(json.loads(manifest)["layers"][index]["digest"])
 
 
+def sizes(registry: FakeRegistry) -> dict[Digest, int]:
+    manifest = json.loads(registry.blob(registry.layout.manifests[0]["digest"]) or b"")
+    return {Digest(item["digest"]): item["size"] for item in manifest["layers"]}
+
+
 def test_a_pull(repo: Repository, registry: FakeRegistry) -> None:
     found = pull_from(repo, registry)
     assert found.is_new
@@ -124,14 +134,96 @@ def test_a_pull_that_failed_is_taken_up_by_the_next(
     assert parts(repo) == []
 
 
-def test_a_part_that_is_garbage_is_thrown_away(repo: Repository, registry: FakeRegistry) -> None:
+def test_a_part_that_is_garbage_is_fetched_anew(repo: Repository, registry: FakeRegistry) -> None:
     part = repo.path / "oci/blobs" / f".part-{layer_digest(registry, 0)[7:]}"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"garbage")
-    with pytest.raises(IntegrityError):
+    found = pull_from(repo, registry)
+    assert read_path(repo, found.record.commit, "base", max_bytes=10**6) == NOISE
+    assert [headers.get("Range") for headers in registry.asked_for(layer_digest(registry, 0))] == ["bytes=7-", None]
+    assert parts(repo) == []
+
+
+def test_a_server_that_sends_all_when_asked_for_the_rest(repo: Repository, registry: FakeRegistry) -> None:
+    registry.cut_after = 100_000
+    registry.ignore_range = True
+    found = pull_from(repo, registry)
+    assert read_path(repo, found.record.commit, "base", max_bytes=10**6) == NOISE
+    assert "bytes=100000-" in {headers.get("Range") for headers in registry.asked_for("/blobs/")}
+
+
+def test_a_mirror_that_breaks_off_for_good(
+    repo: Repository, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wherry.image.registry.downloads._TRIES", 1)
+    monkeypatch.setattr("wherry.image.registry.client._TRIES", 1)
+    with FakeRegistry(registry.layout) as mirror:
+        mirror.cut_after = 100_000
+        mirror.cut_always = mirror.ignore_range = True
+        found = pull_from(repo, mirror, registry)
+    assert read_path(repo, found.record.commit, "base", max_bytes=10**6) == NOISE
+    assert [headers.get("Range") for headers in registry.asked_for("/blobs/")] == ["bytes=100000-"]
+
+
+@pytest.mark.parametrize("more", [b"x", b"x" * 5_000_000])
+def test_a_blob_that_is_longer_than_it_should_be(repo: Repository, registry: FakeRegistry, more: bytes) -> None:
+    path = registry.layout.path / "blobs/sha256" / layer_digest(registry, 0)[7:]
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + more)
+    with pytest.raises(IntegrityError, match=f"a blob has {size + len(more)} bytes instead of {size}"):
         pull_from(repo, registry)
-    assert not part.exists()
-    assert pull_from(repo, registry).is_new
+    assert not repo.refs()
+    assert f".part-{path.name}" not in parts(repo)
+
+
+def test_a_blob_that_is_shorter_than_it_should_be(repo: Repository, registry: FakeRegistry) -> None:
+    path = registry.layout.path / "blobs/sha256" / layer_digest(registry, 0)[7:]
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match="instead of"):
+        pull_from(repo, registry)
+    assert not repo.refs()
+
+
+def test_what_cannot_fit_is_not_begun(
+    repo: Repository, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(repo.path)._replace(free=1000)
+    monkeypatch.setattr("wherry.image.registry.downloads.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(NoSpace, match="are to be fetched, 1 kB are free"):
+        pull_from(repo, registry)
+    assert not registry.asked_for(layer_digest(registry, 0))
+
+
+def test_giving_up_does_not_wait_for_a_busy_registry(repo: Repository, registry: FakeRegistry) -> None:
+    registry.busy_blobs = 1000
+    registry.retry_after = 200
+    client = client_of(registry)
+    begun = time.monotonic()
+
+    class Interrupted(Exception):
+        pass
+
+    with pytest.raises(Interrupted), Downloads(repo, [client], "app", sizes(registry), QUIET) as downloads:
+        downloads.start([Digest(layer_digest(registry, 0))])
+        while not registry.asked_for("/blobs/"):
+            time.sleep(0.01)
+        raise Interrupted
+    client.close()
+    assert time.monotonic() - begun < 20
+
+
+def test_giving_up_does_not_wait_for_a_silent_registry(repo: Repository, registry: FakeRegistry) -> None:
+    registry.silent_after = 100_000
+    client = client_of(registry)
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), Downloads(repo, [client], "app", sizes(registry), QUIET) as downloads:
+        with downloads.open(f"blobs/sha256/{layer_digest(registry, 0)[7:]}") as file:
+            assert len(file.read(100_000)) == 100_000
+        raise KeyboardInterrupt
+    registry.release.set()
+    client.close()
+    assert time.monotonic() - begun < 8  # the timeout of a read is 10 s
+    assert parts(repo) != []
 
 
 def test_wrong_bytes_leave_nothing(repo: Repository, registry: FakeRegistry) -> None:
@@ -188,8 +280,7 @@ def test_mirrors_come_first(repo: Repository, registry: FakeRegistry) -> None:
         registry.requests.clear()
         Images(repo).remove(f"{registry.domain}/app:1")
         clients = [client_of(broken), client_of(registry)]
-        with pytest.raises(NotPermitted):
-            pull(repo, Reference.parse(f"{registry.domain}/app:1"), clients)
+        assert pull(repo, Reference.parse(f"{registry.domain}/app:1"), clients).is_new
         for client in clients:
             client.close()
 
