@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # What the product needs at run time, what the demo shows with, what the tests compare with.
 RUN_PACKAGES := python3-venv ca-certificates nftables iproute2
 DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
-TEST_PACKAGES := btrfs-progs busybox-static cpio crun curl docker-compose docker-registry dosfstools e2fsprogs erofs-utils faketime \
+TEST_PACKAGES := btrfs-progs buildah busybox-static cpio crun curl docker-compose docker-registry dosfstools e2fsprogs erofs-utils faketime \
 	fdisk fish git golang-github-containers-common hyperfine kmod libseccomp2 mtools nginx-light openssh-client \
 	openssh-server openssl ostree-tests podman qemu-system-x86 qemu-user-static qemu-utils rpm runc skopeo slirp4netns \
 	squashfs-tools tini uidmap umoci user-mode-linux xfsprogs xz-utils zsh zstd

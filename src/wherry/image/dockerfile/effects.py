@@ -43,6 +43,8 @@ from wherry.image.dockerfile.syntax import (
 )
 
 MAX_CREATED_BY_CHARS = 16 * 1024
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""The PATH that docker gives a stage whose base has none, ``scratch`` among them."""
 FILE_INSTRUCTIONS = (Add, Copy, Run)
 """Those whose history entry stands for a layer. WORKDIR makes one only where the directory is not there yet."""
 
@@ -102,6 +104,12 @@ def apply_instruction(config: dict[str, Any], node: Instruction, *, cmd_set: boo
             config["OnBuild"] = [*(config.get("OnBuild") or []), node.expression]
         case _:
             pass
+
+
+def base_env(env: Sequence[str]) -> list[str]:
+    """Returns the environment that a stage begins with: that of its base, and a PATH in any case."""
+    has_path = any(item.startswith("PATH=") for item in env)
+    return list(env) if has_path else [f"PATH={DEFAULT_PATH}", *env]
 
 
 def shell_of(config: Mapping[str, Any]) -> tuple[str, ...]:

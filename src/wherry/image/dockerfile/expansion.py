@@ -23,7 +23,6 @@ from dataclasses import dataclass, field, replace
 from wherry.image.dockerfile.checks import check, port_notes
 from wherry.image.dockerfile.problems import Place
 from wherry.image.dockerfile.syntax import (
-    KEYWORDS,
     Add,
     Arg,
     Copy,
@@ -313,19 +312,3 @@ def _args(dockerfile: Dockerfile) -> Iterator[Arg]:
             inner = node.trigger if isinstance(node, Onbuild) else node
             if isinstance(inner, Arg):
                 yield inner
-
-
-def secret_notes(dockerfile: Dockerfile) -> Iterator[Note]:
-    """Yields a note for each ARG and ENV whose name tells that it holds a secret."""
-    for stage in dockerfile.stages:
-        for node in stage.instructions:
-            for name in (pair[0] for pair in node.pairs) if isinstance(node, Arg | Env) else ():
-                words = set(name.lower().split("_"))
-                if words & _SECRET_WORDS and not words & _PUBLIC_WORDS:
-                    text = f"{KEYWORDS[type(node)]} {name}: secrets are seen in the image; use RUN --mount=type=secret"
-                    yield Note(rule="SecretsUsedInArgOrEnv", text=text, line=node.first_line)
-
-
-_SECRET_WORDS = frozenset({"apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd",
-                           "secret", "token"})  # fmt: skip
-_PUBLIC_WORDS = frozenset({"public"})

@@ -108,12 +108,12 @@ def _rule(text: str, place: Place) -> _Rule:
             raise place.error("a ! without a pattern", "write !PATTERN")
     if len(text) > MAX_PATTERN_CHARS:
         raise place.error(f"a pattern longer than {MAX_PATTERN_CHARS} characters")
-    # Go's Clean, rooted so that ".." leads nowhere above the context.
-    clean = posixpath.normpath("/" + text.lstrip("/")).lstrip("/")
-    parts = clean.split("/") if clean else ["**"]
+    clean = posixpath.normpath(text).lstrip("/")
+    # "For historical reasons, the pattern . is ignored"; what begins with .. is outside, and matches nothing either.
+    parts = [] if clean in ("", ".") else clean.split("/")
     if sum(part.count("**") for part in parts if part != "**") > MAX_DOUBLE_STARS:
         raise place.error(f"more than {MAX_DOUBLE_STARS} ** within names", "write ** as a name of its own: a/**/b")
-    return _Rule(include=include, ways=tuple(_parts(way, place) for way in _ways(parts)))
+    return _Rule(include=include, ways=tuple(_parts(way, place) for way in _ways(parts) if way))
 
 
 def _ways(parts: list[str]) -> list[list[str]]:

@@ -7,21 +7,17 @@ Source: Dockerfile reference, "Format", "FROM".
 
 from __future__ import annotations
 
-from collections import Counter
-
 from wherry.core.errors import InvalidInput
 from wherry.image.dockerfile.instructions import read_instruction
 from wherry.image.dockerfile.lines import decode, read_directives, read_lines
+from wherry.image.dockerfile.lint import lint, tell
 from wherry.image.dockerfile.problems import Place
 from wherry.image.dockerfile.syntax import (
     KEYWORDS,
     Arg,
-    Cmd,
     Directives,
     Dockerfile,
-    Entrypoint,
     From,
-    Healthcheck,
     Instruction,
     Note,
     Stage,
@@ -52,15 +48,12 @@ def parse_dockerfile(data: bytes, *, where: str = "Dockerfile") -> Dockerfile:
     if not found:
         raise InvalidInput("no instruction in the Dockerfile", where=where, hint="it begins with FROM IMAGE")
     global_args, stages = _stages(found, where)
-    _casing(found, notes)
-    for stage in stages:
-        _only_once(stage, notes)
-    _unique_names(stages, notes)
+    notes += lint(found, stages)
     return Dockerfile(
         directives=directives,
         global_args=global_args,
         stages=stages,
-        notes=_told(notes, directives, where),
+        notes=tell(notes, directives, where),
         where=where,
     )
 
@@ -106,49 +99,3 @@ def _stages(found: list[Instruction], where: str) -> tuple[tuple[Arg, ...], tupl
     return tuple(global_args), tuple(
         Stage(index=index, base=base, instructions=tuple(body)) for index, (base, body) in enumerate(stages)
     )
-
-
-def _casing(found: list[Instruction], notes: list[Note]) -> None:
-    words = [(node.text[: len(KEYWORDS[type(node)])], node.first_line) for node in found]
-    lower = sum(word.islower() for word, _ in words)
-    expected = str.lower if lower * 2 > len(words) else str.upper
-    for word, line in words:
-        if word != expected(word):
-            notes.append(
-                Note(rule="ConsistentInstructionCasing", text=f"{word} is not written as the others are", line=line)
-            )
-
-
-def _only_once(stage: Stage, notes: list[Note]) -> None:
-    for cls in (Cmd, Entrypoint, Healthcheck):
-        same = [node for node in stage.instructions if isinstance(node, cls)]
-        for node in same[:-1]:
-            text = f"{KEYWORDS[cls]} is given more than once in a stage; only the last counts"
-            notes.append(Note(rule="MultipleInstructionsDisallowed", text=text, line=node.first_line))
-
-
-def _unique_names(stages: tuple[Stage, ...], notes: list[Note]) -> None:
-    counted = Counter(stage.base.stage_name for stage in stages if stage.base.stage_name)
-    for stage in stages:
-        name = stage.base.stage_name
-        if counted[name] > 1:
-            counted[name] = 0
-            notes.append(
-                Note(rule="DuplicateStageName", text=f"two stages are called {name}", line=stage.base.first_line)
-            )
-
-
-def _told(notes: list[Note], directives: Directives, where: str) -> tuple[Note, ...]:
-    """Returns the notes that ``# check=`` does not skip, by line.
-
-    Raises:
-        InvalidInput: there is one, and ``# check=error=true`` says that it is an error.
-    """
-    if "all" in directives.skip_checks:
-        return ()
-    told = sorted((note for note in notes if note.rule not in directives.skip_checks), key=lambda note: note.line)
-    if told and directives.check_error:
-        raise Place(where=where, line=told[0].line).error(
-            f"{told[0].rule}: {told[0].text}", "# check=error=true makes it an error"
-        )
-    return tuple(told)

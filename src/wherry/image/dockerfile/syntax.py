@@ -4,6 +4,7 @@ The way through this package::
 
     parse_dockerfile(bytes, where=)      parsing.py     -> Dockerfile: directives, global ARGs, stages, notes
     plan_build(dockerfile, ...)          plan.py        -> BuildPlan: the stages to build, in order
+    tell(notes, directives, where)       lint.py        -> the notes that are to be told, or an error
     Scope(...).expand(instruction)       expansion.py   -> the same class, variables replaced and checked
     apply_instruction(document, node)    effects.py     -> what it does to an image's config; created_by() for history
     parse_ignore(bytes).excludes(path)   ignore.py      -> what of a build context is left out

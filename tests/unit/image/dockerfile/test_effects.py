@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wherry.image.config import make_config
-from wherry.image.dockerfile.effects import apply_to_document, created_by
+from wherry.image.dockerfile.effects import apply_to_document, base_env, created_by
 from wherry.image.dockerfile.expansion import Scope
 from wherry.image.dockerfile.parsing import parse_instruction
 from wherry.image.dockerfile.syntax import Cmd
@@ -58,6 +58,11 @@ def applied(config: dict[str, Any], *lines: str) -> dict[str, Any]:
 )  # fmt: skip
 def test_config(before: dict[str, Any], lines: list[str], after: dict[str, Any]) -> None:
     assert applied(before, *lines) == after
+
+
+def test_every_stage_has_a_path() -> None:
+    assert base_env(["A=b"]) == ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "A=b"]
+    assert base_env(["A=b", "PATH=/x"]) == ["A=b", "PATH=/x"]
 
 
 def test_maintainer_is_the_author() -> None:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 import pytest
 
 from wherry.core.errors import InvalidInput
-from wherry.image.dockerfile.expansion import GlobalArgs, Scope, secret_notes, unused_args
+from wherry.image.dockerfile.expansion import GlobalArgs, Scope, unused_args
+from wherry.image.dockerfile.lint import tell
 from wherry.image.dockerfile.parsing import parse_dockerfile
 from wherry.image.dockerfile.syntax import (
     Add,
     Arg,
     Cmd,
     Copy,
+    Directives,
     Env,
     ExecForm,
     Expose,
@@ -185,8 +187,11 @@ def test_notes() -> None:
         ("ExposeProtoCasing", 3),
         ("ExposeInvalidFormat", 3),
     ]
-    file = parse_dockerfile(b"FROM x\nENV DB_PASSWORD=x\nARG PUBLIC_KEY API_TOKEN\n")
-    assert [note.line for note in secret_notes(file)] == [2, 3]
+    assert [
+        note.line for note in tell(scope.globals.notes, Directives(skip_checks=frozenset({"UndefinedVar"})), "x")
+    ] == [3, 3]
+    with pytest.raises(InvalidInput, match="the variable none is not set: x:2"):
+        tell(scope.globals.notes, Directives(check_error=True), "x")
 
 
 @pytest.mark.parametrize(

@@ -267,6 +267,8 @@ def test_stages() -> None:
         ("FROM a\nCMD x", "JSONArgsRecommended", 2),
         ("FROM a\nRUN ['x']", "JSONArgsRecommended", 2),
         ('FROM a\nCMD ["x"]\nCMD ["y"]', "MultipleInstructionsDisallowed", 2),
+        ("FROM a\nARG PUBLIC_KEY\nENV DB_PASSWORD=x", "SecretsUsedInArgOrEnv", 3),
+        ("FROM a\nWORKDIR b\nWORKDIR c", "WorkdirRelativePath", 2),
         ("FROM a\nUSER b\nuser c", "ConsistentInstructionCasing", 3),
         ("FROM --platform=$TARGETPLATFORM a", "RedundantTargetPlatform", 1),
         ("FROM --platform=linux/arm64 a", "FromPlatformFlagConstDisallowed", 1),
