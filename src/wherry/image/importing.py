@@ -269,7 +269,9 @@ class _Import:
         ):
             content = self._roots().from_directories(system.places, left_out=left_out)
         if system.has_init:
-            self.note("a whole system: `wherry run -d IMAGE /sbin/init` starts all of it, another command only itself")
+            self.note(
+                "a whole system: `wherry run -it IMAGE sh` enters it; docs/how-to/import-a-system.md starts its init"
+            )
         return content
 
     def _machine(self, machine: Machine, url: str) -> Content:
