@@ -14,6 +14,7 @@ from wherry.cli.image_prune import prune
 from wherry.cli.image_referrers import attach, referrers
 from wherry.cli.image_registry import pull, push, tags
 from wherry.cli.image_remove import rm
+from wherry.cli.image_save import save
 from wherry.cli.image_sbom import licenses, sbom
 from wherry.cli.image_serve import serve
 from wherry.cli.image_streams import export, load
@@ -45,6 +46,7 @@ for _command in (
     referrers,
     rename,
     rm,
+    save,
     sbom,
     serve,
     tag,

@@ -64,6 +64,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         "rmi": ("image", "rm", "Remove images."),
         "import": ("image", "import_", "Make an image of a tree, an archive, a disk."),
         "load": ("image", "load", "Bring in the images of an archive."),
+        "save": ("image", "save", "Write images to an archive."),
         "tag": ("image", "tag", "Give an image a further name."),
         "history": ("image", "history", "Show how an image came about."),
         "pull": ("image", "pull", "Fetch images from a registry."),
