@@ -224,7 +224,8 @@ def _docker_list(images: Sequence[Named]) -> bytes:
             },
         )
         if image.reference is not None and image.reference.tag:
-            entry["RepoTags"].append(image.reference.familiar)
+            # the whole name: docker takes both, podman puts localhost/ before a short one
+            entry["RepoTags"].append(str(image.reference))
     return jsonio.canonical([{**entry, "RepoTags": entry["RepoTags"] or None} for entry in listed.values()])
 
 
@@ -233,7 +234,7 @@ def _repositories(images: Sequence[Named]) -> bytes:
     for image in images:
         layers = _first(image).layers
         if image.reference is not None and image.reference.tag and layers:
-            tags = found.setdefault(image.reference.familiar_repository, {})
+            tags = found.setdefault(image.reference.repository, {})
             tags[image.reference.tag] = checksum_of(layers[-1].digest)
     return jsonio.canonical(found)
 

@@ -69,7 +69,7 @@ def test_what_is_in_it(repo: Repository) -> None:
     assert len(layers) == 3, "the base is shared"
     assert len([name for name in found if name.startswith("blobs/sha256/")]) == 3 + 2 * 2
     listed = json.loads(found["manifest.json"])
-    assert [item["RepoTags"] for item in listed] == [["team/app:1"], ["registry.example:5000/app:2"]]
+    assert [item["RepoTags"] for item in listed] == [["docker.io/team/app:1"], ["registry.example:5000/app:2"]]
     assert all(name in found for item in listed for name in (item["Config"], *item["Layers"]))
     index = json.loads(found["index.json"])
     assert [item["annotations"] for item in index["manifests"]] == [
@@ -82,7 +82,7 @@ def test_what_is_in_it(repo: Repository) -> None:
             "org.opencontainers.image.ref.name": "2",
         },
     ]
-    assert json.loads(found["repositories"]).keys() == {"team/app", "registry.example:5000/app"}
+    assert json.loads(found["repositories"]).keys() == {"docker.io/team/app", "registry.example:5000/app"}
     oci = members(saved(one, form=Format.OCI_ARCHIVE))
     assert "manifest.json" not in oci
 
@@ -104,7 +104,7 @@ def test_two_names_of_one_image(repo: Repository) -> None:
     record = tag(repo, "a:1", "b:2")
     other = Named(leaving=outgoing(repo, record, KeptBlobs(repo)), reference=record.reference)
     listed = json.loads(members(saved(one, other))["manifest.json"])
-    assert [item["RepoTags"] for item in listed] == [["a:1", "b:2"]]
+    assert [item["RepoTags"] for item in listed] == [["docker.io/library/a:1", "docker.io/library/b:2"]]
     nameless = json.loads(members(saved(Named(leaving=one.leaving)))["manifest.json"])
     assert nameless[0]["RepoTags"] is None
 
