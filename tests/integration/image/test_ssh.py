@@ -48,7 +48,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {tmp_path}/host\nAuthorizedKeysFile {tmp_path}/authorized\n"
         "StrictModes no\nUsePAM no\nPidFile none\nPermitRootLogin yes\nPasswordAuthentication no\n"
     )
-    os.makedirs("/run/sshd", exist_ok=True)
+    separation = Path("/run/sshd")  # where sshd's unprivileged part has its root
+    made = not separation.exists()
+    separation.mkdir(exist_ok=True)
     process = subprocess.Popen([str(SSHD), "-D", "-e", "-f", tmp_path / "config"], stderr=subprocess.DEVNULL)
     known = tmp_path / "known_hosts"
     known.write_text(f"[127.0.0.1]:{port} {(tmp_path / 'host.pub').read_text()}")
@@ -65,6 +67,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(10)
+        if made:
+            separation.rmdir()
 
 
 @pytest.fixture
