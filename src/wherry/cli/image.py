@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from wherry.cli.build import build
 from wherry.cli.image_history import history
 from wherry.cli.image_import import import_
 from wherry.cli.image_inspect import inspect
@@ -32,6 +33,7 @@ def image() -> None:
 
 for _command in (
     attach,
+    build,
     export,
     history,
     import_,

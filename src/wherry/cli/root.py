@@ -67,6 +67,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         "save": ("image", "save", "Write images to an archive."),
         "tag": ("image", "tag", "Give an image a further name."),
         "history": ("image", "history", "Show how an image came about."),
+        "build": ("build", "build", "Build an image from a Dockerfile."),
         "pull": ("image", "pull", "Fetch images from a registry."),
         "login": ("login", "login", "Log in to a registry."),
         "logout": ("login", "logout", "Log out of a registry."),
@@ -74,6 +75,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     "Groups": {
         "store": ("store", "store", "The content-addressed repository (OSTree's format)."),
         "image": ("image", "image", "Images in the store."),
+        "builder": ("builder", "builder", "What builds keep."),
         "container": ("container", "container", "Containers (all their commands)."),
         "compose": ("compose", "compose", "Projects of several containers, from Compose files."),
         "volume": ("volume", "volume", "Data that outlives containers."),
@@ -104,7 +106,6 @@ docs/reference/exit-codes.md."""
 
 
 DOCKER_WORDS = {
-    "build": "`wherry image import` takes a tree or an archive; images are not built here",
     "info": "`wherry system info`",
     "version": "`wherry --version`",
 }

@@ -162,7 +162,7 @@ def commit(
     config = _image_config(repo, info, changes, author=author, message=message, now_s=now_s)
     with repo.transaction():
         with frozen(paths, info, wanted=pause):
-            tree, meta = _write_tree(paths, repo, info, note)
+            tree, meta = write_changes(paths, repo, info, note)
         digest = tree_digest(config, tree, meta)
         if reference is None:
             reference = Reference.parse(f"localhost/commit:{digest[7:19]}")
@@ -182,7 +182,8 @@ def commit(
     return config.digest
 
 
-def _write_tree(paths: Paths, repo: Repository, info: ContainerInfo, note: Note) -> tuple[Checksum, Checksum]:
+def write_changes(paths: Paths, repo: Repository, info: ContainerInfo, note: Note) -> tuple[Checksum, Checksum]:
+    """Writes what a container's root has become, within ``with repo.transaction()``; returns dirtree and dirmeta."""
     with open_root(paths, repo, info, with_mounts=False) as root_fd:
         if info.config.commit and not info.config.spec.layers:
             tree = _tree_of(repo, info.config.commit)

@@ -160,11 +160,13 @@ def prune_images(engine: Engine, filters: Filters, *, everything: bool = False) 
     An image that is mounted, or that a deployment on this machine keeps, stays in any case.
     """
     from wherry.engine import imageuse
+    from wherry.engine.build.running import sweep
     from wherry.image.catalog import CONFIG_KEY, Images
 
     repo = engine.repo
     if repo is None:
         return Removed()
+    sweep(engine, repo)
     used = imageuse.users_of(engine, repo)
     names: list[str] = []
     doomed: set[Checksum] = set()

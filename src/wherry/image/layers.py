@@ -222,6 +222,10 @@ class Flattener:
             pending.extend(target.split("/")[::-1])
         return "/".join(real)
 
+    def forget(self) -> None:
+        """Has paths be followed anew, after the tree was changed by others."""
+        self._parents.clear()
+
     def _link_target(self, checksum: Checksum) -> str:
         """Returns the target of a symbolic link, "" for a regular file."""
         if checksum in self.sizes:

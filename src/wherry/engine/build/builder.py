@@ -1,0 +1,305 @@
+"""A Dockerfile carried out for one platform: stages in their order, each a tree that its instructions change.
+
+COPY and ADD change the tree; RUN is a container, or what the cache knows of it; all others change the config. The
+outcome depends on nothing but the file, the arguments, what is copied and the base images: no clock, no order of
+files, no machine. ``created`` is what SOURCE_DATE_EPOCH says, else the base image's own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from wherry.core.digest import Checksum
+from wherry.core.errors import NotFound, ToolError
+from wherry.engine.build import cache, sources
+from wherry.engine.build.running import Runner, Step
+from wherry.engine.build.stagetree import StageTree
+from wherry.image.config import EPOCH, make_config
+from wherry.image.dockerfile.effects import apply_instruction, created_by, resolve_workdir, shell_of
+from wherry.image.dockerfile.expansion import Scope
+from wherry.image.dockerfile.mounts import BindMount, CacheMount, RunMount, SecretMount, read_mount
+from wherry.image.dockerfile.plan import ContextOrigin, ImageOrigin, StageOrigin
+from wherry.image.dockerfile.problems import Place
+from wherry.image.dockerfile.runs import run_script
+from wherry.image.dockerfile.syntax import Add, Arg, Cmd, Copy, Run, Workdir
+
+if TYPE_CHECKING:
+    from wherry.image.catalog import ImageRecord
+    from wherry.image.config import ImageConfig
+    from wherry.image.dockerfile.plan import BuildPlan, Origin, PlannedStage
+    from wherry.image.dockerfile.syntax import Instruction
+    from wherry.image.platforms import Platform
+    from wherry.store.repository import Repository
+
+
+class Watcher(Protocol):
+    """Somebody who is told how a build goes on."""
+
+    def begin(self, stage: str, number: int, total: int, text: str) -> None:
+        """An instruction is carried out now."""
+
+    def end(self, seconds: float, *, cached: bool) -> None:
+        """It is done."""
+
+
+@dataclass(slots=True, kw_only=True)
+class BuiltStage:
+    """A stage as it is so far."""
+
+    tree: StageTree
+    document: dict[str, Any]
+    """The whole config."""
+    scope: Scope
+    history: list[dict[str, Any]] = field(default_factory=list)
+    cmd_set: bool = False
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What is to be run, as whom, where."""
+        return dict(self.document.get("config") or {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltImage:
+    """What a build came to."""
+
+    tree: Checksum
+    meta: Checksum
+    config: ImageConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """Builds one image.
+
+    Args:
+        repo: where trees are.
+        runner: carries out RUN.
+        images: finds, or pulls, an image for a platform.
+        contexts: the build context by the name "", and those that the caller names; read when they are needed.
+        platform: what is built for.
+        watcher: is told of each step.
+        use_cache: whether what was run before is not run again; called with a stage's name.
+        created: RFC 3339, of the image; "" is the base image's.
+        labels: further ones.
+    """
+
+    repo: Repository
+    runner: Runner
+    images: Callable[[ImageOrigin, Platform], ImageRecord]
+    contexts: Callable[[str], StageTree]
+    platform: Platform
+    watcher: Watcher
+    use_cache: Callable[[str], bool] = lambda stage: True
+    created: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    done: dict[int, BuiltStage] = field(default_factory=dict)
+    trees: dict[Checksum, StageTree] = field(default_factory=dict)
+
+    def build(self, plan: BuildPlan) -> BuiltImage:
+        """Carries out a plan.
+
+        Raises:
+            ToolError: a command failed; says where it stands.
+            NotFound: an image, or what is to be copied, is not there.
+            InvalidInput: an instruction cannot be carried out; points at its line.
+        """
+        for planned in plan.stages:
+            stage = self._begin(plan, planned)
+            total = len(planned.instructions)
+            for number, node in enumerate(planned.instructions, 1):
+                self.watcher.begin(planned.name, number, total, node.text)
+                begun = time.monotonic()
+                cached = self._carry_out(plan, planned, stage, node)
+                self.watcher.end(time.monotonic() - begun, cached=cached)
+            self.done[planned.index] = stage
+        return self._finish(self.done[plan.target.index])
+
+    # --- stages
+
+    def _begin(self, plan: BuildPlan, planned: PlannedStage) -> BuiltStage:
+        origin = planned.origin
+        if isinstance(origin, StageOrigin):
+            below = self.done[origin.index]
+            tree, meta = below.tree.write()
+            env = _environment(below.config)
+            return BuiltStage(
+                tree=StageTree(self.repo, tree, meta),
+                document={**below.document, "config": _without_triggers(below.config)},
+                scope=below.scope.child(env),
+                history=list(below.history),
+            )
+        if isinstance(origin, ImageOrigin):
+            record = self.images(origin, planned.platform or self.platform)
+            commit = self.repo.load_commit(record.commit)
+            document = record.config.document()
+            document["config"] = _without_triggers(document.get("config") or {})
+            return BuiltStage(
+                tree=StageTree(self.repo, commit.tree, commit.meta),
+                document=document,
+                scope=Scope(globals=plan.global_args, env=_environment(document.get("config") or {})),
+                history=list(document.get("history") or []),
+            )
+        tree_of = self.contexts(origin.name) if isinstance(origin, ContextOrigin) else StageTree(self.repo)
+        wanted = planned.platform or self.platform
+        config = {} if isinstance(origin, ContextOrigin) else {"Env": [f"PATH={_PATH}"]}  # as docker has it
+        document = {"os": wanted.os, "architecture": wanted.architecture, "config": config}
+        if wanted.variant:
+            document["variant"] = wanted.variant
+        return BuiltStage(
+            tree=StageTree(self.repo, *tree_of.write()),
+            document=document,
+            scope=Scope(globals=plan.global_args, env=_environment(config)),
+        )
+
+    def _finish(self, stage: BuiltStage) -> BuiltImage:
+        tree, meta = stage.tree.write()
+        document = dict(stage.document)
+        config = stage.config
+        if self.labels:
+            config["Labels"] = {**(config.get("Labels") or {}), **self.labels}
+        document["config"] = {key: value for key, value in config.items() if value is not None}
+        document["created"] = self.created or document.get("created") or EPOCH
+        document["history"] = [
+            {"created": document["created"], **entry} if "created" not in entry else entry for entry in stage.history
+        ]
+        document["rootfs"] = {"type": "layers", "diff_ids": []}
+        for key in ("container", "container_config", "docker_version", "id", "parent"):
+            document.pop(key, None)  # of docker's own builder, about the image below
+        return BuiltImage(tree=tree, meta=meta, config=make_config(document, where="the image's config"))
+
+    # --- instructions
+
+    def _carry_out(self, plan: BuildPlan, planned: PlannedStage, stage: BuiltStage, raw: Instruction) -> bool:
+        """Carries out one instruction; returns whether the cache knew what it comes to."""
+        node = stage.scope.expand(raw)
+        where = plan.global_args.where
+        place = Place(where=where, line=raw.first_line, text=raw.text)
+        config = stage.config
+        shell = shell_of(config)
+        cached = False
+        if isinstance(node, Run):
+            cached = self._run(planned, stage, node, place)
+        elif isinstance(node, Copy):
+            sources.carry_out_copy(stage.tree, node, self._copied_from(planned, node), self._workdir(stage), place)
+        elif isinstance(node, Add):
+            context = self.contexts if any(isinstance(source, str) for source in node.sources) else None
+            sources.carry_out_add(stage.tree, node, context, self._workdir(stage), place)
+        elif isinstance(node, Workdir):
+            path = resolve_workdir(str(config.get("WorkingDir") or "/"), node.path)
+            owner = sources.owner_of(stage.tree, str(config.get("User") or ""), place)
+            stage.tree.make_directories(path, uid=owner.uid or 0, gid=owner.gid or 0)
+        apply_instruction(config, node, cmd_set=stage.cmd_set)
+        stage.cmd_set = stage.cmd_set or isinstance(node, Cmd)
+        stage.document["config"] = config
+        entry: dict[str, Any] = {"created_by": created_by(node, shell=shell, args=stage.scope.arg_values())}
+        if not isinstance(node, Run | Copy | Add):
+            entry["empty_layer"] = True
+        if not isinstance(node, Arg):
+            stage.history.append(entry)
+        return cached
+
+    def _workdir(self, stage: BuiltStage) -> str:
+        return str(stage.config.get("WorkingDir") or "/")
+
+    def _copied_from(self, planned: PlannedStage, node: Copy) -> StageTree | None:
+        if not any(isinstance(source, str) for source in node.sources):
+            return None
+        return self._tree_of(planned.sources[node.from_]) if node.from_ else self.contexts("")
+
+    def _tree_of(self, origin: Origin) -> StageTree:
+        if isinstance(origin, StageOrigin):
+            return self.done[origin.index].tree
+        if isinstance(origin, ContextOrigin):
+            return self.contexts(origin.name)
+        if isinstance(origin, ImageOrigin):
+            record = self.images(origin, origin.platform or self.platform)
+            if record.commit not in self.trees:
+                commit = self.repo.load_commit(record.commit)
+                self.trees[record.commit] = StageTree(self.repo, commit.tree, commit.meta)
+            return self.trees[record.commit]
+        return StageTree(self.repo)
+
+    def _run(self, planned: PlannedStage, stage: BuiltStage, node: Run, place: Place) -> bool:
+        config = stage.config
+        script = run_script(node, shell_of(config))
+        mounts = tuple(read_mount(flag, place) for flag in node.mounts)
+        bound = {
+            mount.from_: self._tree_of(planned.sources[mount.from_]) if mount.from_ else self.contexts("")
+            for mount in mounts
+            if isinstance(mount, BindMount)
+        }
+        step = Step(
+            args=script.args,
+            env=stage.scope.run_environment(),
+            user=str(config.get("User") or ""),
+            workdir=self._workdir(stage),
+            network=node.network,
+            platform=_platform_of(stage.document),
+            mounts=mounts,
+            sources=bound,
+            script=(script.file_name, script.file_content),
+            where=str(place),
+        )
+        tree, meta = stage.tree.write()
+        key = cache.key_of(
+            tree=tree,
+            meta=meta,
+            args=list(step.args),
+            script=list(step.script),
+            env=dict(sorted((stage.scope.arg_values() | stage.scope.env).items())),
+            user=step.user,
+            workdir=step.workdir,
+            network=step.network,
+            platform=step.platform,
+            mounts=[_told(mount, bound) for mount in mounts],
+        )
+        if self.use_cache(planned.name) and (known := cache.find(self.repo, key)) is not None:
+            stage.tree = StageTree(self.repo, *known)
+            return True
+        status, changed = self.runner.run(tree, meta, step)
+        if status:
+            raise ToolError(f"the command ended with status {status}", where=place)
+        cache.remember(self.repo, key, *changed, subject=node.text)
+        stage.tree = StageTree(self.repo, *changed)
+        return False
+
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def _environment(config: Mapping[str, Any]) -> dict[str, str]:
+    env = dict(item.partition("=")[::2] for item in config.get("Env") or [])
+    env.setdefault("PATH", _PATH)
+    return env
+
+
+def _without_triggers(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a config without what is done in the builds that stand on it: it has been done."""
+    return {key: value for key, value in config.items() if key != "OnBuild"}
+
+
+def _platform_of(document: Mapping[str, Any]) -> str:
+    parts = (document.get("os") or "linux", document.get("architecture") or "", document.get("variant") or "")
+    return "/".join(part for part in parts if part)
+
+
+def _told(mount: RunMount, bound: Mapping[str, StageTree]) -> list[Any]:
+    """Returns what of a mount the outcome depends on."""
+    kind = type(mount).__name__
+    if isinstance(mount, BindMount):
+        tree = bound[mount.from_]
+        real = tree.follow(mount.source)
+        found = tree.lookup(real)
+        if found is None:
+            raise NotFound(f"no such file or directory to mount: {mount.source}")
+        whole = [*tree.write()] if not isinstance(found, str) else [found]
+        return [kind, mount.target, mount.source, mount.read_only, *whole]
+    if isinstance(mount, SecretMount):
+        return [kind, mount.id, mount.target, mount.env, mount.mode, mount.uid, mount.gid]
+    if isinstance(mount, CacheMount):
+        return [kind, mount.id, mount.target, mount.read_only]
+    return [kind, mount.target]
