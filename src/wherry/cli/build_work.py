@@ -23,8 +23,9 @@ from wherry.engine.build.context import read_archive, read_directory
 from wherry.engine.build.running import Runner, Secret, forget_steps, sweep
 from wherry.engine.build.stagetree import StageTree
 from wherry.image.catalog import Images
-from wherry.image.dockerfile.expansion import GlobalArgs, secret_notes, unused_args
+from wherry.image.dockerfile.expansion import GlobalArgs, unused_args
 from wherry.image.dockerfile.ignore import Ignore, parse_ignore
+from wherry.image.dockerfile.lint import tell
 from wherry.image.dockerfile.parsing import parse_dockerfile
 from wherry.image.dockerfile.plan import ImageOrigin, plan_build
 from wherry.image.platforms import Platform
@@ -251,7 +252,7 @@ class _Work:
         if any(triggers.values()):
             plan = plan_build(file, names, target=request.target, contexts=contexts, triggers=triggers)
         if not request.quiet:
-            for item in (*file.notes, *secret_notes(file)):
+            for item in (*file.notes, *tell(names.notes, file.directives, file.where)):
                 note(f"{file.where}:{item.line}: {item.rule}: {item.text}")
             for name in unused_args(file, request.build_args):
                 note(f"--build-arg {name}: no ARG asks for it")
