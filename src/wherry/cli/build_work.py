@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -227,6 +228,7 @@ class _Work:
             use_cache=lambda stage: not request.no_cache and stage not in request.no_cache_stages,
             created=_created(request),
             labels=request.labels,
+            environment=os.environ,
         )
         try:
             return builder.build(self._plan(platform))

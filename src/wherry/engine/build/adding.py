@@ -6,10 +6,10 @@ Source: Dockerfile reference, "ADD".
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -135,8 +135,24 @@ def download(repo: Repository, source: UrlSource, checksum: str, *, where: str) 
             return transaction.write_file(header, cast("BinaryIO", spool))
 
 
-def fetch_git(repo: Repository, source: GitSource, *, keep_git_dir: bool, checksum: str, where: str) -> StageTree:
+def fetch_git(
+    repo: Repository,
+    source: GitSource,
+    *,
+    keep_git_dir: bool,
+    checksum: str,
+    environment: Mapping[str, str],
+    where: str,
+) -> StageTree:
     """Fetches one commit of a Git repository with the system's ``git``; returns its files, root's.
+
+    Args:
+        repo: where they go.
+        source: the commit.
+        keep_git_dir: whether ``.git`` is among them.
+        checksum: what the commit's id must begin with; "" for any.
+        environment: of git: where its program, its user's settings and SSH keys are.
+        where: file and line, for errors.
 
     Raises:
         NotFound: there is no such commit, or no such directory in it.
@@ -145,8 +161,8 @@ def fetch_git(repo: Repository, source: GitSource, *, keep_git_dir: bool, checks
     """
     with tempfile.TemporaryDirectory(prefix="wherry-git-") as folder:
         top = Path(folder)
-        environment = {
-            **os.environ,
+        settings = {
+            **environment,
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_ALLOW_PROTOCOL": "http:https:ssh:git",
@@ -154,7 +170,7 @@ def fetch_git(repo: Repository, source: GitSource, *, keep_git_dir: bool, checks
         }
 
         def git(*args: str) -> str:
-            done = run(["git", "-C", folder, *args], env=environment, timeout_s=_GIT_TIMEOUT_S)
+            done = run(["git", "-C", folder, *args], env=settings, timeout_s=_GIT_TIMEOUT_S)
             return done.stdout.decode(errors="replace").strip()
 
         git("init", "-q")

@@ -85,6 +85,7 @@ class Builder:
         use_cache: whether what was run before is not run again; called with a stage's name.
         created: RFC 3339, of the image; "" is the base image's.
         labels: further ones.
+        environment: of git, for ADD.
     """
 
     repo: Repository
@@ -96,6 +97,7 @@ class Builder:
     use_cache: Callable[[str], bool] = lambda stage: True
     created: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
     done: dict[int, BuiltStage] = field(default_factory=dict)
     trees: dict[Checksum, StageTree] = field(default_factory=dict)
 
@@ -187,7 +189,8 @@ class Builder:
             sources.carry_out_copy(stage.tree, node, self._copied_from(planned, node), self._workdir(stage), place)
         elif isinstance(node, Add):
             context = self.contexts if any(isinstance(source, str) for source in node.sources) else None
-            sources.carry_out_add(stage.tree, node, context, self._workdir(stage), place)
+            workdir = self._workdir(stage)
+            sources.carry_out_add(stage.tree, node, context, workdir, place, environment=self.environment)
         elif isinstance(node, Workdir):
             path = resolve_workdir(str(config.get("WorkingDir") or "/"), node.path)
             owner = sources.owner_of(stage.tree, str(config.get("User") or ""), place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from wherry.core.errors import InvalidInput, NotFound
@@ -87,9 +87,15 @@ def carry_out_copy(target: StageTree, node: Copy, source: StageTree | None, work
 
 
 def carry_out_add(
-    target: StageTree, node: Add, contexts: Callable[[str], StageTree] | None, workdir: str, place: Place
+    target: StageTree,
+    node: Add,
+    contexts: Callable[[str], StageTree] | None,
+    workdir: str,
+    place: Place,
+    *,
+    environment: Mapping[str, str],
 ) -> None:
-    """Carries out an ADD; ``contexts("")`` is the build context."""
+    """Carries out an ADD; ``contexts("")`` is the build context, `environment` that of git."""
     owner = _ownership(target, node, place)
     job = _job(node, workdir, owner, place, [])
     path, folder = destination_of(job)
@@ -100,7 +106,12 @@ def carry_out_add(
         source = classify(item, place)
         if isinstance(source, GitSource):
             found = fetch_git(
-                target.repo, source, keep_git_dir=node.keep_git_dir, checksum=node.checksum, where=str(place)
+                target.repo,
+                source,
+                keep_git_dir=node.keep_git_dir,
+                checksum=node.checksum,
+                environment=environment,
+                where=str(place),
             )
             lay_over(target, found, path, owner)
         elif isinstance(source, UrlSource):
