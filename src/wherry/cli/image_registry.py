@@ -11,9 +11,12 @@ from wherry.cli.context import settings
 from wherry.cli.image_repo import open_or_make_store, repo_option, require_images
 from wherry.cli.output import note, print_json
 from wherry.cli.registries import RegistryOptions, keeps_layers, registry_options
-from wherry.core.errors import UsageError
+from wherry.core.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
+    from wherry.image.catalog import ImageRecord
+    from wherry.image.indexes import IndexRecord
+    from wherry.image.platforms import Platform
     from wherry.image.registry.pulling import Pulled
 
 _MAX_NOTES = 3
@@ -28,6 +31,7 @@ Examples:
 )
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--platform", metavar="OS/ARCH", help="Which one, where there are several; by default this machine's.")
+@click.option("--all-platforms", is_flag=True, help="Every platform of Linux that it is there for.")
 @click.option(
     "--keep-layers/--no-keep-layers",
     default=None,
@@ -41,6 +45,7 @@ Examples:
 def pull(
     names: tuple[str, ...],
     platform: str | None,
+    all_platforms: bool,
     keep_layers: bool | None,
     all_tags: bool,
     ids_only: bool,
@@ -54,12 +59,14 @@ def pull(
     takes it, with a tag, a digest or neither (latest).
     """
     from wherry.core.progress import QUIET
-    from wherry.core.units import format_size
     from wherry.image.platforms import Platform
     from wherry.image.reference import Reference
+    from wherry.image.registry.pulling import PullOptions, pull_all
     from wherry.image.registry.pulling import pull as pull_image
     from wherry.image.registry.pushing import list_tags
 
+    if platform and all_platforms:
+        raise UsageError("--platform and --all-platforms exclude each other")
     wanted = Platform.parse(platform) if platform else None
     references = [Reference.parse(name) for name in names]
     repo = open_or_make_store(repo_path)
@@ -73,25 +80,23 @@ def pull(
                 found = [Reference.parse(f"{reference.repository}:{tag}") for tag in tags]
             for each in found:
                 notes: list[str] = []
-                pulled = pull_image(
-                    repo,
-                    each,
-                    clients,
-                    platform=wanted,
+                options = PullOptions(
                     keep_layers=keeps_layers(repo) if keep_layers is None else keep_layers,
                     progress=QUIET if quiet else settings().progress(),
                     note=notes.append,
                 )
-                _tell(notes)
-                if as_json:
-                    done.append(_summary(pulled))
-                elif ids_only:
-                    click.echo(pulled.record.identifier)
+                if all_platforms:
+                    results = pull_all(repo, each, clients, options=options)
                 else:
-                    state = "is up to date" if not pulled.is_new else f"{format_size(pulled.fetched_bytes)} fetched"
-                    layers = f"{pulled.layers} layers, {pulled.reused_layers} there already"
-                    click.echo(f"{each.familiar}: {state} ({layers})")
-                    click.echo(f"Digest: {pulled.record.digest}")
+                    results = [pull_image(repo, each, clients, platform=wanted, options=options)]
+                _tell(notes)
+                for pulled in results:
+                    if as_json:
+                        done.append(_summary(pulled))
+                    elif ids_only:
+                        click.echo(pulled.record.identifier)
+                    else:
+                        _print(pulled, with_platform=len(results) > 1)
     if as_json:
         print_json(done)
 
@@ -100,7 +105,8 @@ def pull(
     epilog="""\b
 Examples:
   wherry image push registry.example:5000/team/app:2
-  wherry image push app:1 registry.example/team/app:1"""
+  wherry image push app:1 registry.example/team/app:1
+  wherry image push --platform linux/arm64 app:1 registry.example/team/app:1-arm64"""
 )
 @click.argument("name", metavar="IMAGE")
 @click.argument("target", required=False, metavar="[TARGET]")
@@ -111,6 +117,7 @@ Examples:
     show_default=True,
     help="Of a layer that is made here, where the registry's own were not kept.",
 )
+@click.option("--platform", metavar="OS/ARCH", help="This one alone, where the name has several; by default all.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @registry_options
 @repo_option
@@ -118,6 +125,7 @@ def push(
     name: str,
     target: str | None,
     compress: str,
+    platform: str | None,
     as_json: bool,
     repo_path: Path | None,
     registries: RegistryOptions,
@@ -125,10 +133,14 @@ def push(
     """Send an image to a registry.
 
     An image that was pulled with --keep-layers goes as it came, with the same digest. Of any other, one layer is made
-    of its files; its digest is then a new one, but always the same for the same image.
+    of its files; its digest is then a new one, but always the same for the same image. A name that has images for
+    several platforms goes with all of them, as one index.
     """
+    from wherry.image.indexes import find_index
     from wherry.image.kept import KeptBlobs
-    from wherry.image.outgoing import outgoing
+    from wherry.image.outgoing import OutgoingImage, outgoing
+    from wherry.image.outgoingindex import OutgoingIndex, outgoing_index
+    from wherry.image.platforms import Platform
     from wherry.image.reference import Reference
     from wherry.image.registry.pushing import Push
 
@@ -138,20 +150,27 @@ def push(
     if reference.digest is not None and reference.tag is None:
         raise UsageError("a push needs a tag, not a digest", where=target or name)
     progress = settings().progress()
-    image = outgoing(
-        catalogue.repo,
-        record,
-        KeptBlobs(catalogue.repo),
-        compress=None if compress == "none" else compress,  # type: ignore[arg-type]
-        progress=progress,
-    )
-    if record.manifest and not image.kept:
+    kept = KeptBlobs(catalogue.repo)
+    kind: Any = None if compress == "none" else compress
+    index = find_index(catalogue.repo, record.reference)
+    if index is not None and index.main.commit != record.commit:
+        index = None  # an identifier has named one of them
+    image: OutgoingImage | OutgoingIndex
+    if index is None or platform:
+        record = _member(record, index, Platform.parse(platform) if platform else None)
+        image = outgoing(catalogue.repo, record, kept, compress=kind, progress=progress)
+        came = bool(record.manifest)
+    else:
+        image = outgoing_index(catalogue.repo, index, kept, compress=kind, progress=progress)
+        came = bool(index.raw)
+    if came and not image.kept:
         note("the registry's own layers were not kept: it goes with a manifest of its own", quiet=settings().quiet)
     with registries.clients(reference.domain, mirrors=False) as clients:
         source = record.reference
         mount_from = [source.path] if source.domain == reference.domain and source.path != reference.path else []
         sender = Push(clients[-1], reference.path, mount_from=mount_from, progress=progress)
-        digest = sender.image(image, reference.tag or "latest")
+        tag = reference.tag or "latest"
+        digest = sender.index(image, tag) if isinstance(image, OutgoingIndex) else sender.image(image, tag)
     if as_json:
         print_json({"reference": str(reference), "digest": digest, "as_it_came": image.kept})
     else:
@@ -178,6 +197,26 @@ def tags(name: str, as_json: bool, registries: RegistryOptions) -> None:
             click.echo(tag)
 
 
+def _member(record: ImageRecord, index: IndexRecord | None, wanted: Platform | None) -> ImageRecord:
+    """Returns the image of one platform."""
+    if wanted is None:
+        return record
+    found = index.member(wanted) if index is not None else record
+    if found is None or (found.platform.os, found.platform.architecture) != (wanted.os, wanted.architecture):
+        raise NotFound(f"the image is not here for {wanted}", where=record.reference.familiar)
+    return found
+
+
+def _print(pulled: Pulled, *, with_platform: bool) -> None:
+    from wherry.core.units import format_size
+
+    state = "is up to date" if not pulled.is_new else f"{format_size(pulled.fetched_bytes)} fetched"
+    platform = f" for {pulled.record.platform}" if with_platform else ""
+    layers = f"{pulled.layers} layers, {pulled.reused_layers} there already"
+    click.echo(f"{pulled.record.reference.familiar}{platform}: {state} ({layers})")
+    click.echo(f"Digest: {pulled.record.digest}")
+
+
 def _tell(notes: list[str]) -> None:
     quiet = settings().quiet
     for text in notes[:_MAX_NOTES]:
@@ -193,6 +232,7 @@ def _summary(pulled: Pulled) -> dict[str, Any]:
         "id": record.identifier,
         "digest": record.digest,
         "commit": record.commit,
+        "platform": record.config.platform,
         "new": pulled.is_new,
         "layers": pulled.layers,
         "reused_layers": pulled.reused_layers,

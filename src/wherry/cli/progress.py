@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+from threading import Lock
 
 from rich.filesize import decimal
 from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
@@ -39,18 +40,21 @@ class Bars:
         )
         self._tasks: dict[str, TaskID] = {}
         self._live = False
+        self._lock = Lock()
+        """Several threads tell what they do."""
         atexit.register(self._close)
 
     def update(self, task: str, done: int, total: int | None, *, unit: str = "") -> None:
         """Draws the state of one task."""
-        if not self._live:
-            self._bars.start()
-            self._live = True
-        if task not in self._tasks:
-            self._tasks[task] = self._bars.add_task(task, total=total, unit=unit)
-        self._bars.update(self._tasks[task], completed=done, total=total)
-        if total is not None and done >= total:
-            self._bars.remove_task(self._tasks.pop(task))
+        with self._lock:
+            if not self._live:
+                self._bars.start()
+                self._live = True
+            if task not in self._tasks:
+                self._tasks[task] = self._bars.add_task(task, total=total, unit=unit)
+            self._bars.update(self._tasks[task], completed=done, total=total)
+            if total is not None and done >= total:
+                self._bars.remove_task(self._tasks.pop(task))
 
     def _close(self) -> None:
         if self._live:

@@ -106,7 +106,7 @@ def pull_into_store(reference: Reference, current: Settings, *, platform: str = 
         platform: which one, where there are several; "": this machine's.
     """
     from wherry.image.platforms import Platform
-    from wherry.image.registry.pulling import pull
+    from wherry.image.registry.pulling import PullOptions, pull
     from wherry.store.format.objects import Mode
     from wherry.store.repository import Repository
 
@@ -117,9 +117,11 @@ def pull_into_store(reference: Reference, current: Settings, *, platform: str = 
             reference,
             clients,
             platform=Platform.parse(platform) if platform else None,
-            keep_layers=keeps_layers(repo),
-            progress=current.progress(),
-            note=lambda text: note(text, quiet=current.quiet),
+            options=PullOptions(
+                keep_layers=keeps_layers(repo),
+                progress=current.progress(),
+                note=lambda text: note(text, quiet=current.quiet),
+            ),
         )
 
 

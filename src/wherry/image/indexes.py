@@ -56,6 +56,11 @@ class IndexRecord:
         data = self.raw or jsonio.canonical([member.digest for member in self.members])
         return Digest("sha256:" + hashlib.sha256(data).hexdigest())
 
+    @property
+    def main(self) -> ImageRecord:
+        """The member that its name leads to."""
+        return self.members[choose(Platform.of_this_machine(), [member.platform for member in self.members]) or 0]
+
     def member(self, platform: Platform) -> ImageRecord | None:
         """Returns the member that fits a platform best; None when none does."""
         index = choose(platform, [member.platform for member in self.members])

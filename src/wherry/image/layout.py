@@ -143,7 +143,7 @@ def by_platform(manifests: list[dict[str, Any]], wanted: Platform, where: object
     """
     if len(manifests) == 1:
         return manifests[0]
-    offered = [_platform(item.get("platform")) for item in manifests]
+    offered = [platform_of(item) for item in manifests]
     index = choose(wanted, offered)
     if index is None:
         known = ", ".join(sorted({str(item) for item in offered if item.architecture not in ("", "unknown")}))
@@ -155,7 +155,9 @@ def by_platform(manifests: list[dict[str, Any]], wanted: Platform, where: object
     return manifests[index]
 
 
-def _platform(value: Any) -> Platform:
+def platform_of(descriptor: dict[str, Any]) -> Platform:
+    """Returns what a descriptor in an index says of its platform."""
+    value = descriptor.get("platform")
     if not isinstance(value, dict):
         return Platform()
     texts = {key: value.get(key) for key in ("os", "architecture", "variant")}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,11 @@ from tests.compat.registry.conftest import Machine, Registry
 from tests.fixtures.busybox import put_busybox
 from tests.unit.image.makers import Layout
 
+from wherry.core.digest import Digest
 from wherry.core.proc import run
+from wherry.image.registry.client import RegistryClient
+from wherry.image.registry.hosts import Hosts
+from wherry.image.registry.uploading import Upload, Uploader
 
 Start = Callable[..., Registry]
 Make = Callable[[str], Machine]
@@ -54,6 +60,53 @@ def test_platforms(start_registry: Start, machine: Make, layout: Layout) -> None
     (found,) = json.loads(wherry("image", "ls", "--json"))
     assert found["platform"].startswith("linux/arm64")
     assert "there are: linux/amd64, linux/arm64" in wherry("image", "pull", "--platform", "riscv64", name, status=3)
+
+
+def test_all_platforms(start_registry: Start, machine: Make, layout: Layout, tmp_path: Path) -> None:
+    registry, wherry, other = start_registry(), machine("w"), start_registry()
+    fill(registry, layout)
+    name = f"{registry.domain}/team/app:both"
+    index = raw_digest(registry, "team/app:both")
+    pulled = json.loads(wherry("image", "pull", "--all-platforms", "--keep-layers", "--json", name))
+    assert [item["platform"] for item in pulled] == ["linux/amd64", "linux/arm64"]
+    assert not any(item["new"] for item in json.loads(wherry("image", "pull", "--all-platforms", "--json", name)))
+    pushed = json.loads(wherry("image", "push", "--json", name, f"{other.domain}/copy:both"))
+    assert pushed == {"reference": f"{other.domain}/copy:both", "digest": index, "as_it_came": True}
+    plain = ("-q", "--src-tls-verify=false", "--all")
+    other.skopeo("copy", *plain, "REGISTRY/copy:both", f"oci:{tmp_path}/back:both")
+    found = json.loads((tmp_path / "back/index.json").read_text())
+    assert [item["digest"] for item in found["manifests"]] == [index]
+    wherry("image", "push", "--platform", "arm64", name, f"{other.domain}/copy:arm")
+    assert raw_digest(other, "copy:arm") == pulled[1]["digest"]
+    assert "not here for linux/s390x" in wherry("image", "push", "--platform", "s390x", name, status=3)
+
+
+def test_all_platforms_without_their_layers(start_registry: Start, machine: Make, layout: Layout) -> None:
+    registry, wherry = start_registry(), machine("w")
+    fill(registry, layout)
+    name = f"{registry.domain}/team/app:both"
+    wherry("image", "pull", "--all-platforms", name)
+    pushed = json.loads(wherry("image", "push", "--json", name, f"{registry.domain}/new:both"))
+    assert not pushed["as_it_came"]
+    assert raw_digest(registry, "new:both") == pushed["digest"]
+    shown = json.loads(registry.skopeo("inspect", "--raw", "--tls-verify=false", "REGISTRY/new:both"))
+    assert [item["platform"]["architecture"] for item in shown["manifests"]] == ["amd64", "arm64"]
+    config = registry.skopeo("inspect", "--config", "--tls-verify=false", "--override-arch=arm64", "REGISTRY/new:both")
+    assert json.loads(config)["architecture"] == "arm64"
+
+
+def test_chunks(start_registry: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wherry.image.registry.uploading.CHUNK_BYTES", 1_000_000)
+    registry = start_registry()
+    data = os.urandom(3_500_000)
+    digest = Digest("sha256:" + hashlib.sha256(data).hexdigest())
+    client = RegistryClient(Hosts().find(registry.domain))
+    upload = Upload(digest=digest, size=len(data), open=lambda at: io.BytesIO(data[at:]), told=lambda sent: None)
+    for repository, sent in (("a/b", True), ("a/b", False), ("c", False)):
+        assert Uploader(client, repository, mount_from=["a/b"]).send(upload) == sent
+    with client.open("GET", f"c/blobs/{digest}") as response:
+        assert response.read_all() == data
+    client.close()
 
 
 def test_an_image_that_was_made_here(start_registry: Start, machine: Make, layout: Layout, tmp_path: Path) -> None:

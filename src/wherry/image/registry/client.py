@@ -96,6 +96,14 @@ class RegistryClient:
         """
         self._wait(backoff_s(attempt))
 
+    def check_stopped(self) -> None:
+        """Ends this thread's work after ``stop``.
+
+        Raises:
+            Stopped: so it is.
+        """
+        self._wait(0)
+
     def _wait(self, seconds: float) -> None:
         if self._stopped.wait(seconds):
             raise Stopped("it was given up", where=self.host.name)
@@ -119,7 +127,7 @@ class RegistryClient:
         Args:
             method: the HTTP method.
             path: after ``/v2/``; or a whole address that the registry gave.
-            scope: what a token is to allow: ``repository:team/app:pull``.
+            scope: what a token is to allow: ``repository:team/app:pull``; several with spaces between.
             headers: further ones.
             body: bytes, or what gives them anew for each try.
             repeat: whether it may be sent again when the registry is busy or the link breaks.
@@ -299,13 +307,14 @@ class RegistryClient:
     def _fetch_token(self, realm: str, service: str, scope: str, known: Credentials | None) -> Token:
         """Asks a token server (distribution, "Token Authentication Specification")."""
         fields = {"client_id": "wherry"} if known and known.identity_token else {"account": known.user if known else ""}
-        fields |= {"service": service, "scope": scope}
-        query = urlencode({key: value for key, value in fields.items() if value})
+        fields |= {"service": service}
+        pairs = [*fields.items(), *(("scope", each) for each in scope.split(" "))]  # one by one in a GET
+        query = urlencode([(key, value) for key, value in pairs if value])
         headers = {"Accept": "application/json"}
         body: bytes | None = None
         method, url = "GET", realm + ("&" if "?" in realm else "?") + query if query else realm
         if known is not None and known.identity_token:
-            form = {**fields, "grant_type": "refresh_token", "refresh_token": known.identity_token}
+            form = {**fields, "scope": scope, "grant_type": "refresh_token", "refresh_token": known.identity_token}
             method, url, body = "POST", realm, urlencode(form).encode()
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         elif known is not None:

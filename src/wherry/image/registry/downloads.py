@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from wherry.core.digest import Digest, checksum_of
+from wherry.core.digest import Digest, checksum_of, short
 from wherry.core.durable import make_dirs, map_os_error
 from wherry.core.errors import HttpError, IntegrityError, NetworkError, NoSpace, NotFound, NotPermitted
 from wherry.core.units import format_size
@@ -56,7 +56,7 @@ class Download:
         told: is called when more of it has arrived.
     """
 
-    def __init__(self, digest: Digest, size: int, path: Path, told: Callable[[], None]) -> None:
+    def __init__(self, digest: Digest, size: int, path: Path, told: Callable[[Download], None]) -> None:
         self.digest, self.size, self.path = digest, size, path
         self._told = told
         self._changed = threading.Condition()
@@ -242,7 +242,7 @@ class Download:
             if not self._waits:
                 self._there = self._at
                 self._changed.notify_all()
-        self._told()
+        self._told(self)
 
     def close(self, *, keep_part: bool) -> None:
         """Lets go of the file; without `keep_part` it is removed."""
@@ -334,11 +334,9 @@ class Downloads:
     def _path(self, digest: Digest) -> Path:
         return self._folder / f"{PART_PREFIX}{checksum_of(digest)}"
 
-    def _tell(self) -> None:
+    def _tell(self, download: Download) -> None:
         with self._telling:
-            downloads = list(self._downloads.values())
-            done, total = (sum(getattr(item, key) for item in downloads) for key in ("received", "size"))
-            self._progress.update("fetching", done, total, unit="B")
+            self._progress.update(f"fetching {short(download.digest)}", download.received, download.size, unit="B")
 
     def open(self, name: str, /) -> BinaryIO:
         """Opens ``blobs/sha256/<hex>``; it is fetched from now on, if it is not on its way."""

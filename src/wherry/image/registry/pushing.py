@@ -1,31 +1,32 @@
 """An image from the store into a registry.
 
 What the registry has already is not sent: each blob is asked for first, and one that another repository of the same
-registry has is mounted from there. The manifest goes last, so that a push that is cut leaves no name.
+registry has is mounted from there. The manifest goes last, an index after its manifests, so that a push that is cut
+leaves no name.
 
-Source: OCI distribution-spec 1.1, "Pushing blobs", "Pushing manifests", "Mounting a blob from another repository".
+Source: OCI distribution-spec 1.1, "Pushing manifests".
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import quote, urljoin
 
-from wherry.core.digest import Digest
-from wherry.core.errors import IntegrityError, NetworkError
+from wherry.core.digest import Digest, short
+from wherry.core.errors import IntegrityError
 from wherry.core.progress import QUIET, Progress
 from wherry.image.registry.client import RegistryClient, repository_path
+from wherry.image.registry.uploading import Upload, Uploader
 
 if TYPE_CHECKING:
-    from wherry.core.http import Response
     from wherry.image.outgoing import OutgoingImage
+    from wherry.image.outgoingindex import OutgoingIndex
 
 PARALLEL = 3
-_PIECE_BYTES = 1024 * 1024
 
 
 class Push:
@@ -46,12 +47,12 @@ class Push:
         mount_from: Sequence[str] = (),
         progress: Progress = QUIET,
     ) -> None:
-        self._client, self._repository, self._mount_from = client, repository, mount_from
+        self._client = client
         self._progress = progress
         self._path = repository_path(repository)
         self._scope = f"repository:{repository}:pull,push"
+        self._uploader = Uploader(client, repository, mount_from=mount_from)
         self._lock = Lock()
-        self._sent = self._total = 0
 
     def image(self, image: OutgoingImage, tag: str = "") -> Digest:
         """Sends an image, and gives it a name if it is to have one.
@@ -59,22 +60,42 @@ class Push:
         Returns:
             Its manifest's digest.
         """
-        jobs: dict[Digest, tuple[int, Callable[[], BinaryIO]]] = {
-            layer.digest: (layer.size, layer.open) for layer in image.layers
-        }
-        self._total += sum(size for size, _ in jobs.values())
-        with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="push") as pool:
-            waiting = [pool.submit(self._blob, digest, size, source) for digest, (size, source) in jobs.items()]
-            for job in waiting:
-                job.result()
+        self.blobs([(layer.digest, layer.size, layer.open) for layer in image.layers])
         self.data(image.config_digest, image.config)
         return self.manifest(image.manifest, image.media_type, tag or image.digest)
 
+    def index(self, index: OutgoingIndex, tag: str) -> Digest:
+        """Sends an index with all that it names, and gives it a name.
+
+        Returns:
+            Its digest.
+        """
+        for member in index.members:
+            self.image(member)
+        return self.manifest(index.manifest, index.media_type, tag)
+
+    def blobs(self, blobs: Sequence[tuple[Digest, int, Callable[[int], BinaryIO]]]) -> None:
+        """Sends blobs, several at a time: digest, size, and what opens each at an offset."""
+        once = {digest: (size, open_at) for digest, size, open_at in blobs}
+        with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="push") as pool:
+            jobs = [pool.submit(self._blob, digest, size, source) for digest, (size, source) in once.items()]
+            try:
+                wait(jobs, return_when=FIRST_EXCEPTION)
+                for job in jobs:
+                    if job.done():
+                        job.result()
+            except BaseException:
+                self._client.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
     def data(self, digest: Digest, data: bytes) -> None:
         """Sends a small blob."""
-        import io
 
-        self._blob(digest, len(data), lambda: io.BytesIO(data))
+        def open_at(offset: int) -> BinaryIO:
+            return io.BytesIO(data[offset:])
+
+        self._uploader.send(Upload(digest=digest, size=len(data), open=open_at, told=lambda _: None))
 
     def manifest(self, raw: bytes, media_type: str, name: str) -> Digest:
         """Sends a manifest or an index, whose blobs are there, under a tag or its digest.
@@ -95,57 +116,15 @@ class Push:
 
     def has(self, digest: Digest) -> bool:
         """Tells whether the repository has a blob."""
-        path = f"{self._path}/blobs/{digest}"
-        with self._client.open("HEAD", path, scope=self._scope, statuses=frozenset({404})) as response:
-            return response.status == 200
+        return self._uploader.has(digest)
 
-    def _blob(self, digest: Digest, size: int, source: Callable[[], BinaryIO]) -> None:
-        if self.has(digest):
-            self._tell(size)
-            return
-        location = self._begin(digest)
-        if not location:
-            self._tell(size)
-            return
+    def _blob(self, digest: Digest, size: int, source: Callable[[int], BinaryIO]) -> None:
+        def told(sent: int) -> None:
+            with self._lock:
+                self._progress.update(f"pushing {short(digest)}", sent, size, unit="B")
 
-        def pieces() -> Iterator[bytes]:
-            with source() as file:
-                while data := file.read(_PIECE_BYTES):
-                    yield data
-                    self._tell(len(data))
-
-        separator = "&" if "?" in location else "?"
-        url = f"{location}{separator}digest={quote(digest, safe='')}"
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
-        # not sent again as it is: what went through counts already, and the upload's address may be spent
-        with self._client.open("PUT", url, scope=self._scope, headers=headers, body=pieces, repeat=False) as response:
-            response.read_all()
-
-    def _begin(self, digest: Digest) -> str:
-        """Begins an upload; returns its address, "" when the blob was mounted from elsewhere."""
-        for other in self._mount_from:
-            if other == self._repository:
-                continue
-            query = f"mount={quote(digest, safe='')}&from={quote(other, safe='')}"
-            with self._client.open("POST", f"{self._path}/blobs/uploads/?{query}", scope=self._scope) as response:
-                if response.status == 201:
-                    return ""
-                return _location(response)
-        with self._client.open("POST", f"{self._path}/blobs/uploads/", scope=self._scope) as response:
-            return _location(response)
-
-    def _tell(self, count: int) -> None:
-        with self._lock:
-            self._sent += count
-            self._progress.update("pushing", min(self._sent, self._total), self._total, unit="B")
-
-
-def _location(response: Response) -> str:
-    response.read_all()
-    location = response.headers.get("Location", "")
-    if response.status not in (201, 202) or not location:
-        raise NetworkError("the registry does not say where to upload", where=response.url)
-    return urljoin(response.url, location)
+        self._uploader.send(Upload(digest=digest, size=size, open=source, told=told))
+        told(size)
 
 
 def list_tags(client: RegistryClient, repository: str, *, most: int = 100_000) -> list[str]:

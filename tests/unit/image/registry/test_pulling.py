@@ -24,7 +24,7 @@ from wherry.image.registry.client import RegistryClient
 from wherry.image.registry.credentials import Credentials
 from wherry.image.registry.downloads import Downloads
 from wherry.image.registry.hosts import Hosts
-from wherry.image.registry.pulling import Pulled, pull
+from wherry.image.registry.pulling import Pulled, PullOptions, pull
 from wherry.image.registry.pushing import list_tags
 from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
@@ -55,12 +55,12 @@ def pull_from(
     *registries: FakeRegistry,
     name: str = "app:1",
     credentials: Credentials | None = None,
-    **more: Any,
+    **options: Any,
 ) -> Pulled:
     clients = [client_of(registry, credentials) for registry in registries]
     reference = Reference.parse(f"{registries[-1].domain}/{name}")
     try:
-        return pull(repo, reference, clients, **more)
+        return pull(repo, reference, clients, options=PullOptions(**options))
     finally:
         for client in clients:
             client.close()
