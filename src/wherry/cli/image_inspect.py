@@ -25,19 +25,22 @@ Examples:
 )
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completing.images)
 @click.option("-f", "--format", "form", metavar="FORMAT", help="json, or a Go template: {{.Id}} {{.Config.Cmd}}.")
+@click.option("--platform", metavar="OS/ARCH", help="Which one, where there are several; by default this machine's.")
 @repo_option
-def inspect(names: tuple[str, ...], form: str | None, repo_path: Path | None) -> int:
+def inspect(names: tuple[str, ...], form: str | None, platform: str | None, repo_path: Path | None) -> int:
     """Show all about images, as JSON with docker's keys."""
     from wherry.cli.template import Template
     from wherry.core.jsonio import pretty
+    from wherry.image.platforms import Platform
 
+    wanted = Platform.parse(platform) if platform else None
     template = Template(form) if form and form != "json" else None
     catalogue = require_images(repo_path, names[0])
     found: list[dict[str, Any]] = []
     status = 0
     for name in names:
         try:
-            document = image_document(catalogue, catalogue.get(name))
+            document = image_document(catalogue, catalogue.get(name, platform=wanted))
         except WherryError as error:
             if settings().debug or len(names) == 1:
                 raise
@@ -71,4 +74,5 @@ def image_document(catalogue: Images, record: ImageRecord) -> dict[str, Any]:
         "Config": document.get("config") or {},
         "RootFS": {"Type": "layers", "Layers": list(record.config.diff_ids)},
         "Commit": record.commit,
+        "Platforms": sorted({item.config.platform for item in catalogue.variants(record)}),
     }

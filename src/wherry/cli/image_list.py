@@ -24,6 +24,7 @@ Examples:
   wherry image ls
   wherry image ls nginx
   wherry image ls --size
+  wherry image ls --all-platforms
   wherry image ls --json""",
 )
 @click.argument("name", required=False, shell_complete=completing.images)
@@ -31,6 +32,7 @@ Examples:
 @click.option("--no-trunc", is_flag=True, help="Print whole image IDs.")
 @click.option("--digests", is_flag=True, help="Show the manifests' digests, too.")
 @click.option("-s", "--size", "with_shares", is_flag=True, help="Show what is shared with other images, and what not.")
+@click.option("--all-platforms", is_flag=True, help="Show what names stand for on other platforms, too.")
 @click.option("--filter", "filters", multiple=True, metavar="KEY=VALUE", help="reference=PATTERN, label=KEY[=VALUE].")
 @click.option("--format", "form", metavar="FORMAT", help="json, or a Go template: {{.Repository}} {{.ID}}.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -44,6 +46,7 @@ def ls(
     no_trunc: bool,
     digests: bool,
     with_shares: bool,
+    all_platforms: bool,
     as_json: bool,
 ) -> None:
     """List images; with NAME (repository or repository:tag) those of that name."""
@@ -51,6 +54,8 @@ def ls(
 
     catalogue = open_images(repo_path)
     everything = catalogue.list() if catalogue else ()
+    if all_platforms and catalogue is not None:
+        everything = tuple(item for record in everything for item in catalogue.variants(record))
     wanted = _Filter(filters)
     records = [record for record in everything if (name is None or _has_name(record, name)) and wanted.fits(record)]
     shares: dict[str, tuple[int, int]] = {}
@@ -83,6 +88,10 @@ def ls(
         ]
         for record, identifier in zip(records, identifiers, strict=True)
     ]
+    if all_platforms:
+        head.insert(2, "PLATFORM")
+        for row, record in zip(table, records, strict=True):
+            row.insert(2, record.config.platform)
     if digests:
         head.insert(2, "DIGEST")
         for row, record in zip(table, records, strict=True):

@@ -19,6 +19,9 @@ from wherry.image.scratch import remove_leftovers
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
 
+MAX_WAIT_S = 24 * 3600
+"""A blob that was pushed to an endpoint, and that no manifest has come for, is given up after so long."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tidied:
@@ -46,6 +49,7 @@ def tidy(repo: Repository) -> Tidied:
     for artifact in list_artifacts(repo):
         needed.update(blobs_named(parse_object(artifact.manifest, where=artifact.reference), where=artifact.reference))
     freed = KeptBlobs(repo).remove_all_but(needed)
+    freed += KeptBlobs(repo, folder="uploads").remove_older(MAX_WAIT_S)
     freed += measuring.remove_all_but(repo, [layer_of(repo, record) for record in records])
     freed += remove_leftovers(repo.path / "tmp")
     return Tidied(commits=frozenset(gone), freed_bytes=freed)

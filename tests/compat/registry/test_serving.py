@@ -86,7 +86,8 @@ def device(machine: Callable[[str], Machine], layout: Layout) -> Machine:
     """A machine with ``kept:1``, as it came, and ``made:1``, of which only the tree is there."""
     found = machine("device")
     found("image", "import", f"oci:{layout.path}:one", "--name=kept:1", "--platform=linux/amd64", "--keep-layers")
-    found("image", "import", f"oci:{layout.path}:one", "--name=made:1", "--platform=linux/amd64")
+    change = "LABEL changed=here"  # so that it is not what came any more
+    found("image", "import", f"oci:{layout.path}:one", "--name=made:1", "--platform=linux/amd64", "-c", change)
     return found
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 from tests.fixtures import foreign
+from tests.fixtures.busybox import put_busybox
 from tests.integration.engine.support import TIMEOUT_S, Cli
+
+from wherry.image.catalog import Images
+from wherry.image.indexes import record_index
+from wherry.image.reference import Reference
+from wherry.store.repository import Repository
 
 QUICK = ("run", "--rm", "--network", "none")
 
@@ -53,6 +60,26 @@ def test_images_and_platforms(cli: Cli, trees: dict[str, Path], tmp_path: Path) 
     refused = run(cli, line, *QUICK, "--platform", "linux/arm/v7", "arm:1", "uname")
     assert refused.returncode == 125
     assert "the image is for linux/arm64, not linux/arm/v7" in refused.stderr
+
+
+def test_one_name_for_several_platforms(cli: Cli, trees: dict[str, Path], tmp_path: Path) -> None:
+    (cli.root / "store").unlink()  # one of our own: the session's is shared
+    put_busybox(tmp_path / "native", ("sh", "uname"))
+    for name, tree in (("native", tmp_path / "native"), ("arm", trees["arm64"])):
+        cli.run("image", "import", str(tree), "--name", f"{name}:1")
+    repo = Repository.open(cli.root / "store")
+    members = [Images(repo).get(name) for name in ("arm:1", "native:1")]
+    record_index(repo, Reference.parse("both:1"), members)
+    link = tmp_path / "interpreter"
+    link.symlink_to(foreign.QEMU["arm64"])
+    line = foreign.entry("arm64", interpreter=link, flags="F")
+    own = os.uname().machine
+    expected = {(): own, ("--platform", "linux/arm64"): "aarch64", ("--platform", members[1].config.platform): own}
+    for words, machine in [*expected.items(), *expected.items()]:  # a second time from what is remembered
+        done = run(cli, line, *QUICK, *words, "both:1", "uname", "-m")
+        assert done.stdout == f"{machine}\n", done.stderr
+    refused = run(cli, line, *QUICK, "--platform", "linux/s390x", "both:1", "uname")
+    assert refused.returncode == 125
 
 
 def test_without_an_interpreter(cli: Cli, trees: dict[str, Path]) -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from wherry.core.digest import Digest
 from wherry.image.kept import KeptBlobs, KeptWriter
 from wherry.image.serving.messages import Code, Refused
+from wherry.image.tidying import MAX_WAIT_S
 
 if TYPE_CHECKING:
     from wherry.store.repository import Repository
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 MAX_UPLOADS = 256
 MAX_REST_S = 3600
 """An upload to which nothing was added for so long is given up."""
-MAX_WAIT_S = 24 * 3600
-"""So is a blob that no manifest has come for."""
 MAX_BLOB_BYTES = 64 * 1024 * 1024 * 1024
 
 _PIECE_BYTES = 256 * 1024
