@@ -132,12 +132,19 @@ def write_archive(files: Plan, out: BinaryIO, *, progress: Progress = QUIET) -> 
 
 
 def save_archive(files: Plan, path: Path, *, progress: Progress = QUIET) -> None:
-    """Writes an archive to a file, which is there once it is whole.
+    """Writes an archive to a file, which is there once it is whole; a device or a fifo is written to as it is.
 
     Raises:
         NoSpace: the disk is full; the file is as it was.
     """
-    with replacing(path) as file:
+    if os.path.exists(path) and not os.path.isfile(path):  # /dev/null is not to be replaced by a file
+        try:
+            with open(path, "wb") as device:
+                write_archive(files, device, progress=progress)
+        except OSError as error:
+            raise map_os_error(error, "cannot save the image", where=path) from error
+        return
+    with replacing(os.path.realpath(path)) as file:
         write_archive(files, file, progress=progress)
 
 

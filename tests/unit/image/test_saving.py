@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from tests.unit.image.makers import Layout, file, make_tar
 
 from wherry.core.digest import Digest
-from wherry.core.errors import Conflict, InvalidInput, NotFound
+from wherry.core.errors import Conflict, InvalidInput, NotFound, WherryError
 from wherry.image.catalog import Images
 from wherry.image.importing import import_image, load_images
 from wherry.image.indexes import record_index
@@ -162,6 +164,24 @@ def test_nothing_stays_of_what_failed(repo: Repository, tmp_path: Path) -> None:
         save_directory(files, tmp_path / "dir")
     assert not (tmp_path / "dir").exists()
     assert not list(tmp_path.glob(".*tmp"))
+
+
+def test_what_is_no_file_is_written_to(repo: Repository, tmp_path: Path) -> None:
+    files = plan([image(repo, "a:1")], Format.DOCKER_ARCHIVE)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(fifo.read_bytes()))
+    reader.start()
+    save_archive(files, fifo)
+    reader.join(20)
+    assert fifo.is_fifo()
+    (tmp_path / "link").symlink_to("file")
+    save_archive(files, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert found == [(tmp_path / "file").read_bytes()]
+    with pytest.raises(WherryError):
+        save_archive(files, tmp_path)
 
 
 def test_a_layer_of_another_size(tmp_path: Path) -> None:
