@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
-from wherry.core.errors import NoSpace, NotPermitted, WherryError
+from wherry.core.errors import Conflict, NoSpace, NotPermitted, WherryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Place = str | os.PathLike[str]
 
+_FILE_TYPE, _REGULAR, _LINK = 0o170000, 0o100000, 0o120000
+"""S_IFMT, S_IFREG and S_IFLNK of inode(7), without the import of stat."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -50,6 +52,7 @@ class replacing:  # noqa: N801 a context manager, read as a verb
 
     Raises:
         NoSpace: the disk is full; `path` is as it was.
+        Conflict: there is something at `path` that is no file, such as a device.
     """
 
     def __init__(self, path: Place, *, mode: int = 0o644) -> None:
@@ -58,6 +61,7 @@ class replacing:  # noqa: N801 a context manager, read as a verb
         self._temporary = _beside(self._path)
 
     def __enter__(self) -> BinaryIO:
+        _check_replaceable(self._path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             self._file = os.fdopen(os.open(self._temporary, flags, self._mode), "wb")
@@ -87,6 +91,16 @@ class replacing:  # noqa: N801 a context manager, read as a verb
         _unlink(self._temporary)
         if isinstance(error, OSError):
             raise map_os_error(error, "cannot write", where=self._path) from error
+
+
+def _check_replaceable(path: str) -> None:
+    """Refuses to put a file in the place of a device, a pipe or a folder: for root, /dev/null would be gone."""
+    try:
+        kind = os.lstat(path).st_mode & _FILE_TYPE
+    except OSError:
+        return  # making it says what is wrong
+    if kind not in (_REGULAR, _LINK):
+        raise Conflict("not a file, and so it is not replaced", where=path, hint="name a file")
 
 
 def write_file(path: Place, data: bytes, *, mode: int = 0o644) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from wherry.core.durable import make_dirs, remove_file, replace_symlink, replacing, write_file
-from wherry.core.errors import NoSpace, NotPermitted, WherryError
+from wherry.core.errors import Conflict, NoSpace, NotPermitted, WherryError
 
 
 def test_write_file_replaces_and_sets_mode(tmp_path: Path) -> None:
@@ -19,6 +20,15 @@ def test_write_file_replaces_and_sets_mode(tmp_path: Path) -> None:
     assert target.read_bytes() == b"two"
     assert target.stat().st_mode & 0o7777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path):
+        with pytest.raises(Conflict, match="not a file"):
+            write_file(path, b"x")
+    assert stat.S_ISFIFO(os.lstat(tmp_path / "pipe").st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
 def test_failure_in_the_block_keeps_the_old_file(tmp_path: Path) -> None:
