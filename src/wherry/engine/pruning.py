@@ -162,6 +162,7 @@ def prune_images(engine: Engine, filters: Filters, *, everything: bool = False) 
     from wherry.engine import imageuse
     from wherry.engine.build.running import sweep
     from wherry.image.catalog import CONFIG_KEY, Images
+    from wherry.image.indexrefs import PLATFORM_PREFIX
 
     repo = engine.repo
     if repo is None:
@@ -172,15 +173,16 @@ def prune_images(engine: Engine, filters: Filters, *, everything: bool = False) 
     doomed: set[Checksum] = set()
     catalogue = Images(repo)
     for record in catalogue.list() if everything else ():
-        if record.commit in used or not filters.fits(record.config.labels, record.created_s):
+        commits = {item.commit for item in catalogue.variants(record)}
+        if not commits.isdisjoint(used) or not filters.fits(record.config.labels, record.created_s):
             continue
         name = record.reference.familiar
         catalogue.remove(str(record.reference))
         names.append(name)
-        doomed.add(record.commit)
+        doomed |= commits
     engine.paths.make()
     before = tree_bytes(engine.paths.images)
-    engine.gc_images(keep=set(map(str, repo.refs("image").values())))
+    engine.gc_images(keep={*repo.refs("image").values(), *repo.refs(PLATFORM_PREFIX).values()})
     freed = before - tree_bytes(engine.paths.images)
     for commit in imageuse.nameless(repo, {*used, *doomed}):
         metadata = repo.load_commit(commit).metadata

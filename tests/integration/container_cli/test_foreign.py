@@ -80,6 +80,14 @@ def test_one_name_for_several_platforms(cli: Cli, trees: dict[str, Path], tmp_pa
         assert done.stdout == f"{machine}\n", done.stderr
     refused = run(cli, line, *QUICK, "--platform", "linux/s390x", "both:1", "uname")
     assert refused.returncode == 125
+    made = run(cli, line, "create", "--network", "none", "--platform", "linux/arm64", "both:1", "uname", "-m")
+    assert made.returncode == 0, made.stderr
+    cli.run("image", "rm", "arm:1", "native:1")
+    cli.run("image", "prune", "-af")
+    started = run(cli, line, "start", "-a", made.stdout.strip())
+    assert started.stdout == "aarch64\n", started.stderr
+    kept = cli.run("image", "ls", "--all-platforms").stdout
+    assert kept.count("both") == 2, "a container stands on one of them"
 
 
 def test_without_an_interpreter(cli: Cli, trees: dict[str, Path]) -> None:

@@ -17,6 +17,7 @@ from wherry.image.catalog import Images
 from wherry.image.indexes import record_index
 from wherry.image.platforms import Platform
 from wherry.image.reference import Reference
+from wherry.store.format.objects import Mode
 from wherry.store.repository import Repository
 
 Machine = Callable[..., SimpleNamespace]
@@ -36,12 +37,14 @@ def wherry(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> Machin
 def both(wherry: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """A store with ``both:1``, for two platforms."""
     monkeypatch.setattr(Platform, "of_this_machine", classmethod(lambda cls: cls(architecture="amd64")))
+    repo = Repository.init(tmp_path / "root/store", Mode.BARE_USER)
+    repo.config.set("core", "fsync", "false")
+    repo.save_config()
     for architecture in ("amd64", "arm64"):
         made = Layout(tmp_path / architecture)
         made.add(made.image([make_tar(file("x", architecture))], architecture=architecture))
         args = (f"oci:{made.path}", f"--name={architecture}:1", f"--platform=linux/{architecture}", "--keep-layers")
         assert wherry("image", "import", *args).status == 0
-    repo = Repository.open(tmp_path / "root/store")
     members = [Images(repo).get(f"{architecture}:1") for architecture in ("amd64", "arm64")]
     record_index(repo, Reference.parse("both:1"), members)
     return repo
@@ -66,6 +69,14 @@ def test_removing_one_name_of_several_platforms(both: Repository, wherry: Machin
     assert not both.refs()
     assert commits
     assert not set(both.commits()), "nothing of it stays"
+
+
+def test_pruning(both: Repository, wherry: Machine) -> None:
+    assert wherry("image", "prune", "-f").status == 0
+    assert len(both.refs("image-platform")) == 1
+    assert wherry("image", "prune", "-af").status == 0
+    assert not both.refs()
+    assert not set(both.commits())
 
 
 def test_save(both: Repository, wherry: Machine, tmp_path: Path) -> None:
