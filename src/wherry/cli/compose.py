@@ -8,6 +8,7 @@ from wherry.cli.compose_config import config
 from wherry.cli.compose_context import Chosen
 from wherry.cli.compose_life import kill, pause, restart, rm, start, stop, unpause
 from wherry.cli.compose_look import events, images, logs, ls, port, ps, top, version, wait
+from wherry.cli.compose_pull import pull
 from wherry.cli.compose_run import exec_, run
 from wherry.cli.compose_up import create, down, scale, up
 from wherry.core.errors import UsageError
@@ -20,8 +21,7 @@ REFUSED = {
     "cp": "`wherry cp` with the container's name does that",
     "export": "`wherry export` with the container's name does that",
     "publish": "there is no registry of projects",
-    "pull": "images come from the store alone: `wherry image import`",
-    "push": "images are pushed with the revision of a device: `wherry push`",
+    "push": "`wherry image push` with the image's name does that",
     "stats": "`wherry stats` with the containers' names does that",
     "volumes": "`wherry volume ls` does that",
     "watch": "sources are not watched; bind them with volumes:",
@@ -81,7 +81,7 @@ def _refusing(word: str, reason: str) -> click.Command:
 
 
 _COMMANDS = (up, down, ps, logs, config, create, start, stop, restart, kill, rm, run, pause, unpause, scale)
-_MORE = (images, top, port, events, ls, wait, version)
+_MORE = (images, pull, top, port, events, ls, wait, version)
 for _command in (*_COMMANDS, *_MORE):
     compose.add_command(_command)
 compose.add_command(exec_, "exec")

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from wherry.cli.compose_context import engine_of, load_project, one_member, teller
+from wherry.cli.compose_pull import PULL, QUIET_PULL, provide_images
 from wherry.cli.container_work import terminal_fd
 from wherry.cli.context import settings
 from wherry.cli.failing import failing_as_docker
@@ -95,6 +96,8 @@ def exec_(service: str, command: tuple[str, ...], **given: Any) -> int:
 @click.option("--cap-add", multiple=True, metavar="CAP", help="Add a capability.")
 @click.option("--cap-drop", multiple=True, metavar="CAP", help="Drop a capability.")
 @click.option("--remove-orphans", is_flag=True, help="Remove containers of no service.")
+@PULL
+@QUIET_PULL
 @click.argument("service")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(service: str, command: tuple[str, ...], **given: Any) -> int:
@@ -125,6 +128,14 @@ def run(service: str, command: tuple[str, ...], **given: Any) -> int:
         from wherry.spec.container import RestartPolicy
 
         engine = engine_of(with_store=True)
+        provide_images(
+            engine,
+            project,
+            (service,),
+            policy=given["pull"],
+            dependencies_too=not given["no_deps"],
+            quiet=given["quiet_pull"],
+        )
         tell = teller()
         with lock(engine.paths, project.name):
             waits = tuple(name for name in dependencies(project.services[service]) if name in project.services)

@@ -13,6 +13,7 @@ from wherry.cli.compose_context import (
     project_or_name,
     teller,
 )
+from wherry.cli.compose_pull import PULL, QUIET_PULL, provide_images
 from wherry.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,22 +25,11 @@ _TIMEOUT = click.option("-t", "--timeout", type=click.IntRange(0), metavar="S", 
 _SERVICES = click.argument("services", nargs=-1)
 
 
-def _pull(_context: click.Context, _parameter: click.Parameter, word: str) -> str:
-    if word in ("always", "build"):
-        raise UsageError(f"--pull {word}: images come from the store alone", hint="import one: `wherry image import`")
-    if word not in ("", "missing", "never", "policy"):
-        raise UsageError(f"--pull: no policy {word!r}", hint="use missing or never")
-    return word
-
-
 def _refuse_build(_context: click.Context, _parameter: click.Parameter, given: bool) -> None:
     if given:
         raise UsageError("--build: images are not built yet", hint="build it elsewhere, and `wherry image import` it")
 
 
-_PULL = click.option(
-    "--pull", default="", metavar="POLICY", callback=_pull, expose_value=False, help="missing or never."
-)
 _BUILD = click.option("--build", is_flag=True, hidden=True, expose_value=False, callback=_refuse_build)
 _NO_BUILD = click.option("--no-build", is_flag=True, hidden=True, expose_value=False)
 
@@ -67,7 +57,8 @@ _NO_BUILD = click.option("--no-build", is_flag=True, hidden=True, expose_value=F
 @click.option("--no-color", is_flag=True, help="No colours.")
 @click.option("--no-log-prefix", is_flag=True, help="No name before a line.")
 @_TIMEOUT
-@_PULL
+@PULL
+@QUIET_PULL
 @_BUILD
 @_NO_BUILD
 @_SERVICES
@@ -92,6 +83,14 @@ def up(services: tuple[str, ...], **given: Any) -> int:
         raise UsageError("--abort-on-container-exit and -d do not go together", hint="leave one of them out")
     project = load_project(services)
     engine = engine_of(with_store=True)
+    provide_images(
+        engine,
+        project,
+        services,
+        policy=given["pull"],
+        dependencies_too=not given["no_deps"],
+        quiet=given["quiet_pull"],
+    )
     wish = Wish(
         services=services,
         with_dependencies=not given["no_deps"],
@@ -133,7 +132,8 @@ def _detached(engine: Engine, project: Project, wish: Wish, *, wait: bool, wait_
 @click.option("--no-recreate", is_flag=True, help="Leave containers that are there as they are.")
 @click.option("--remove-orphans", is_flag=True, help="Remove containers of no service.")
 @click.option("--scale", multiple=True, metavar="SERVICE=N", help="How many containers a service has.")
-@_PULL
+@PULL
+@QUIET_PULL
 @_BUILD
 @_NO_BUILD
 @_SERVICES
@@ -149,7 +149,9 @@ def create(services: tuple[str, ...], **given: Any) -> int:
         scale=parse_scale(given["scale"]),
         start=False,
     )
-    return _detached(engine_of(with_store=True), load_project(services), wish, wait=False, wait_timeout_s=None)
+    engine, project = engine_of(with_store=True), load_project(services)
+    provide_images(engine, project, services, policy=given["pull"], quiet=given["quiet_pull"])
+    return _detached(engine, project, wish, wait=False, wait_timeout_s=None)
 
 
 @click.command()
@@ -167,7 +169,9 @@ def scale(no_deps: bool, scales: tuple[str, ...]) -> int:
     wanted = parse_scale(scales)
     wish = Wish(services=tuple(wanted), scale=wanted, with_dependencies=not no_deps, recreate=False)
     project = load_project(wanted)
-    return _detached(engine_of(with_store=True), project, wish, wait=False, wait_timeout_s=None)
+    engine = engine_of(with_store=True)
+    provide_images(engine, project, tuple(wanted), dependencies_too=not no_deps)
+    return _detached(engine, project, wish, wait=False, wait_timeout_s=None)
 
 
 @click.command()

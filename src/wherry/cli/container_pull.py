@@ -23,7 +23,7 @@ def pull_missing(engine: Engine, spec: ContainerSpec, missing: NotFound) -> None
         NotFound: `missing`, where it is not the image that is missing.
         WherryError: it cannot be pulled; says that it is not here, either.
     """
-    if _has_image(engine, spec.image):
+    if has_image(engine, spec.image):
         raise missing
     try:
         pull_anew(engine, spec)
@@ -34,6 +34,18 @@ def pull_missing(engine: Engine, spec: ContainerSpec, missing: NotFound) -> None
 
 def pull_anew(engine: Engine, spec: ContainerSpec) -> None:
     """Pulls the image of a container, whether it is there or not."""
+    pull_image(engine, spec.image, spec.platform)
+
+
+def pull_image(engine: Engine, name: str, platform: str, *, quiet: bool = False) -> None:
+    """Pulls an image into the store of an engine.
+
+    Args:
+        engine: gets the store, if it had none.
+        name: of the image.
+        platform: which one, where there are several; "": this machine's.
+        quiet: without progress.
+    """
     from wherry.cli.main import find_packages
 
     find_packages()  # a start by the short way has none
@@ -42,12 +54,13 @@ def pull_anew(engine: Engine, spec: ContainerSpec) -> None:
     from wherry.engine.imagestore import ImageStore
     from wherry.image.reference import Reference
 
-    current = Settings.make(root=engine.paths.root, run_root=engine.paths.run_root, debug=False, quiet=False)
-    pull_into_store(Reference.parse(spec.image), current, platform=spec.platform)
+    current = Settings.make(root=engine.paths.root, run_root=engine.paths.run_root, debug=False, quiet=quiet)
+    pull_into_store(Reference.parse(name), current, platform=platform)
     engine.store = ImageStore(f"{engine.paths.root}/store")
 
 
-def _has_image(engine: Engine, name: str) -> bool:
+def has_image(engine: Engine, name: str) -> bool:
+    """Tells whether an image is in the store."""
     from wherry.image.catalog import Images
 
     if engine.store is None:

@@ -207,3 +207,31 @@ def test_run_pulls_what_is_missing(start_registry: Start, machine: Make, tmp_pat
     assert "no such image" in wherry(*run_it, "--pull", "never", name, "true", status=125)
     assert wherry(*run_it, name, "echo", "pulled") == "pulled\n"
     assert wherry(*run_it, "--pull", "always", name, "echo", "again") == "again\n"
+
+
+def test_compose_pulls(start_registry: Start, machine: Make, tmp_path: Path) -> None:
+    registry, wherry = start_registry(), machine("w")
+    tree = tmp_path / "tree"
+    put_busybox(tree, ("true", "echo"))
+    name, other = f"{registry.domain}/busybox:1", machine("other")
+    other("image", "import", str(tree), "--name", name)
+    other("image", "push", name)
+    project = tmp_path / "shop"
+    project.mkdir()
+    base = f"{{image: '{name}', network_mode: none, command: [echo, pulled]}}"
+    (project / "compose.yaml").write_text(
+        f"services:\n  one: {base}\n  two: {base}\n  not: {{image: '{registry.domain}/gone:1', profiles: [more]}}\n"
+    )
+    compose = ("compose", "--project-directory", str(project))
+    failed = wherry(*compose, "create", "--pull", "never", status=3)
+    assert "no image" in failed
+    assert "Pulling" not in failed
+    assert wherry(*compose, "run", "--rm", "-T", "one") == "pulled\n"
+    wherry("image", "rm", name)
+    wherry(*compose, "pull", "-q")
+    (found,) = json.loads(wherry("image", "ls", "--json"))
+    assert found["reference"] == name
+    with_more = (*compose, "--profile", "more", "pull")
+    assert "services.not: image" in wherry(*with_more, status=3)
+    wherry(*with_more, "--ignore-pull-failures")
+    wherry(*compose, "down")
