@@ -114,7 +114,8 @@ class KeptBlobs:
         try:
             os.rename(other.path(digest), self.path(digest))
         except FileNotFoundError:
-            raise NotFound("the blob is not kept", where=digest) from None
+            if not self.has(digest):  # else somebody else has just done it
+                raise NotFound("the blob is not kept", where=digest) from None
         except OSError as error:
             raise map_os_error(error, "cannot keep a blob", where=digest) from error
         fsync_dir(self._top / "sha256")

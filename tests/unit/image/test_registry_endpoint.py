@@ -335,7 +335,8 @@ def test_pushing_an_image(repo: Repository, pusher: Client) -> None:
     assert pusher.body == raw
     pusher.ask("GET", f"/v2/team/app/blobs/{sha(LAYER)}")
     assert pusher.body == LAYER
-    assert not list((repo.path / "oci/uploads/sha256").iterdir())
+    waiting = [path.stat().st_size for path in (repo.path / "oci/uploads/sha256").iterdir()]
+    assert len(waiting) == 1, "the config, which is in the commit: another push may have been told that it is there"
     assert pusher.push_image("team/app", "1") == raw
 
 
@@ -378,6 +379,16 @@ def test_a_layer_that_was_made_here_is_kept_when_it_is_pushed(repo: Repository, 
     assert pusher.ask("PUT", "/v2/copy/manifests/1", raw, content_type=MANIFEST).status == 201
     assert Images(repo).get("localhost/copy:1").digest == sha(raw)
     assert KeptBlobs(repo).listed() == [layer]
+
+
+def test_blobs_that_another_push_takes_over_are_found_still(repo: Repository, pusher: Client) -> None:
+    raw = pusher.push_image("one", "0")
+    config = json.loads(raw)["config"]["digest"]
+    pusher.push_blob("one", LAYER)
+    for digest in (config, sha(LAYER)):
+        assert pusher.ask("HEAD", f"/v2/two/blobs/{digest}").status == 200, "so the client does not send it"
+    assert pusher.ask("PUT", "/v2/one/manifests/1", raw).status == 201
+    assert pusher.ask("PUT", "/v2/two/manifests/1", raw).status == 201
 
 
 def test_a_wrong_digest(repo: Repository, pusher: Client) -> None:

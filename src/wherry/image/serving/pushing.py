@@ -85,9 +85,16 @@ class Pushing:
     # --- blobs
 
     def find(self, name: str, digest: Digest) -> ShownBlob | None:
-        """Returns a blob that a manifest pushed to `name` may name."""
-        if self._uploads.staged.has(digest):
-            return kept_blob(self._uploads.staged, digest)
+        """Returns a blob that a manifest pushed to `name` may name.
+
+        Blobs that wait are shown under every name, and when a manifest takes one over, who was told that it is there
+        must find it still: so all that is kept will do.
+        """
+        for pool in (self._uploads.staged, self._shelf.kept):
+            try:
+                return kept_blob(pool, digest)
+            except NotFound:
+                continue  # or taken over just now
         return self._shelf.blob(name, digest)
 
     def begin(self, request: Request, route: Route) -> Answer:
@@ -171,8 +178,10 @@ class Pushing:
     def read_blob(self, request: Request, route: Route) -> Answer:
         """GET and HEAD of a blob, also of one that waits for its manifest."""
         digest = route.blob
-        staged = self._uploads.staged
-        waiting = kept_blob(staged, digest) if staged.has(digest) else None
+        try:
+            waiting = kept_blob(self._uploads.staged, digest)
+        except NotFound:
+            waiting = None
         return self._reading.blob(request, route, waiting)
 
     def _created(self, name: str, digest: Digest) -> Answer:
@@ -271,7 +280,6 @@ class Pushing:
         for layer in packed.layers:
             if layer.digest is not None:
                 self._keep(route.name, layer.digest)
-        self._uploads.staged.path(unpacked.config.digest).unlink(missing_ok=True)
 
     def _check_layer(self, layer: LayerBlob, diff_id: Digest) -> None:
         """Checks a layer that was not unpacked, because its tree is known: others will get these bytes.
