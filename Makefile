@@ -21,7 +21,7 @@ DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
 TEST_PACKAGES := btrfs-progs buildah busybox-static cpio crun curl docker-compose docker-registry dosfstools e2fsprogs erofs-utils faketime \
 	fdisk fish git golang-github-containers-common hyperfine kmod libseccomp2 mtools nginx-light openssh-client \
 	openssh-server openssl ostree-tests podman qemu-system-x86 qemu-user-static qemu-utils rpm runc skopeo slirp4netns \
-	squashfs-tools tini uidmap umoci user-mode-linux xfsprogs xz-utils zsh zstd
+	squashfs-tools squashfuse strace tini uidmap umoci user-mode-linux xfsprogs xz-utils zsh zstd
 
 # The engines that a start is compared with, and a compiler for the floor.
 ENGINE_BENCH_PACKAGES := bubblewrap busybox-static containerd crun docker.io gcc golang-github-containers-common libc6-dev lxc \

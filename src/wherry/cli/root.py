@@ -69,6 +69,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         "history": ("image", "history", "Show how an image came about."),
         "build": ("build", "build", "Build an image from a Dockerfile."),
         "pull": ("image", "pull", "Fetch images from a registry."),
+        "pack": ("pack", "pack", "A command of an image as one executable file."),
         "login": ("login", "login", "Log in to a registry."),
         "logout": ("login", "logout", "Log out of a registry."),
     },
