@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from tests.fixtures.elves import AARCH64, elf, link, put
+
 from wherry.core.errors import CannotInvoke, CommandNotFound, InvalidInput, NotFound
 from wherry.engine.pack.choosing import Wish, choose, obstacle
 from wherry.engine.pack.libraries import glob
@@ -70,8 +70,10 @@ def test_the_command_by_a_symlinked_folder_keeps_the_link(merged: Path) -> None:
 
 @pytest.mark.parametrize("field", ["runpath", "rpath"])
 def test_origin(tmp_path: Path, field: str) -> None:
-    data = elf(needed=["libx.so"], runpath="$ORIGIN/../own") if field == "runpath" else elf(
-        needed=["libx.so"], rpath="${ORIGIN}/../own"
+    data = (
+        elf(needed=["libx.so"], runpath="$ORIGIN/../own")
+        if field == "runpath"
+        else elf(needed=["libx.so"], rpath="${ORIGIN}/../own")
     )
     put(tmp_path, "/opt/app/bin/run", data)
     put(tmp_path, "/opt/app/own/libx.so", elf(needed=["liby.so"]))

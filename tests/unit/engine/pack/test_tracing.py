@@ -6,7 +6,7 @@ import pytest
 
 from wherry.engine.pack.tracing import touched
 
-ROOT = "/tmp/wherry-trace-x/root"  # noqa: S108 a name in a log
+ROOT = "/tmp/wherry-trace-x/root"
 
 
 @pytest.mark.parametrize(
