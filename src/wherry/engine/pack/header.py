@@ -12,8 +12,8 @@ The script knows nothing but its own file: it makes a mount namespace, mounts th
 The kernel ends the mount with the last process, and the loop device with the mount (LO_FLAGS_AUTOCLEAR), whatever
 kills them. It uses sh, unshare, mount and chroot, of util-linux or of busybox; nothing is unpacked.
 
-Words go to the command through ``"$@"`` alone, never through text that a shell reads again. All variables begin with ``_w_``: what is exported already
-stays as it is.
+Words go to the command through ``"$@"`` alone, never through text that a shell reads again. All variables begin with
+``_w_``: what is exported already stays as it is.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from wherry.core.errors import InvalidInput, ToolError, Unsupported
 from wherry.core.progress import QUIET, Progress
 from wherry.engine.pack import header as headers
 from wherry.engine.pack.header import FOLDERS, Header
-from wherry.engine.pack.needed import Needed
+from wherry.engine.pack.needed import DEFAULT_PATH, Needed
 from wherry.engine.pack.tree import Tree
 
 COMPRESSIONS = ("gzip", "lz4", "lzo", "xz", "zstd")
@@ -114,7 +114,8 @@ def _make_image(
         *("-b", str(_BLOCK_BYTES), "-mkfs-time", "0", "-all-time", "0", "-root-mode", "0755"),
         *("-root-uid", "0", "-root-gid", "0", "-processors", str(os.cpu_count() or 1)),
     ]
-    environment = {key: value for key, value in os.environ.items() if key != "SOURCE_DATE_EPOCH"}
+    # SOURCE_DATE_EPOCH is not handed down: mksquashfs refuses it beside -mkfs-time.
+    environment = {"PATH": DEFAULT_PATH}
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(
