@@ -306,7 +306,13 @@ _w_help=$(unshare --help 2>&1) || :
 case $_w_help in *--kill-child*) _w_kill=--kill-child;; esac
 case $_w_help in *--wd*) _w_skip=1;; esac
 _w_why="as root (this is uid $(id -u))"
-if [ "$(id -u)" = 0 ]; then _w_why="as root ($(unshare -m true 2>&1))" || :; fi
+if [ "$(id -u)" = 0 ]; then
+  # Root of a user namespace cannot mount a block device (user_namespaces(7)).
+  _w_range=4294967295
+  if [ -r /proc/self/uid_map ]; then read -r _w_first _w_rest _w_range </proc/self/uid_map || :; fi
+  if [ "$_w_range" = 4294967295 ]; then _w_why="as root ($(unshare -m true 2>&1))" || :
+  else _w_why="as root (this is root of a user namespace only)"; fi
+fi
 if [ "$_w_why" = "as root ()" ]; then
   _w_how=root
   _w_flags=-m
