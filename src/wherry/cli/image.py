@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from wherry.cli.build import build
+from wherry.cli.image_copy import copy
 from wherry.cli.image_history import history
 from wherry.cli.image_import import import_
 from wherry.cli.image_inspect import inspect
@@ -33,6 +34,7 @@ def image() -> None:
 
 for _command in (
     attach,
+    copy,
     build,
     export,
     history,

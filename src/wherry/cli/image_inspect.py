@@ -11,6 +11,7 @@ import click
 from wherry.cli import completing
 from wherry.cli.context import settings
 from wherry.cli.image_repo import repo_option, require_images
+from wherry.cli.registries import RegistryOptions, registry_options
 from wherry.core.errors import WherryError
 
 if TYPE_CHECKING:
@@ -21,13 +22,25 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   wherry image inspect nginx:1.27
-  wherry image inspect --format '{{.Config.Cmd}}' nginx:1.27"""
+  wherry image inspect --format '{{.Config.Cmd}}' nginx:1.27
+  wherry image inspect --remote registry.example/app:2"""
 )
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...", shell_complete=completing.images)
 @click.option("-f", "--format", "form", metavar="FORMAT", help="json, or a Go template: {{.Id}} {{.Config.Cmd}}.")
 @click.option("--platform", metavar="OS/ARCH", help="Which one, where there are several; by default this machine's.")
+@click.option("--remote", is_flag=True, help="As it is in its registry; nothing is pulled.")
+@click.option("--raw", is_flag=True, help="Print the manifest or index in the registry, byte for byte.")
+@registry_options
 @repo_option
-def inspect(names: tuple[str, ...], form: str | None, platform: str | None, repo_path: Path | None) -> int:
+def inspect(
+    names: tuple[str, ...],
+    form: str | None,
+    platform: str | None,
+    remote: bool,
+    raw: bool,
+    repo_path: Path | None,
+    registries: RegistryOptions,
+) -> int:
     """Show all about images, as JSON with docker's keys."""
     from wherry.cli.template import Template
     from wherry.core.jsonio import pretty
@@ -35,12 +48,23 @@ def inspect(names: tuple[str, ...], form: str | None, platform: str | None, repo
 
     wanted = Platform.parse(platform) if platform else None
     template = Template(form) if form and form != "json" else None
-    catalogue = require_images(repo_path, names[0])
+    if raw:
+        from wherry.cli.image_remote import remote_manifest
+
+        for name in names:
+            sys.stdout.buffer.write(remote_manifest(name, registries))
+        return 0
+    catalogue = None if remote else require_images(repo_path, names[0])
     found: list[dict[str, Any]] = []
     status = 0
     for name in names:
         try:
-            document = image_document(catalogue, catalogue.get(name, platform=wanted))
+            if catalogue is None:
+                from wherry.cli.image_remote import remote_document
+
+                document = remote_document(name, wanted, registries)
+            else:
+                document = image_document(catalogue, catalogue.get(name, platform=wanted))
         except WherryError as error:
             if settings().debug or len(names) == 1:
                 raise

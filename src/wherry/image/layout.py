@@ -49,9 +49,14 @@ def read_layout(blobs: Blobs, *, tag: str | None, platform: Platform, where: obj
         IntegrityError: a blob has another digest or size than it should have.
         Unsupported: it is an artifact, not an image.
     """
-    descriptor = _by_tag(_index(blobs, where), tag, where)
+    descriptor = find_descriptor(blobs, tag, where=where)
     names = tuple(name for name in _names(descriptor) if name)
     return replace(_resolve(blobs, descriptor, platform, where), names=names)
+
+
+def find_descriptor(blobs: Blobs, tag: str | None, *, where: object) -> dict[str, Any]:
+    """Returns what the index of a layout says of an image. Arguments and errors are those of ``read_layout``."""
+    return _by_tag(_index(blobs, where), tag, where)
 
 
 def read_all(blobs: Blobs, *, platform: Platform, where: object) -> list[PackedImage]:

@@ -60,6 +60,8 @@ class Named:
     leaving: OutgoingImage | OutgoingIndex
     reference: Reference | None = None
     """None: it has no name."""
+    tag: str = ""
+    """What the index of a layout calls it where it has no name."""
     main: OutgoingImage | None = None
     """Of an index: the member that a docker archive lists; None: the first."""
 
@@ -214,6 +216,8 @@ def _index(images: Sequence[Named]) -> bytes:
             # the tag alone, as docker has it and `oci:DIR:TAG` takes it, where that says which one
             own = reference.tag if reference.tag and tags[reference.tag] == 1 else str(reference)
             descriptor["annotations"] = {_NAME: str(reference), _REF_NAME: own}
+        elif image.tag:
+            descriptor["annotations"] = {_REF_NAME: image.tag}
         descriptors.append(descriptor)
     return jsonio.canonical({"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": descriptors})
 

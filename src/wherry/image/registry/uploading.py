@@ -192,8 +192,10 @@ class Uploader:
                     yield data
                     here += len(data)
                     upload.told(here)
-            if here < end:
-                raise IntegrityError(f"a blob ended after {here} of {upload.size} bytes", where=upload.digest)
+                if here < end:
+                    raise IntegrityError(f"a blob ended after {here} of {upload.size} bytes", where=upload.digest)
+                if here == upload.size and file.read(1):  # a source that checks its bytes does so now
+                    raise IntegrityError(f"a blob is longer than its {upload.size} bytes", where=upload.digest)
 
         return pieces
 
