@@ -26,6 +26,9 @@ TEST_PACKAGES := btrfs-progs buildah busybox-static cpio crun curl docker-compos
 # The engines that a start is compared with, and a compiler for the floor.
 ENGINE_BENCH_PACKAGES := bubblewrap busybox-static containerd crun docker.io gcc golang-github-containers-common libc6-dev lxc \
 	podman runc systemd-container
+# What images are pulled, kept, built and packed with elsewhere.
+IMAGE_BENCH_PACKAGES := buildah docker-registry golang-github-containers-common mmdebstrap ostree podman runc skopeo \
+	squashfs-tools
 DELTA_BENCH_PACKAGES := casync mmdebstrap ostree xdelta3 zstd
 OCI_TEST_PACKAGES := crun gcc golang-go libc6-dev libseccomp-dev python3-libmount runc user-mode-linux util-linux
 OSTREE_TEST_PACKAGES := attr cpio gnupg openssl ostree ostree-tests strace
@@ -117,6 +120,10 @@ bench-store: $(BUILD) apt-test venv-test ## The store beside the real ostree: se
 bench-engine: $(BUILD) apt-engine venv-test ## Starts of containers beside crun, runc, podman, docker ... (TABLES="cold exec", as root)
 	@$(BIN)/python -u -m benchmarks.engine.run $(TABLES)
 
+.PHONY: bench-image
+bench-image: $(BUILD) apt-image venv-test ## Pulls, disk, builds and packed apps beside podman and skopeo (TABLES="pull disk", as root)
+	@$(BIN)/python -u -m benchmarks.image.run $(TABLES)
+
 .PHONY: bench-delta
 bench-delta: $(BUILD) apt-delta venv-test ## What an update costs, beside OSTree, casync, xdelta3, zstd (PAIRS=..., SMALL=1, as root)
 	@$(BIN)/python -u -m benchmarks.delta $(if $(SMALL),--small) $(PAIRS)
@@ -140,7 +147,7 @@ clean: ## Remove what was built; keep the downloads
 $(BUILD):
 	@mkdir -p $(BUILD)/cache
 
-.PHONY: apt-demo apt-test apt-ostree apt-oci apt-delta apt-engine
+.PHONY: apt-demo apt-test apt-ostree apt-oci apt-delta apt-engine apt-image
 apt-demo: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES))
 apt-ostree: | $(BUILD)
@@ -149,6 +156,8 @@ apt-delta: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(DELTA_BENCH_PACKAGES))
 apt-engine: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(ENGINE_BENCH_PACKAGES))
+apt-image: | $(BUILD)
+	$(call apt,$(RUN_PACKAGES) $(IMAGE_BENCH_PACKAGES))
 apt-oci: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(if $(SUITES),$(OCI_TEST_PACKAGES)))
 apt-test: | $(BUILD)

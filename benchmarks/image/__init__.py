@@ -1,0 +1,1 @@
+"""Images beside podman, skopeo, OSTree: pulls, disk, builds, packed apps."""
