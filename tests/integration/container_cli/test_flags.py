@@ -350,7 +350,7 @@ def test_keep_and_enter_again(cli: Cli) -> None:
         (("--link", "a"), "network"),
         (("--ftrace", "x"), "trace-cmd"),
         (("--cpus", "999"), "more than this machine has"),
-        (("--pull", "always"), "store"),
+        (("--pull", "sometimes"), "no policy"),
         (("--log-driver", "journald"), "json-file or none"),
         (("--memory-swap", "1m"), "needs --memory"),
         (("--restart", "always"), "--rm or --restart"),
