@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from wherry.engine.pack.choosing import Choice, Wish
     from wherry.engine.pack.tree import Tree
 
-_COMPRESSIONS = ("gzip", "lz4", "lzo", "xz", "zstd")
 _MANY = 20
 
 
@@ -89,11 +88,28 @@ Examples:
 @click.argument("words", metavar="COMMAND...", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="The app.")
 @click.option(
-    "--isolate", type=click.Choice(["none", "namespaces"]), default="none", show_default=True, help="From the machine."
+    "--isolate",
+    type=click.Choice(["none", "chroot", "namespaces"]),
+    default="none",
+    show_default=True,
+    help="From the machine.",
 )
 @click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Set in its environment.")
 @click.option("--bind", multiple=True, metavar="PATH", help="Also seen of the machine, without isolation.")
-@click.option("--compression", type=click.Choice(_COMPRESSIONS), default="gzip", show_default=True, help="Of squashfs.")
+@click.option("--tmpfs", "memory", multiple=True, metavar="DIR", help="A folder in memory, empty in each run.")
+@click.option("--mkdir", "folders", multiple=True, metavar="DIR", help="An empty folder, for --wherry-volume.")
+@click.option("-w", "--workdir", metavar="DIR", help="Where it starts with isolation; by default the image's.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["squashfs", "erofs"]),
+    default="squashfs",
+    show_default=True,
+    help="Of the image.",
+)
+@click.option(
+    "--compression", metavar="NAME", help="zstd (default), gzip, lz4, lzo, xz; of EROFS: lz4hc (default), lz4, none."
+)
 @click.option("--sign", "key", type=click.Path(path_type=Path), metavar="KEYFILE", help="Sign it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_choosing
@@ -104,7 +120,11 @@ def make(
     isolate: str,
     env: tuple[str, ...],
     bind: tuple[str, ...],
-    compression: str,
+    memory: tuple[str, ...],
+    folders: tuple[str, ...],
+    workdir: str | None,
+    format_: str,
+    compression: str | None,
     key: Path | None,
     as_json: bool,
     **choosing: Any,
@@ -115,15 +135,22 @@ def make(
     name, and, as root with strace, what the command opens in a run of its own: the run is as root, in a chroot of the
     tree, without network; --no-trace for images that are not trusted with that.
 
-    The app starts as root, or by squashfuse in a user namespace. WHERRY_APP_ISOLATE=none|namespaces overrides
-    --isolate. Two packs of the same files are equal, byte for byte.
+    The app starts as root, or by FUSE in a user namespace. Where it runs, its first words may be --wherry-isolate=MODE,
+    --wherry-volume=FROM:TO and others (see the reference). Two packs of the same tree are equal, byte for byte;
+    SOURCE_DATE_EPOCH is the latest time that a file has in it.
     """
     from wherry.engine.pack import header as headers
-    from wherry.engine.pack import packing, trailer
+    from wherry.engine.pack import imaging, packing, trailer
     from wherry.trust.keys import PrivateKey
 
     signer = PrivateKey.load(key) if key is not None else None
-    with _source(image, choosing) as (tree, image_env, owners):
+    made_as = headers.Format(format_)
+    for path in folders:
+        headers.check_path(path)
+    if compression is not None and compression not in imaging.COMPRESSIONS[made_as]:
+        known = ", ".join(imaging.COMPRESSIONS[made_as])
+        raise UsageError(f"{format_} knows no compression {compression!r} here", hint=f"it knows {known}")
+    with _source(image, choosing) as (tree, image_env, owners, image_folder):
         own = dict(image_env) | dict(_env_items(env))
         choice = _choose(tree, words, own, choosing)
         header = headers.Header(
@@ -133,15 +160,22 @@ def make(
             isolate=headers.Isolate(isolate),
             env=tuple(sorted(own.items())),
             binds=(*headers.BINDS, *(path for path in bind if path not in headers.BINDS)),
+            memory=memory,
+            workdir=workdir or image_folder,
         )
         packed = packing.pack(
             tree,
             choice.needed,
             header,
             output,
-            compression=compression,
-            keep_owners=owners,
-            progress=settings().progress(),
+            imaging.Recipe(
+                format=made_as,
+                compression=compression or "",
+                keep_owners=owners,
+                clamp_s=_clamp(),
+                folders=folders,
+                progress=settings().progress(),
+            ),
         )
     if signer is not None:
         trailer.sign(output, signer)
@@ -175,9 +209,9 @@ Examples:
 @_choosing
 def files(image: str, words: tuple[str, ...], as_json: bool, **choosing: Any) -> None:
     """List the files that would be packed, why each, and how large it is; nothing is written."""
-    from wherry.engine.pack.packing import size_of
+    from wherry.engine.pack.imaging import size_of
 
-    with _source(image, choosing) as (tree, image_env, _):
+    with _source(image, choosing) as (tree, image_env, _, _):
         choice = _choose(tree, words, dict(image_env), choosing)
         rows = [(path, why, size_of(tree, path)) for path, why in choice.needed.files.items()]
     total = sum(size for _, _, size in rows)
@@ -197,10 +231,13 @@ def files(image: str, words: tuple[str, ...], as_json: bool, **choosing: Any) ->
     click.echo(f"{len(rows)} files, {format_size(total)}")
 
 
-@pack.command(epilog="\b\nExamples:\n  wherry pack show app\n  wherry pack show app --json")
+@pack.command(
+    epilog="\b\nExamples:\n  wherry pack show app\n  wherry pack show app --files\n  wherry pack show app --json"
+)
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--files", "list_files", is_flag=True, help="List the files in it (squashfs, by unsquashfs).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show(file: Path, as_json: bool) -> None:
+def show(file: Path, list_files: bool, as_json: bool) -> None:
     """Show what a packed app says of itself; its signature is not checked (`wherry pack verify` does)."""
     import shlex
 
@@ -208,31 +245,47 @@ def show(file: Path, as_json: bool) -> None:
 
     app = trailer.read(file)
     signed = None if app.signature is None else app.signature.key
+    found = trailer.files(file, app) if list_files else None
     if as_json:
-        described = app.header.describe()
-        print_json({**described, "fileSize": app.size_bytes, "signedBy": signed.base64 if signed else None})
+        described = {**app.header.describe(), "fileSize": app.size_bytes, "signedBy": signed.base64 if signed else None}
+        print_json({**described, "files": found} if found is not None else described)
         return
+    if found is not None:
+        for path in found:
+            click.echo(path)
+        return
+    header = app.header
     rows = [
-        ["command", shlex.join(app.header.command)],
-        ["machine", app.header.machine or "any"],
-        ["isolate", str(app.header.isolate)],
-        ["environment", " ".join(f"{name}={shlex.quote(value)}" for name, value in app.header.env) or "-"],
-        ["sees", " ".join(app.header.binds)],
-        ["image", f"{format_size(app.header.size)} at byte {app.header.offset}"],
+        ["command", shlex.join(header.command)],
+        ["machine", header.machine or "any"],
+        ["isolate", str(header.isolate)],
+        ["environment", " ".join(f"{name}={shlex.quote(value)}" for name, value in header.env) or "-"],
+        ["sees", " ".join(header.binds)],
+        ["in memory", " ".join(header.memory) or "-"],
+        ["image", f"{header.format}, {format_size(header.size)} at byte {header.offset}"],
+        ["SHA-256", header.sha256],
         ["signed by", f"{signed.base64} (not checked)" if signed else "-"],
     ]
     for name, value in rows:
         click.echo(f"{name + ':':<13}{value}")
 
 
-@pack.command(epilog="\b\nExample:\n  wherry pack verify app --key owner.pub")
+@pack.command(epilog="\b\nExamples:\n  wherry pack verify app --key owner.pub\n  wherry pack verify app")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--key", type=click.Path(path_type=Path), required=True, metavar="PUB", help="The public key's file.")
-def verify(file: Path, key: Path) -> None:
-    """Check that every byte of a packed app is what a key has signed."""
+@click.option("--key", type=click.Path(path_type=Path), metavar="PUB", help="The public key's file.")
+def verify(file: Path, key: Path | None) -> None:
+    """Check that every byte of a packed app is what a key has signed.
+
+    Without --key only damage is found: the image is compared with the digest that the file itself says.
+    """
     from wherry.engine.pack import trailer
     from wherry.trust.keys import load_public
 
+    if key is None:
+        app = trailer.check(file)
+        signed = f"signed by {app.signature.key.base64}, not checked" if app.signature else "not signed"
+        click.echo(f"{file}: whole; {signed}")
+        return
     public = load_public(key)
     trailer.verify(file, public)
     click.echo(f"{file}: signed by {public.base64}")
@@ -266,18 +319,19 @@ def _choose(tree: Tree, words: tuple[str, ...], env: dict[str, str], choosing: d
 
 
 @contextmanager
-def _source(image: str, choosing: dict[str, Any]) -> Iterator[tuple[Tree, list[tuple[str, str]], bool]]:
-    """Yields the tree of an image or a folder, its environment, and whether its owners are the real ones."""
+def _source(image: str, choosing: dict[str, Any]) -> Iterator[tuple[Tree, list[tuple[str, str]], bool, str]]:
+    """Yields a tree, its environment, whether its owners are the real ones, and its working folder."""
     from wherry.engine.pack.tree import Tree
 
     folder = image.removeprefix("dir:")
     owners = os.geteuid() == 0
     if image.startswith(("dir:", "/", "./", "../")) or image in (".", ".."):
-        yield Tree(Path(folder)), [], owners
+        yield Tree(Path(folder)), [], owners, "/"
         return
     images = require_images(choosing["repo_path"], image)
     record = images.get(image)
     env = _env_items(record.config.env) if choosing["entry_env"] else []
+    at = record.config.working_dir or "/"
     with tempfile.TemporaryDirectory(prefix="wherry-pack-") as scratch:
         place = Path(scratch) / "root"
         if owners:
@@ -288,14 +342,24 @@ def _source(image: str, choosing: dict[str, Any]) -> Iterator[tuple[Tree, list[t
             place.mkdir()
             mount_commit(images.repo, record.commit, place, flags=MS_NOSUID | MS_NODEV)
             try:
-                yield Tree(place), env, True
+                yield Tree(place), env, True, at
             finally:
                 unmount(place)
         else:
             from wherry.store.tree.checkout import checkout
 
             checkout(images.repo, record.commit, place, user_mode=True)
-            yield Tree(place), env, False
+            yield Tree(place), env, False, at
+
+
+def _clamp() -> int | None:
+    """Returns the latest time that a file may have (reproducible-builds.org, SOURCE_DATE_EPOCH)."""
+    text = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit():
+        raise UsageError("SOURCE_DATE_EPOCH is seconds since 1970", where=text)
+    return int(text)
 
 
 def _env_items(items: tuple[str, ...]) -> list[tuple[str, str]]:

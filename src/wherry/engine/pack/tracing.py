@@ -7,6 +7,7 @@ root: a tree of strangers is not for tracing.
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import tempfile
@@ -64,7 +65,7 @@ def trace(tree: Tree, command: Sequence[str], *, env: Mapping[str, str], timeout
         memory.mkdir()
         args = [
             *("unshare", "--pid", "--fork", "--kill-child", "--ipc", "--uts", "--net", f"--mount-proc={root}/proc"),
-            *("strace", "-f", "-qq", "-y", "-s", "4096", "-e", "trace=%file,execve", "-e", "signal=none"),
+            *("strace", "-ff", "-qq", "-y", "-s", "4096", "-e", "trace=%file,execve", "-e", "signal=none"),
             *("-o", str(log), "chroot", str(root), *command),
         ]
         try:
@@ -79,24 +80,30 @@ def trace(tree: Tree, command: Sequence[str], *, env: Mapping[str, str], timeout
             status, error = done.returncode, done.stderr.decode(errors="replace")[-500:]
         except Timeout:
             status, error = None, ""
-        try:
-            with open(log, "rb") as file:
-                data = file.read(MAX_TRACE_BYTES)
-        except FileNotFoundError:
-            data = b""
-        except OSError as failure:
-            raise map_os_error(failure, "the trace cannot be read", where=log) from failure
-    return Traced(paths=tuple(sorted(set(touched(data, str(root))))), status=status, error=error)
+        paths: set[str] = set()
+        left = MAX_TRACE_BYTES
+        for one in sorted(place.glob("log.*")):  # one for each process: calls of several do not cut each other there
+            try:
+                with open(one, "rb") as file:
+                    data = file.read(left)
+            except OSError as failure:
+                raise map_os_error(failure, "the trace cannot be read", where=one) from failure
+            left -= len(data)
+            paths.update(touched(data, str(root)))
+    return Traced(paths=tuple(sorted(paths)), status=status, error=error)
 
 
 def touched(log: bytes, root: str) -> Iterator[str]:
     """Yields the paths of strace's successful calls, as they are below a root.
 
     Args:
-        log: what ``strace -f -y`` wrote.
+        log: what ``strace -ff -y`` wrote of one process.
         root: where the tree's root was, for what strace itself and chroot did.
     """
-    for line in log.splitlines():
+    lines = log.splitlines()
+    # What chroot(1) opened before it was in the tree is the machine's.
+    entered = [at for at, line in enumerate(lines) if b'chroot("' + os.fsencode(root) + b'")' in line]
+    for line in lines[entered[0] + 1 :] if entered else lines:
         call = _CALL.match(line)
         if call is None or call[1] in _MAKES or b"O_EXCL" in line:
             continue

@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.core.durable import map_os_error
-from wherry.core.errors import Conflict, IntegrityError, InvalidInput, NotFound, TrustError
+from wherry.core.errors import Conflict, IntegrityError, InvalidInput, NotFound, TrustError, Unsupported
+from wherry.core.proc import run
 from wherry.engine.pack import header as headers
-from wherry.engine.pack.header import Header
+from wherry.engine.pack.header import Format, Header
 from wherry.trust.keys import PrivateKey, PublicKey
 
 MAGIC = b"wherry-signature"
@@ -98,6 +100,40 @@ def read(path: Path) -> App:
     return App(header=header, signature=parse(tail, where=path) if tail else None, size_bytes=size)
 
 
+def check(path: Path) -> App:
+    """Returns when an app is whole: its image has the digest that its header says. Anybody can have made both.
+
+    Raises:
+        IntegrityError: it has not, or the digest that was signed is not that of the file.
+    """
+    app = read(path)
+    digest = hashlib.sha256()
+    for chunk in _chunks(path, app.header.offset, app.header.size):
+        digest.update(chunk)
+    if digest.hexdigest() != app.header.sha256:
+        raise IntegrityError(
+            f"damaged: its image has the SHA-256 {digest.hexdigest()}, not {app.header.sha256}", where=path
+        )
+    length = app.header.offset + app.header.size
+    if app.signature is not None and _digest(path, length) != app.signature.digest:
+        raise IntegrityError("damaged: its bytes are not those that were signed", where=path)
+    return app
+
+
+def files(path: Path, app: App) -> list[str]:
+    """Returns the paths in an app's image.
+
+    Raises:
+        Unsupported: it is EROFS, or there is no unsquashfs.
+        ToolError: the image is damaged.
+    """
+    if app.header.format is not Format.SQUASHFS:
+        raise Unsupported("only the files of squashfs can be listed", where=path, hint="mount it to look into it")
+    args = ["unsquashfs", "-q", "-l", "-d", "", "-o", str(app.header.offset), str(path.absolute())]
+    found = run(args, hint="apt-get install squashfs-tools").stdout.decode(errors="surrogateescape")
+    return [line for line in found.splitlines() if line.startswith("/")]
+
+
 def sign(path: Path, key: PrivateKey) -> None:
     """Appends a signature to an app that has none.
 
@@ -146,15 +182,22 @@ def _message(digest: bytes, length_bytes: int) -> bytes:
 
 def _digest(path: Path, length_bytes: int) -> bytes:
     state = hashlib.sha256()
+    for chunk in _chunks(path, 0, length_bytes):
+        state.update(chunk)
+    return state.digest()
+
+
+def _chunks(path: Path, start: int, length_bytes: int) -> Iterator[bytes]:
+    """Gives a part of a file."""
     left = length_bytes
     try:
         with open(path, "rb") as file:
+            file.seek(start)
             while left:
                 chunk = file.read(min(_READ_BYTES, left))
                 if not chunk:
                     raise InvalidInput("cut off while it was read", where=path)
-                state.update(chunk)
+                yield chunk
                 left -= len(chunk)
     except OSError as error:
         raise map_os_error(error, "cannot be read", where=path) from error
-    return state.digest()

@@ -31,3 +31,15 @@ ROOT = "/tmp/wherry-trace-x/root"
 )
 def test_lines(line: str, paths: list[str]) -> None:
     assert list(touched(line.encode(), ROOT)) == paths
+
+
+def test_what_is_before_the_chroot_is_the_machines() -> None:
+    log = "\n".join(
+        [
+            'execve("/usr/sbin/chroot", ["chroot"], 0x7ff /* 3 vars */) = 0',
+            'openat(AT_FDCWD</>, "/etc/ld.so.cache", O_RDONLY|O_CLOEXEC) = 3</etc/ld.so.cache>',
+            f'chroot("{ROOT}") = 0',
+            'execve("/bin/app", ["app"], 0x7ff /* 3 vars */) = 0',
+        ]
+    )
+    assert list(touched(log.encode(), ROOT)) == ["/bin/app"]
