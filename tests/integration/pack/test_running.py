@@ -8,13 +8,13 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.fixtures.busybox import make_tree
+from tests.integration.pack.support import ECHO, NOBODY, WORDS, Wherry, as_nobody, as_root, left_over, start, wait_until
 
 from wherry.core.lock import file_lock
 from wherry.core.proc import run
@@ -25,9 +25,6 @@ pytestmark = [
 ]
 needs_squashfuse = pytest.mark.skipif(shutil.which("squashfuse") is None, reason="squashfuse is not installed")
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-WORDS = ["a b", "", "it's", '$HOME `id` "q" \\', "new\nline", "*", "--", "-c"]
-ECHO = 'for word; do printf "<%s>" "$word"; done; cat; exit 7'
 NO_BINFMT = 77
 BINFMT = (
     'mount --bind "$1" /dev/fuse; mount -t binfmt_misc none /proc/sys/fs/binfmt_misc 2>/dev/null || exit 77; '
@@ -41,77 +38,8 @@ BINFMT_AARCH64 = (
 """An entry as Debian's qemu-user-static makes it; the kernel reads the escapes (admin-guide/binfmt-misc.rst)."""
 CACHE = Path("build/cache").absolute()
 
-Wherry = Callable[..., str]
-
-
-@pytest.fixture
-def wherry(tmp_path: Path) -> Wherry:
-    def call(*args: str | Path, status: int = 0) -> str:
-        command = [sys.executable, "-m", "wherry", "--root", f"{tmp_path}/root", "--run-root", f"{tmp_path}/run"]
-        done = subprocess.run(
-            [*command, *map(str, args)], capture_output=True, text=True, check=False, timeout=100, cwd=tmp_path
-        )
-        assert done.returncode == status, done.stderr
-        return done.stdout if status == 0 else done.stderr
-
-    return call
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    return make_tree(tmp_path / "tree", "sh cat echo sleep id", folders="tmp proc dev")
-
-
-@pytest.fixture
-def app(wherry: Wherry, tree: Path, tmp_path: Path) -> Path:
-    wherry("pack", tree, "sh", "--no-trace", "--add", "/bin/*", "-o", tmp_path / "app")
-    return tmp_path / "app"
-
-
-def as_root(app: Path, *words: str) -> list[str]:
-    return [str(app), *words]
-
-
-def as_nobody(app: Path, *words: str) -> list[str]:
-    """Has a /dev/fuse for everybody, as machines have it, in a mount namespace of its own."""
-    script = 'mknod -m 666 "$1" c 10 229; mount --bind "$1" /dev/fuse; shift; exec "$@"'
-    for folder in (app.parent, *list(app.parent.parents)[:2]):
-        folder.chmod(folder.stat().st_mode | 0o055)
-    node = app.with_name("fuse-node")
-    node.unlink(missing_ok=True)
-    return ["unshare", "-m", "sh", "-c", script, "sh", str(node), *NOBODY, str(app), *words]
-
-
 AS = [pytest.param(as_root, id="root"), pytest.param(as_nobody, id="nobody", marks=needs_squashfuse)]
-ISOLATE = pytest.mark.parametrize("isolate", ["none", "namespaces"])
-
-
-def start(args: Sequence[str], isolate: str = "", stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    env = {**os.environ, **({"WHERRY_APP_ISOLATE": isolate} if isolate else {})}
-    return subprocess.run(args, input=stdin, capture_output=True, check=False, timeout=60, env=env)
-
-
-def left_over(app: Path) -> list[str]:
-    """Tells what of an app is still there: mounts, loop devices, processes."""
-    found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(app) in line]
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        try:
-            found += [str(backing)] if str(app) in backing.read_text() else []
-        except OSError:
-            continue  # it went away
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            found += [str(entry)] if str(app).encode() in entry.read_bytes() else []
-        except OSError:
-            continue  # it ended
-    return found
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)
+ISOLATE = pytest.mark.parametrize("isolate", ["none", "chroot", "namespaces"])
 
 
 @pytest.mark.parametrize("caller", AS)
@@ -179,36 +107,71 @@ def test_on_a_machine_of_busybox_alone(app: Path, tmp_path: Path) -> None:
     wait_until(lambda: not left_over(host / "app"))
 
 
-def _few_tools(tmp_path: Path) -> Path:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for tool in ("unshare", "mount", "id", "uname", "env", "setpriv", "sh"):
-        (tools / tool).symlink_to(str(shutil.which(tool)))
-    return tools
+def without_fuse(command: list[str], tmp_path: Path) -> list[str]:
+    """Has a command see a /dev/fuse that nobody may open but root."""
+    node = tmp_path / "no-fuse"
+    node.touch(mode=0o600)
+    return ["unshare", "-m", "sh", "-c", 'mount --bind "$1" /dev/fuse; shift; exec "$@"', "sh", str(node), *command]
 
 
 def test_without_rights_it_tells_what_was_tried(app: Path, tmp_path: Path) -> None:
-    command = as_nobody(app, "-c", ":")
-    done = start([*command[: command.index(str(app))], "env", f"PATH={_few_tools(tmp_path)}", str(app), "-c", ":"])
+    as_nobody(app)
+    done = start(without_fuse([*NOBODY, str(app), "-c", ":"], tmp_path))
     assert done.returncode == 125
-    assert b"tried as root (this is uid 65534), and squashfuse (not installed)" in done.stderr
+    assert b"the image cannot be mounted; tried:\n  loop device: only root can\n" in done.stderr
+    assert b"squashfuse: " in done.stderr
+    assert b"unpacking into memory: only with --wherry-allow-unpack" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("unsquashfs") is None, reason="unsquashfs is not installed")
+def test_unpacked_only_when_it_is_allowed(app: Path, tmp_path: Path) -> None:
+    as_nobody(app)
+    done = start(
+        without_fuse([*NOBODY, str(app), "--wherry-allow-unpack", "-c", ECHO, "x", *WORDS], tmp_path), stdin=b"in"
+    )
+    assert done.stdout.decode() == "".join(f"<{word}>" for word in WORDS) + "in"
+    assert done.returncode == 7
+    assert done.stderr == b"sh: note: the image cannot be mounted here; it was unpacked into memory\n"
 
 
 def test_root_of_a_user_namespace_tells_what_was_tried(app: Path, tmp_path: Path) -> None:
-    done = start(["unshare", "-r", "env", f"PATH={_few_tools(tmp_path)}", str(app), "-c", ":"])
+    done = start(["unshare", "-r", "-m", *without_fuse([str(app), "--wherry-mount=loop", "-c", ":"], tmp_path)])
     assert done.returncode == 125
-    assert b"root of a user namespace only), and squashfuse (not installed)" in done.stderr
+    assert b"tried:\n  loop device: " in done.stderr
 
 
 @pytest.mark.parametrize("kept", [9000, 200_000])
-def test_cut_off(app: Path, kept: int) -> None:
-    bad = app.with_name("bad")
-    bad.write_bytes(app.read_bytes()[:kept])
+@pytest.mark.parametrize("format_", ["squashfs", "erofs"])
+def test_cut_off(wherry: Wherry, tree: Path, tmp_path: Path, format_: str, kept: int) -> None:
+    wherry("pack", tree, "sh", "--no-trace", "--format", format_, "-o", tmp_path / "app")
+    bad = tmp_path / "bad"
+    bad.write_bytes((tmp_path / "app").read_bytes()[:kept])
     bad.chmod(0o755)
-    done = start([str(bad)])
-    assert done.returncode == 125
-    assert b"the image cannot be mounted (damaged file" in done.stderr
+    done = start([str(bad), "-c", "echo ran"])
+    assert done.stdout == b""
+    if kept > 100_000:
+        assert done.returncode == 125
+        assert b"this file is cut off: 200000 bytes instead of" in done.stderr
+    else:
+        assert done.returncode == 2  # the shell's own word: half a script
     wait_until(lambda: not left_over(bad))
+
+
+@pytest.mark.parametrize("format_", ["squashfs", "erofs"])
+def test_damaged(wherry: Wherry, tree: Path, tmp_path: Path, format_: str) -> None:
+    app = tmp_path / "app"
+    wherry("pack", tree, "sh", "--no-trace", "--format", format_, "-o", app)
+    assert "whole; not signed" in wherry("pack", "verify", app)
+    assert start([str(app), "--wherry-check"]).returncode == 0
+    data = bytearray(app.read_bytes())
+    offset = json.loads(wherry("pack", "show", app, "--json"))["offset"]
+    data[offset : offset + 8192] = bytes(8192)
+    app.write_bytes(data)
+    assert "damaged" in wherry("pack", "verify", app, status=6)
+    assert b"damaged: the image's SHA-256 is" in start([str(app), "--wherry-check"]).stderr
+    done = start([str(app), "-c", "echo ran"])
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert b"the image cannot be mounted; tried:" in done.stderr
 
 
 def test_signed(wherry: Wherry, tree: Path, tmp_path: Path) -> None:
@@ -225,16 +188,27 @@ def test_signed(wherry: Wherry, tree: Path, tmp_path: Path) -> None:
     assert "not those that were signed" in wherry("pack", "verify", app, "--key", tmp_path / "pub", status=6)
 
 
-def test_two_packs_are_equal_and_owners_are_kept(wherry: Wherry, tree: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("format_", ["squashfs", "erofs"])
+def test_two_packs_are_equal_and_owners_are_kept(
+    wherry: Wherry, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
     os.chown(tree / "bin/busybox", 12, 34)
     (tree / "bin/busybox").chmod(0o750)
     os.link(tree / "bin/busybox", tree / "bin/again")
     os.setxattr(tree / "bin/busybox", "security.capability", bytes.fromhex("0100000200200000000000000000000000000000"))
-    wherry("pack", tree, "sh", "--all", "-o", tmp_path / "one")
-    for path in tree.rglob("*"):
-        os.utime(path, (1, 1), follow_symlinks=False)
-    wherry("pack", tree, "sh", "--all", "-o", tmp_path / "two")
+    time.sleep(1.1)  # so that a time of the day would show
+    for name in ("one", "two"):
+        wherry("pack", tree, "sh", "--all", "--format", format_, "-o", tmp_path / name)
+        time.sleep(1.1)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    for name in ("early", "late"):
+        wherry("pack", tree, "sh", "--all", "--format", format_, "-o", tmp_path / name)
+        for path in tree.rglob("*"):
+            os.utime(path, (2e9, 2e9), follow_symlinks=False)
+    assert (tmp_path / "early").read_bytes() == (tmp_path / "late").read_bytes()
+    if format_ == "erofs":
+        return
     offset = json.loads(wherry("pack", "show", tmp_path / "one", "--json"))["offset"]
     run(["unsquashfs", "-q", "-n", "-o", str(offset), "-d", str(tmp_path / "out"), str(tmp_path / "one")])
     info = (tmp_path / "out/bin/busybox").stat()

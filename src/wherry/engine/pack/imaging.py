@@ -107,12 +107,13 @@ def make_image(tree: Tree, needed: Needed, header: Header, image: Path, recipe: 
         ]
         run(args, env=_ENVIRONMENT, hint="apt-get install squashfs-tools")
         return
-    args = ["mkfs.erofs", "--quiet", "-T0", "--preserve-mtime", "-x-1", "-U", _UUID, str(image), str(folder)]
+    args = ["mkfs.erofs", "--quiet", "-x-1", "-U", _UUID, str(image), str(folder)]
     if compression != "none":
         args.insert(1, f"-z{compression}")
     if not recipe.keep_owners:
         args.insert(1, "--all-root")
-    run(args, env=_ENVIRONMENT, hint="apt-get install erofs-utils")
+    # Unlike -T it leaves earlier times as they are.
+    run(args, env={**_ENVIRONMENT, "SOURCE_DATE_EPOCH": str(stream.latest_s)}, hint="apt-get install erofs-utils")
 
 
 class _Stream:
@@ -124,6 +125,8 @@ class _Stream:
         self._texts |= {f"/dev/{name}": b"" for name in NODES if f"/dev/{name}" not in needed.files}
         self._links = {path: target for path, target in _DEVICE_LINKS.items() if path not in needed.files}
         self._hard: dict[tuple[int, int], str] = {}
+        self.latest_s = 0
+        """The latest time of a file in it, once it is written."""
 
     def write(self, file: IO[bytes]) -> None:
         """Writes it to a pipe."""
@@ -207,6 +210,7 @@ class _Stream:
             info.size = found.st_size
             clamp_s = self._recipe.clamp_s
             info.mtime = max(0, int(found.st_mtime)) if clamp_s is None else min(max(0, int(found.st_mtime)), clamp_s)
+            self.latest_s = max(self.latest_s, int(info.mtime))
             capability = _capability(tree.disk(path))
             if capability:
                 info.pax_headers = {f"SCHILY.xattr.{_CAPABILITY}": capability.decode("utf-8", "surrogateescape")}

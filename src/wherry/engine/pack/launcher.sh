@@ -114,8 +114,15 @@ _w_by_unpacking() {
   printf '%s: note: the image cannot be mounted here; it was unpacked into memory\n' "$_w_name" >&2
 }
 
+_w_whole() {
+  _w_length=$(wc -c <"$_w_self") && [ "$_w_length" -lt "$((_w_offset + _w_size))" ] &&
+    _w_fail "this file is cut off: $((_w_length)) bytes instead of $((_w_offset + _w_size)) or more: $_w_self"
+}
+
 _w_image() {
   _w_tried=
+  # What is missing at its end keeps squashfs from being mounted; EROFS begins with what it needs.
+  [ "$_w_format" = squashfs ] || _w_whole
   case $_w_how in
     loop) _w_by_loop && return 0;;
     fuse) _w_by_fuse && return 0;;
@@ -130,8 +137,7 @@ _w_image() {
       _w_by_fuse && return 0
       _w_by_unpacking && return 0;;
   esac
-  _w_length=$(wc -c <"$_w_self") && [ "$_w_length" -lt "$((_w_offset + _w_size))" ] &&
-    _w_fail "this file is cut off: $((_w_length)) bytes instead of $((_w_offset + _w_size)) or more: $_w_self"
+  _w_whole
   _w_fail "the image cannot be mounted; tried:$_w_tried"
 }
 
@@ -217,20 +223,29 @@ _w_become() {
   exec $_w_tool "$_w_r" "$@"
 }
 
-# Waits for a child and hands on what comes meanwhile.
+# Waits for a child and hands on what comes meanwhile. $2 is whom to tell: the child, or its own only child.
 _w_attend() {
+  _w_child=$1
+  for _w_word in HUP INT QUIT TERM USR1 USR2 ALRM WINCH; do
+    trap "_w_got=1; _w_tell_$2 $_w_word" "$_w_word"
+  done
   while :; do
     _w_got=
-    wait "$1"
+    wait "$_w_child"
     _w_status=$?
-    [ "$_w_got" ] || return "$_w_status"
+    [ "$_w_got" ] || exit "$_w_status"
   done
 }
-_w_pass() {
-  for _w_path in HUP INT QUIT TERM USR1 USR2 ALRM WINCH; do
-    trap "_w_got=1; kill -$_w_path $1 2>/dev/null" "$_w_path"
-  done
-}
+_w_tell_child() { kill "-$1" "$_w_child" 2>/dev/null; }
+# The first process of a namespace may take no signal: a shell in the background ignores some and cannot change that.
+_w_tell_grandchild() {
+  case $1 in
+    INT|QUIT) if [ -t 0 ] || [ -t 1 ] || [ -t 2 ]; then return 0; fi;; # a terminal tells all of us
+  esac
+  _w_word=
+  read -r _w_word _w_rest <"/proc/$_w_child/task/$_w_child/children" || :
+  kill "-$1" ${_w_word:-"$_w_child"}
+} 2>/dev/null
 
 case ${1-} in
   --wherry-serve)
@@ -272,9 +287,7 @@ case ${1-} in
     $_w_bound /bin/sh "$_w_self" --wherry-first "$@" <&9 9<&- &
     _w_child=$!
     exec 9<&-
-    _w_pass "$_w_child"
-    _w_attend "$_w_child"
-    exit
+    _w_attend "$_w_child" grandchild
     ;;
   --wherry-first)
     _w_kind=$2 _w_mount=$3 _w_r=$4 _w_in=$5
@@ -291,9 +304,7 @@ case ${1-} in
     $_w_env $_w_tool -r"$_w_r" -w"$_w_r$_w_in" -- "$@" <&9 9<&- &
     _w_child=$!
     exec 9<&-
-    _w_pass "$_w_child"
-    _w_attend "$_w_child"
-    exit
+    _w_attend "$_w_child" child
     ;;
 esac
 
