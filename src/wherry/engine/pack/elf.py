@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wherry.core.errors import InvalidInput
+from wherry.core.errors import InvalidInput, Unsupported
 
 MAGIC = b"\x7fELF"
 MAX_NEEDED = 4096
@@ -65,11 +65,15 @@ def read(path: str, *, where: str) -> Elf:
 
     Raises:
         InvalidInput: it is cut off or malformed.
+        Unsupported: pyelftools is not installed.
     """
-    from elftools.common.exceptions import ELFError
-    from elftools.elf.dynamic import DynamicSegment
-    from elftools.elf.elffile import ELFFile
-    from elftools.elf.segments import InterpSegment
+    try:
+        from elftools.common.exceptions import ELFError
+        from elftools.elf.dynamic import DynamicSegment
+        from elftools.elf.elffile import ELFFile
+        from elftools.elf.segments import InterpSegment
+    except ImportError as error:
+        raise Unsupported("pyelftools is not installed", hint="pip install 'wherry[images]'") from error
 
     needed: list[str] = []
     paths: dict[str, tuple[str, ...]] = {}
