@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wherry.cli.build_options import limit_options
 from wherry.cli.output import note
-from wherry.core.errors import InvalidInput, NotFound, UsageError
+from wherry.core.errors import InvalidInput, UsageError
 
 if TYPE_CHECKING:
-    from wherry.engine.build.running import Secret
+    from wherry.cli.build_work import Built
     from wherry.image.dockerfile.syntax import Dockerfile
-
-_MAX_DOCKERFILE_BYTES = 4 * 1024 * 1024
 
 
 @click.command(
@@ -27,14 +26,17 @@ Examples:
   wherry build -t app:1 --target test --build-arg VERSION=2 -f docker/Dockerfile .
   wherry build -t app:1 --platform linux/amd64,linux/arm64 .
   wherry build -t app:1 --secret id=token,src=token.txt .
+  wherry build -t app:1 https://git.example/app.git#v2:src
+  wherry build --output out .
+  wherry build -t app:1 --output type=oci,dest=app.tar .
   tar -c . | wherry build -t app:1 -"""
 )
-@click.argument("context", metavar="PATH|-")
+@click.argument("context", metavar="PATH|URL|-")
 @click.option("-t", "--tag", "tags", multiple=True, metavar="NAME", help="What the image is called; several times.")
 @click.option("-f", "--file", "file", metavar="FILE", help="The Dockerfile; by default PATH/Dockerfile, - is stdin.")
 @click.option("--target", default="", metavar="STAGE", help="The stage that is built; by default the last.")
 @click.option("--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]", help="A build argument.")
-@click.option("--build-context", "contexts", multiple=True, metavar="NAME=PATH", help="A further build context.")
+@click.option("--build-context", "contexts", multiple=True, metavar="NAME=PATH|URL", help="A further build context.")
 @click.option("--platform", "platforms", default="", metavar="OS/ARCH,...", help="What it is built for.")
 @click.option("--no-cache", is_flag=True, help="Run every step.")
 @click.option("--no-cache-filter", multiple=True, metavar="STAGE,...", help="Run every step of these stages.")
@@ -42,8 +44,10 @@ Examples:
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]", help="For RUN --mount.")
 @click.option("--ssh", "agents", multiple=True, metavar="default|ID[=SOCKET]", help="An SSH agent for RUN --mount.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A further label.")
-@click.option("--network", type=click.Choice(["default", "none", "host"]), default="default", help="Of RUN.")
-@click.option("--add-host", "add_hosts", multiple=True, metavar="HOST:IP", help="A line of /etc/hosts of RUN.")
+@limit_options
+@click.option("-o", "--output", "outputs", multiple=True, metavar="DIR|-|type=TYPE,dest=PATH", help="See below.")
+@click.option("--push", "push_it", is_flag=True, help="Push what is built, by its names.")
+@click.option("--load", "load_it", is_flag=True, help="Keep the image here also with --output.")
 @click.option("--iidfile", type=click.Path(path_type=Path), metavar="FILE", help="Write the image's ID there.")
 @click.option("--metadata-file", type=click.Path(path_type=Path), metavar="FILE", help="Write what was built, as JSON.")
 @click.option("--check", "check_only", is_flag=True, help="Tell what is wrong with the Dockerfile; build nothing.")
@@ -52,89 +56,87 @@ Examples:
 def build(context: str, file: str | None, quiet: bool, progress: str, check_only: bool, **given: Any) -> None:
     """Build an image from a Dockerfile.
 
-    PATH is the build context: what COPY and ADD may take. With - it is a tar archive on standard input.
+    The argument is the build context, what COPY and ADD may take: a directory; the address of a Git repository
+    (#REF:DIRECTORY after it) or of an archive; or -, standard input, with a tar archive, or with a Dockerfile alone.
 
     The same inputs give the same image, on any machine: files have no times, and the image says the time of its base,
     or that of SOURCE_DATE_EPOCH. What a RUN came to is kept, and not run again until the files below it, the command,
     its arguments or its mounts change.
+
+    --output writes the files of the image to a directory, or with type=tar to an archive; type=oci and type=docker
+    write the image as an archive; type=registry pushes it. Then it is not kept here, unless --load, or type=image, says
+    so.
     """
+    from wherry.cli import build_options as options
     from wherry.cli.build_work import Request, carry_out
+    from wherry.cli.context import settings
+    from wherry.engine.build.contexts import find_dockerfile
+    from wherry.engine.build.output import STDOUT, Kind, Output
+    from wherry.image.reference import Reference
 
     if context == "-" and file == "-":
         raise UsageError("the context and the Dockerfile cannot both be on standard input")
-    dockerfile, where = _dockerfile(context, file)
-    if check_only:
-        _check(dockerfile)
-        return
+    outputs = [options.output(text) for text in given["outputs"]]
+    if given["push_it"]:
+        outputs.append(Output(kind=Kind.REGISTRY, push=True))
+    if given["load_it"]:
+        outputs.append(Output(kind=Kind.IMAGE))
+    to_stdout = [output for output in outputs if output.dest == STDOUT]
+    if len(to_stdout) > 1 or (to_stdout and sys.stdout.isatty()):
+        raise UsageError("one archive is written to standard output, which is no terminal", hint="add dest=FILE")
+    tags = tuple(Reference.parse(tag) for tag in given["tags"])
+    if any(tag.digest for tag in tags):
+        raise UsageError("-t: a name has a tag, not a digest")
+    files, images = options.named_contexts(given["contexts"])
+    args = options.build_args(given["build_args"])
     quiet = quiet or progress == "quiet"
     request = Request(
-        dockerfile=dockerfile,
         context=context,
-        ignore_names=where,
-        tags=given["tags"],
+        file=file or "",
+        tags=tags,
         target=given["target"],
-        build_args=_build_args(given["build_args"]),
-        contexts=dict(_pair(text, "--build-context") for text in given["contexts"]),
+        build_args=args,
+        contexts=files,
+        image_contexts=images,
         platforms=tuple(word for word in given["platforms"].split(",") if word),
         no_cache=given["no_cache"],
         no_cache_stages=frozenset(word for text in given["no_cache_filter"] for word in text.split(",")),
         pull=given["pull_anew"],
-        secrets=dict(_secret(text) for text in given["secrets"]),
-        agents=dict(_agent(text) for text in given["agents"]),
-        labels=dict(_pair(text, "--label") for text in given["labels"]),
-        network="" if given["network"] == "default" else given["network"],
-        add_hosts=given["add_hosts"],
+        secrets=dict(options.secret(text) for text in given["secrets"]),
+        agents=dict(options.agent(text) for text in given["agents"]),
+        labels=options.labels(given["labels"]),
+        template=options.template(given),
+        outputs=tuple(outputs),
         quiet=quiet,
-        source_date_epoch=os.environ.get("SOURCE_DATE_EPOCH", ""),
+        created=options.created(args),
+        environment=dict(os.environ),
+        check=_check if check_only else None,
     )
+    settings().enter_home()  # this process may begin anew there: before standard input is read
+    found = find_dockerfile(context, file or "", sys.stdin.buffer)
     with ExitStack() as stack:
-        built = carry_out(request, stack)
-    if given["iidfile"]:
-        given["iidfile"].write_text(built.identifier)
-    if given["metadata_file"]:
-        from wherry.core import jsonio
+        built = carry_out(request, found, stack)
+    if built is not None:
+        _tell(built, given["iidfile"], given["metadata_file"], quiet=quiet, to_stdout=bool(to_stdout))
 
-        document = {"containerimage.digest": built.digest, "image.name": ",".join(built.names)}
-        given["metadata_file"].write_bytes(jsonio.canonical(document))
-    if quiet:
+
+def _tell(built: Built, iidfile: Path | None, metadata_file: Path | None, *, quiet: bool, to_stdout: bool) -> None:
+    from wherry.core import jsonio
+
+    if iidfile:
+        iidfile.write_text(built.identifier)
+    if metadata_file:
+        document: dict[str, str] = {
+            "containerimage.config.digest": built.identifier,
+            "containerimage.digest": built.digest,
+        }
+        if built.names:
+            document["image.name"] = ",".join(built.names)
+        metadata_file.write_bytes(jsonio.canonical(document))
+    for name in () if quiet else built.names:
+        note(f"named {name}")
+    if not to_stdout:
         click.echo(built.identifier)
-    else:
-        for name in built.names:
-            note(f"named {name}")
-        click.echo(built.identifier)
-
-
-def _dockerfile(context: str, file: str | None) -> tuple[Dockerfile, tuple[str, ...]]:
-    """Reads the Dockerfile; returns it, and the names of ignore files in the order in which they count.
-
-    The Dockerfile of a context that is an archive is in that: then it is read later, and this is an empty one.
-    """
-    from wherry.image.dockerfile.ignore import ignore_names
-    from wherry.image.dockerfile.parsing import parse_dockerfile
-    from wherry.image.dockerfile.syntax import Dockerfile
-
-    if file == "-":
-        return parse_dockerfile(sys.stdin.buffer.read(_MAX_DOCKERFILE_BYTES + 1), where="<stdin>"), (".dockerignore",)
-    if context == "-":
-        return Dockerfile(where=file or "Dockerfile"), (".dockerignore",)
-    path = Path(file) if file else Path(context) / "Dockerfile"
-    if file is None and not path.exists() and (Path(context) / "Containerfile").exists():
-        path = Path(context) / "Containerfile"
-    if "://" in context:
-        raise UsageError("a context is a directory or -, not an address", where=context, hint="clone it first")
-    try:
-        with path.open("rb") as opened:
-            data = opened.read(_MAX_DOCKERFILE_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        raise NotFound("no such Dockerfile", where=path, hint="name it with -f") from None
-    except IsADirectoryError:
-        raise InvalidInput("the Dockerfile is a directory", where=path) from None
-    try:
-        relative = str(path.resolve().relative_to(Path(context).resolve()))
-        names = ignore_names(relative)
-    except ValueError:
-        names = (".dockerignore", ".dockerignore")
-    return parse_dockerfile(data, where=str(path)), tuple(dict.fromkeys(names))
 
 
 def _check(dockerfile: Dockerfile) -> None:
@@ -144,53 +146,3 @@ def _check(dockerfile: Dockerfile) -> None:
         click.echo("Check complete, no warnings found.")
     elif dockerfile.directives.check_error:
         raise InvalidInput(f"{len(dockerfile.notes)} warnings", where=dockerfile.where)
-
-
-def _build_args(texts: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name:
-            raise UsageError(f"--build-arg: NAME=VALUE expected, got {text!r}")
-        if equals:
-            found[name] = value
-        elif name in os.environ:
-            found[name] = os.environ[name]
-    if "SOURCE_DATE_EPOCH" in os.environ:
-        found.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
-    return found
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise UsageError(f"{option}: NAME=VALUE expected, got {text!r}")
-    return name, value
-
-
-def _secret(text: str) -> tuple[str, Secret]:
-    from wherry.engine.build.running import Secret
-
-    words = dict(_pair(word, "--secret") for word in text.split(","))
-    name = words.pop("id", "")
-    kind = words.pop("type", "")
-    path, variable = words.pop("src", words.pop("source", "")), words.pop("env", "")
-    if not name or words:
-        raise UsageError("--secret: id=ID[,src=FILE|,env=NAME] expected", where=text.partition(",")[0])
-    if variable or (kind == "env" and not path) or (not path and name in os.environ):
-        variable = variable or name
-        if variable not in os.environ:
-            raise UsageError(f"--secret: no variable {variable} in the environment")
-        return name, Secret(value=os.environb[variable.encode()])
-    found = Path(path or name)
-    if not found.is_file():
-        raise NotFound("--secret: no such file", where=found)
-    return name, Secret(path=found)
-
-
-def _agent(text: str) -> tuple[str, str]:
-    name, _, socket = text.partition("=")
-    socket = socket or os.environ.get("SSH_AUTH_SOCK", "")
-    if not socket:
-        raise UsageError("--ssh: there is no SSH agent", hint="start one, or name its socket: default=SOCKET")
-    return name, str(Path(socket).absolute())

@@ -1,31 +1,32 @@
-"""What ``wherry build`` does with its options: context, images, platforms, names."""
+"""What ``wherry build`` does with its options: context, images, platforms, names and outputs."""
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
 
+from wherry.cli.build_progress import Lines
 from wherry.cli.container_run import open_engine
 from wherry.cli.context import settings
 from wherry.cli.image_repo import open_or_make_store
 from wherry.cli.output import note
 from wherry.core.digest import Digest
-from wherry.core.errors import InvalidInput, NotFound, ToolError, UsageError
+from wherry.core.errors import NotFound, ToolError, UsageError
 from wherry.engine.build.builder import Builder, BuiltImage
-from wherry.engine.build.context import read_archive, read_directory
-from wherry.engine.build.running import Runner, Secret, forget_steps, sweep
-from wherry.engine.build.stagetree import StageTree
-from wherry.image.catalog import Images
+from wherry.engine.build.contexts import Contexts, with_images
+from wherry.engine.build.mounts import Offered, Secret
+from wherry.engine.build.output import Output, write
+from wherry.engine.build.running import Runner
+from wherry.engine.build.session import Session, sweep
+from wherry.engine.spec import ContainerSpec
+from wherry.image.catalog import ImageRecord, Images
 from wherry.image.dockerfile.expansion import GlobalArgs, unused_args
-from wherry.image.dockerfile.ignore import Ignore, parse_ignore
 from wherry.image.dockerfile.lint import tell
 from wherry.image.dockerfile.parsing import parse_dockerfile
 from wherry.image.dockerfile.plan import ImageOrigin, plan_build
@@ -35,11 +36,10 @@ from wherry.image.reference import Reference
 from wherry.image.unpacking import tree_size
 
 if TYPE_CHECKING:
+    from wherry.engine.build.contexts import Found
     from wherry.engine.engine import Engine
-    from wherry.image.catalog import ImageRecord
     from wherry.image.dockerfile.plan import BuildPlan
     from wherry.image.dockerfile.syntax import Dockerfile
-    from wherry.store.repository import Repository
 
 _TAIL_LINES = 20
 
@@ -48,14 +48,16 @@ _TAIL_LINES = 20
 class Request:
     """What is to be built."""
 
-    dockerfile: Dockerfile
     context: str
-    """A directory, or ``-`` for an archive on standard input."""
-    ignore_names: tuple[str, ...] = (".dockerignore",)
-    tags: tuple[str, ...] = ()
+    """See `contexts`."""
+    file: str = ""
+    tags: tuple[Reference, ...] = ()
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
     contexts: Mapping[str, str] = field(default_factory=dict)
+    """Named ones that are files."""
+    image_contexts: Mapping[str, Reference] = field(default_factory=dict)
+    """Those that are images."""
     platforms: tuple[str, ...] = ()
     no_cache: bool = False
     no_cache_stages: frozenset[str] = frozenset()
@@ -63,10 +65,16 @@ class Request:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    network: str = ""
-    add_hosts: tuple[str, ...] = ()
+    template: ContainerSpec = field(default_factory=ContainerSpec)
+    """What every container of RUN gets: network, hosts, limits."""
+    outputs: tuple[Output, ...] = ()
     quiet: bool = False
-    source_date_epoch: str = ""
+    created: str = ""
+    """RFC 3339, of the image; "" is its base's."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of git."""
+    check: Callable[[Dockerfile], None] | None = None
+    """Called instead of a build."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,160 +83,160 @@ class Built:
 
     identifier: Digest
     digest: Digest
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    """Under which it is in the store."""
 
 
-class Lines:
-    """Tells how a build goes on, a line for each step; nothing when it is to be quiet."""
-
-    def __init__(self, quiet: bool, prefix: str) -> None:
-        self._quiet, self._prefix = quiet, prefix
-        self._told = ""
-
-    def begin(self, stage: str, number: int, total: int, text: str) -> None:
-        """Says which step it is."""
-        words = " ".join(text.split())
-        self._told = f"[{self._prefix}{stage} {number}/{total}] {words}"
-        if not self._quiet:
-            click.echo(f"=> {self._told[:160]}", err=True)
-
-    def end(self, seconds: float, *, cached: bool) -> None:
-        """Says that it is done, where that is worth a line."""
-        if self._quiet:
-            return
-        if cached:
-            click.echo("   CACHED", err=True)
-        elif seconds >= 0.05:
-            click.echo(f"   done, {seconds:.1f} s", err=True)
-
-
-def carry_out(request: Request, stack: ExitStack) -> Built:
+def carry_out(request: Request, found: Found | None, stack: ExitStack) -> Built | None:
     """Builds for every platform that is wanted, and names what came out.
+
+    Args:
+        request: what is wanted.
+        found: the Dockerfile, where it is not in the context.
+        stack: has files that go afterwards.
+
+    Returns:
+        None after a mere check.
 
     Raises:
         WherryError: it cannot be built; no name is given then.
     """
-    references = [Reference.parse(tag) for tag in request.tags]
-    if any(reference.digest for reference in references):
-        raise UsageError("-t: a name has a tag, not a digest")
+    if found is not None and request.check is not None:
+        request.check(parse_dockerfile(found.data, where=found.where))
+        return None
     repo = open_or_make_store(None)
     engine = open_engine(settings(), with_store=True)
     sweep(engine, repo)
     platforms = [Platform.parse(text) for text in request.platforms] or [Platform.of_this_machine()]
-    contexts = _Contexts(repo, request)
-    dockerfile = contexts.dockerfile()
-    work = _Work(request=replace(request, dockerfile=dockerfile), repo=repo, engine=engine, contexts=contexts)
-    built = [
-        work.build(platform, prefix=f"{platform} " if len(platforms) > 1 else "", stack=stack) for platform in platforms
+    with Session(engine, repo) as session:
+        contexts = Contexts(
+            session=session,
+            places={**request.contexts, "": request.context},
+            stdin=sys.stdin.buffer,
+            ignore_names=(".dockerignore",) if found is None else found.ignore_names,
+            environment=request.environment,
+            keep_git_dir=request.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "") == "1",
+            progress=settings().progress(),
+        )
+        found = found or contexts.dockerfile(request.file)
+        dockerfile = parse_dockerfile(found.data, where=found.where)
+        if request.check is not None:
+            request.check(dockerfile)
+            return None
+        work = _Work(request=request, dockerfile=dockerfile, session=session, engine=engine, contexts=contexts)
+        built = [
+            work.build(platform, prefix=f"{platform} " if len(platforms) > 1 else "", stack=stack)
+            for platform in platforms
+        ]
+        done = _put_out(session, request, built)
+    for output in request.outputs:
+        if output.push:
+            _push(request, done, output)
+    return done
+
+
+def _put_out(session: Session, request: Request, built: Sequence[BuiltImage]) -> Built:
+    """Names what was built, and writes it where it is wanted."""
+    digests = [tree_digest(image.config, image.tree, image.meta) for image in built]
+    temporary = Reference.parse(f"localhost/build:{digests[0][7:19]}")
+    wanted = [output for output in request.outputs if output.in_store]
+    names: list[Reference] = []
+    if wanted or not request.outputs:
+        names = [*request.tags, *(name for output in wanted for name in output.names)] or [temporary]
+    records = [
+        ImageRecord(
+            reference=temporary,
+            commit=session.commit(image.tree, image.meta, image.config.platform),
+            digest=digest,
+            config=image.config,
+            size_bytes=tree_size(session.repo, image.tree),
+            created_s=image.config.created_s,
+        )
+        for image, digest in zip(built, digests, strict=True)
     ]
-    return _record(repo, built, references)
+    for output in request.outputs:
+        if not output.in_store:
+            write(session.repo, output, records, request.tags, sys.stdout.buffer, progress=settings().progress())
+    digest = digests[0]
+    for name in dict.fromkeys(names):
+        digest = _record(session, name, built, records)
+    return Built(
+        identifier=built[0].config.digest, digest=digest, names=tuple(name.familiar for name in dict.fromkeys(names))
+    )
 
 
-def _record(repo: Repository, built: list[BuiltImage], references: list[Reference]) -> Built:
-    first = built[0].config
-    digest = tree_digest(first, built[0].tree, built[0].meta)
-    names = references or [Reference.parse(f"localhost/build:{digest[7:19]}")]
-    with repo.transaction():
-        for reference in names:
-            records = [
-                record_image(
-                    repo,
-                    reference,
-                    tree=image.tree,
-                    meta=image.meta,
-                    size_bytes=tree_size(repo, image.tree),
-                    config=image.config,
-                    digest=tree_digest(image.config, image.tree, image.meta),
-                )
-                for image in built
-            ]
-            if len(records) > 1:
-                from wherry.image.indexes import record_index
+def _record(session: Session, name: Reference, built: Sequence[BuiltImage], made: Sequence[ImageRecord]) -> Digest:
+    """Gives a name to the images of all platforms; returns its digest."""
+    records = [
+        record_image(
+            session.repo,
+            name,
+            tree=image.tree,
+            meta=image.meta,
+            size_bytes=record.size_bytes,
+            config=image.config,
+            digest=record.digest,
+        )
+        for image, record in zip(built, made, strict=True)
+    ]
+    if len(records) == 1:
+        return records[0].digest
+    from wherry.image.indexes import record_index
 
-                digest = record_index(repo, reference, records).digest
-    return Built(identifier=first.digest, digest=digest, names=tuple(name.familiar for name in names))
+    return record_index(session.repo, name, records).digest
 
 
-class _Contexts:
-    """The build context, and those that are named, each read when it is first needed."""
+def _push(request: Request, done: Built, output: Output) -> None:
+    from wherry.cli.image_registry import send
+    from wherry.cli.registries import RegistryOptions
+    from wherry.image.indexes import find_index
+    from wherry.image.outgoing import outgoing
+    from wherry.image.outgoingindex import outgoing_index
 
-    def __init__(self, repo: Repository, request: Request) -> None:
-        self._repo, self._request = repo, request
-        self._trees: dict[str, StageTree] = {}
-
-    def dockerfile(self) -> Dockerfile:
-        """Returns the Dockerfile; that of an archive is in it."""
-        given = self._request.dockerfile
-        if given.stages or self._request.context != "-":
-            return given
-        tree = self("")
-        data = tree.read_small(given.where)
-        if not data:
-            raise NotFound("no such Dockerfile in the archive", where=given.where, hint="name it with -f")
-        return parse_dockerfile(data, where=given.where)
-
-    def __call__(self, name: str) -> StageTree:
-        if name not in self._trees:
-            with self._repo.transaction():
-                self._trees[name] = self._read(name)
-        return self._trees[name]
-
-    def _read(self, name: str) -> StageTree:
-        progress = settings().progress()
-        if name:
-            return read_directory(self._repo, Path(self._request.contexts[name]), Ignore(), progress=progress)
-        if self._request.context == "-":
-            return read_archive(self._repo, sys.stdin.buffer, _ignore_in, where="<stdin>")
-        top = Path(self._request.context)
-        return read_directory(self._repo, top, self._ignore(top), progress=progress)
-
-    def _ignore(self, top: Path) -> Ignore:
-        for name in self._request.ignore_names:
-            path = top / name
-            if path.is_file():
-                return parse_ignore(path.read_bytes(), where=str(path))
-        return Ignore()
-
-
-def _ignore_in(tree: StageTree) -> Ignore:
-    data = tree.read_small(".dockerignore")
-    return parse_ignore(data) if data else Ignore()
+    repo = open_or_make_store(None)
+    names = output.names or request.tags
+    if not names:
+        raise UsageError("what is pushed needs a name", hint="give -t REGISTRY/NAME:TAG")
+    for name in names:
+        index = find_index(repo, name)
+        record = Images(repo).get(str(name))
+        image = outgoing_index(repo, index, compress="gzip") if index else outgoing(repo, record, compress="gzip")
+        digest = send(image, name, name, RegistryOptions(current=settings()))
+        note(f"pushed {name.familiar}@{digest}", quiet=request.quiet)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Work:
     request: Request
-    repo: Repository
+    dockerfile: Dockerfile
+    session: Session
     engine: Engine
-    contexts: _Contexts
+    contexts: Contexts
+    known: dict[tuple[str, str], ImageRecord] = field(default_factory=dict)
+    """Images that were looked for already, by name and platform."""
 
     def build(self, platform: Platform, *, prefix: str, stack: ExitStack) -> BuiltImage:
         request = self.request
         output = None
         if request.quiet:
             output = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 the stack closes it
-        runner = Runner(
-            engine=self.engine,
-            repo=self.repo,
-            secrets=request.secrets,
-            agents=request.agents,
-            add_hosts=request.add_hosts,
-            network=request.network,
-            stdout_fd=output.fileno() if output is not None else 2,
-            note=lambda text: note(text, quiet=request.quiet),
-        )
-        stack.callback(forget_steps, self.repo, runner.made)
         builder = Builder(
-            repo=self.repo,
-            runner=runner,
+            runner=Runner(
+                engine=self.engine,
+                session=self.session,
+                offered=Offered(secrets=request.secrets, agents=request.agents),
+                template=request.template,
+                stdout_fd=output.fileno() if output is not None else 2,
+                note=lambda text: note(text, quiet=request.quiet),
+            ),
             images=self._image,
-            contexts=self._context,
+            contexts=self.contexts,
             platform=platform,
             watcher=Lines(request.quiet, prefix),
             use_cache=lambda stage: not request.no_cache and stage not in request.no_cache_stages,
-            created=_created(request),
+            created=request.created,
             labels=request.labels,
-            environment=os.environ,
+            environment=request.environment,
         )
         try:
             return builder.build(self._plan(platform))
@@ -240,19 +248,22 @@ class _Work:
             raise
 
     def _plan(self, platform: Platform) -> BuildPlan:
-        request, file = self.request, self.request.dockerfile
+        request, file = self.request, self.dockerfile
         names = GlobalArgs.of(
             file, request.build_args, target=platform, build=Platform.of_this_machine(), target_stage=request.target
         )
-        contexts = frozenset(request.contexts)
-        plan = plan_build(file, names, target=request.target, contexts=contexts)
+        contexts = frozenset([*request.contexts, *request.image_contexts])
+        plan = with_images(plan_build(file, names, target=request.target, contexts=contexts), request.image_contexts)
         triggers = {
             index: config.get("OnBuild") or []
             for index, origin in plan.bases.items()
             if (config := self._image(origin, origin.platform or platform).config.document().get("config") or {})
         }
         if any(triggers.values()):
-            plan = plan_build(file, names, target=request.target, contexts=contexts, triggers=triggers)
+            plan = with_images(
+                plan_build(file, names, target=request.target, contexts=contexts, triggers=triggers),
+                request.image_contexts,
+            )
         if not request.quiet:
             for item in (*file.notes, *tell(names.notes, file.directives, file.where)):
                 note(f"{file.where}:{item.line}: {item.rule}: {item.text}")
@@ -260,10 +271,13 @@ class _Work:
                 note(f"--build-arg {name}: no ARG asks for it")
         return plan
 
-    def _context(self, name: str) -> StageTree:
-        return self.contexts(name)
-
     def _image(self, origin: ImageOrigin, platform: Platform) -> ImageRecord:
+        key = (str(origin.reference), str(platform))
+        if key not in self.known:
+            self.known[key] = self._find(origin, platform)
+        return self.known[key]
+
+    def _find(self, origin: ImageOrigin, platform: Platform) -> ImageRecord:
         found = None if self.request.pull else self._there(origin, platform)
         if found is not None:
             return found
@@ -282,21 +296,10 @@ class _Work:
 
     def _there(self, origin: ImageOrigin, platform: Platform) -> ImageRecord | None:
         try:
-            record = Images(self.repo).get(str(origin.reference), platform=platform)
+            record = Images(self.session.repo).get(str(origin.reference), platform=platform)
         except NotFound:
             return None
         own = record.config
         if own.architecture and (own.os, own.architecture) != (platform.os, platform.architecture):
             return None
         return record
-
-
-def _created(request: Request) -> str:
-    import time
-
-    text = request.build_args.get("SOURCE_DATE_EPOCH", request.source_date_epoch)
-    if not text:
-        return ""
-    if not text.isdigit() or int(text) > 253402300799:
-        raise InvalidInput(f"SOURCE_DATE_EPOCH is a number of seconds, got {text[:40]!r}")
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(int(text)))

@@ -19,7 +19,8 @@ def builder() -> None:
 def prune(force: bool, as_json: bool) -> None:
     """Forget what RUN steps came to, and remove cache mounts (RUN --mount=type=cache)."""
     from wherry.cli.system import confirm, print_removed
-    from wherry.engine.build.running import remove_cache_mounts, sweep
+    from wherry.engine.build.mounts import remove_cache_mounts
+    from wherry.engine.build.session import sweep
     from wherry.engine.pruning import Removed
     from wherry.store.care.prune import prune as prune_store
 

@@ -14,9 +14,13 @@ from wherry.cli.registries import RegistryOptions, keeps_layers, registry_option
 from wherry.core.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
+    from wherry.core.digest import Digest
     from wherry.image.catalog import ImageRecord
     from wherry.image.indexes import IndexRecord
+    from wherry.image.outgoing import OutgoingImage
+    from wherry.image.outgoingindex import OutgoingIndex
     from wherry.image.platforms import Platform
+    from wherry.image.reference import Reference
     from wherry.image.registry.pulling import Pulled
 
 _MAX_NOTES = 3
@@ -138,11 +142,10 @@ def push(
     """
     from wherry.image.indexes import find_index
     from wherry.image.kept import KeptBlobs
-    from wherry.image.outgoing import OutgoingImage, outgoing
-    from wherry.image.outgoingindex import OutgoingIndex, outgoing_index
+    from wherry.image.outgoing import outgoing
+    from wherry.image.outgoingindex import outgoing_index
     from wherry.image.platforms import Platform
     from wherry.image.reference import Reference
-    from wherry.image.registry.pushing import Push
 
     catalogue = require_images(repo_path, name)
     record = catalogue.get(name)
@@ -165,17 +168,33 @@ def push(
         came = bool(index.raw)
     if came and not image.kept:
         note("the registry's own layers were not kept: it goes with a manifest of its own", quiet=settings().quiet)
-    with registries.clients(reference.domain, mirrors=False) as clients:
-        source = record.reference
-        mount_from = [source.path] if source.domain == reference.domain and source.path != reference.path else []
-        sender = Push(clients[-1], reference.path, mount_from=mount_from, progress=progress)
-        tag = reference.tag or "latest"
-        digest = sender.index(image, tag) if isinstance(image, OutgoingIndex) else sender.image(image, tag)
+    digest = send(image, record.reference, reference, registries)
     if as_json:
         print_json({"reference": str(reference), "digest": digest, "as_it_came": image.kept})
     else:
         click.echo(f"{reference.familiar}: pushed")
         click.echo(f"Digest: {digest}")
+
+
+def send(
+    image: OutgoingImage | OutgoingIndex, source: Reference, target: Reference, registries: RegistryOptions
+) -> Digest:
+    """Sends what leaves the store to a registry; returns the manifest's digest.
+
+    Args:
+        image: one, or an index of several.
+        source: its name in the store: what the registry has under that need not be sent again.
+        target: what it is called there.
+        registries: how registries are reached.
+    """
+    from wherry.image.outgoingindex import OutgoingIndex
+    from wherry.image.registry.pushing import Push
+
+    with registries.clients(target.domain, mirrors=False) as clients:
+        mount_from = [source.path] if source.domain == target.domain and source.path != target.path else []
+        sender = Push(clients[-1], target.path, mount_from=mount_from, progress=settings().progress())
+        tag = target.tag or "latest"
+        return sender.index(image, tag) if isinstance(image, OutgoingIndex) else sender.image(image, tag)
 
 
 @click.command(epilog="\b\nExamples:\n  wherry image tags registry.example:5000/team/app")

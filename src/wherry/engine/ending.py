@@ -5,6 +5,7 @@ May be done twice, by a second process where the first was killed in the middle.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 
@@ -83,6 +84,8 @@ def settle(paths: Paths, config: ContainerConfig, outcome: Outcome, lock_fd: int
     else:
         with container_lock(paths, config.id):
             _remove(paths, config)
+    # not left to the descriptor's end: a child that takes a network away may have a copy of it a little longer
+    fcntl.flock(lock_fd, fcntl.LOCK_UN)
     trace.reach("engine.life.recorded")
 
 

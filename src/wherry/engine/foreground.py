@@ -50,8 +50,12 @@ def run_in_foreground(
     terminal_fd: int | None,
     detach_keys: bytes | None,
     preserved: tuple[int, ...] = (),
+    signal_as: Callable[[int], int] | None = None,
 ) -> int:
-    """Starts a container in this process, and stays with it; see ``Engine.start_attached``."""
+    """Starts a container in this process, and stays with it; see ``Engine.start_attached``.
+
+    With `signal_as` the container gets, of each signal that comes, the one that this returns.
+    """
     from wherry.engine.starting import make_ready
 
     with Signals() as signals:
@@ -67,7 +71,7 @@ def run_in_foreground(
             )
             foreground.start(ready.prepared, stdout_fd, stderr_fd, preserved)
         keys = DETACH_KEYS if detach_keys is None else detach_keys
-        return foreground.stay(signals, stdin_fd=stdin_fd, terminal_fd=terminal_fd, keys=keys)
+        return foreground.stay(signals, stdin_fd=stdin_fd, terminal_fd=terminal_fd, keys=keys, signal_as=signal_as)
 
 
 class Foreground:
@@ -142,7 +146,13 @@ class Foreground:
         self._exit_code = exit_code
 
     def stay(
-        self, signals: Signals, *, stdin_fd: int | None, terminal_fd: int | None, keys: bytes = DETACH_KEYS
+        self,
+        signals: Signals,
+        *,
+        stdin_fd: int | None,
+        terminal_fd: int | None,
+        keys: bytes = DETACH_KEYS,
+        signal_as: Callable[[int], int] | None = None,
     ) -> int:
         """Stays with the container until it has ended.
 
@@ -151,6 +161,7 @@ class Foreground:
             stdin_fd: where its input comes from; None: it has none.
             terminal_fd: the person's terminal when the container has one.
             keys: that leave the terminal and the container running.
+            signal_as: see `run_in_foreground`.
 
         Returns:
             The exit status.
@@ -184,7 +195,9 @@ class Foreground:
 
         def on_signal(_: int) -> None:
             for number in signals.read():
-                if number != SIGWINCH:
+                if signal_as is not None:
+                    life.kill(signal_as(number))
+                elif number != SIGWINCH:
                     life.kill(SIGKILL if number == SIGINT and impatience.again() else number)
                 elif terminal_fd is not None:
                     life.flow.resize(*window_of(terminal_fd))

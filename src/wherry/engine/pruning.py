@@ -160,7 +160,7 @@ def prune_images(engine: Engine, filters: Filters, *, everything: bool = False) 
     An image that is mounted, or that a deployment on this machine keeps, stays in any case.
     """
     from wherry.engine import imageuse
-    from wherry.engine.build.running import sweep
+    from wherry.engine.build.session import sweep
     from wherry.image.catalog import CONFIG_KEY, Images
     from wherry.image.indexrefs import PLATFORM_PREFIX
 

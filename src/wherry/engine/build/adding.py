@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 from wherry.core.digest import Checksum, Digest
 from wherry.core.errors import IntegrityError, InvalidInput, NotFound, ToolError
-from wherry.core.http import HttpClient
 from wherry.core.proc import run
 from wherry.engine.build.copying import Ownership
 from wherry.engine.build.stagetree import StageTree
@@ -35,8 +34,15 @@ if TYPE_CHECKING:
 MAX_DOWNLOAD_BYTES = 64 * 1024**3
 _MAX_REDIRECTS = 8
 _TAR_MAGIC_AT = 257
+TAR_HEAD_BYTES = _TAR_MAGIC_AT + 5
+"""How much of a file tells whether it is a tar archive."""
 _HEX = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 _GIT_TIMEOUT_S = 1800.0
+
+
+def is_tar_head(head: bytes) -> bool:
+    """Tells whether a file that begins so is a tar archive."""
+    return head[_TAR_MAGIC_AT:TAR_HEAD_BYTES] == b"ustar"
 
 
 def is_archive(repo: Repository, checksum: Checksum) -> bool:
@@ -45,7 +51,7 @@ def is_archive(repo: Repository, checksum: Checksum) -> bool:
     if content is None:
         return False
     with content:
-        head = content.read(_TAR_MAGIC_AT + 5)
+        head = content.read(TAR_HEAD_BYTES)
         if compression_of(head[:MAGIC_BYTES]):
             content.close()
             _, again = repo.load_file(checksum)
@@ -53,10 +59,22 @@ def is_archive(repo: Repository, checksum: Checksum) -> bool:
                 return False
             with again:
                 try:
-                    head = decompressed(again, where="ADD").read(_TAR_MAGIC_AT + 5)
+                    head = decompressed(again, where="ADD").read(TAR_HEAD_BYTES)
                 except (IntegrityError, InvalidInput):
                     return False
-        return head[_TAR_MAGIC_AT:] == b"ustar"
+        return is_tar_head(head)
+
+
+def content_of(repo: Repository, checksum: Checksum, *, where: str) -> BinaryIO:
+    """Opens a file object.
+
+    Raises:
+        InvalidInput: it is a symbolic link.
+    """
+    _, content = repo.load_file(checksum)
+    if content is None:
+        raise InvalidInput("not a file", where=where)
+    return content
 
 
 def unpack(target: StageTree, checksum: Checksum, path: str, owner: Ownership, *, where: str) -> None:
@@ -66,11 +84,8 @@ def unpack(target: StageTree, checksum: Checksum, path: str, owner: Ownership, *
         InvalidInput: a name in it leads out of it.
         IntegrityError: it is damaged.
     """
-    _, content = target.repo.load_file(checksum)
-    if content is None:
-        raise InvalidInput("not a file", where=where)
     builder = TreeBuilder(target.repo)
-    with content:
+    with content_of(target.repo, checksum, where=where) as content:
         reader = TarReader(decompressed(content, where=where), where=where, limits=DEFAULT_LIMITS)
         Flattener(repo=target.repo, tree=builder, note=lambda text: None).apply(reader, where=where)
     lay_over(target, StageTree(target.repo, *builder.write()), path, owner)
@@ -98,6 +113,8 @@ def download(repo: Repository, source: UrlSource, checksum: str, *, where: str) 
         IntegrityError: it has not the checksum that was asked for.
         NetworkError: it cannot be fetched.
     """
+    from wherry.core.http import HttpClient
+
     url = source.url
     with tempfile.TemporaryFile(dir=repo.path / "tmp") as spool:
         found = hashlib.sha256()

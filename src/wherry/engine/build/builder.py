@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import NotFound, ToolError
 from wherry.engine.build import cache, sources
-from wherry.engine.build.running import Runner, Step
+from wherry.engine.build.mounts import Wanted
+from wherry.engine.build.running import Runner, Step, Whole
 from wherry.engine.build.stagetree import StageTree
 from wherry.image.config import EPOCH, make_config
 from wherry.image.dockerfile.effects import apply_instruction, created_by, resolve_workdir, shell_of
@@ -76,8 +77,7 @@ class Builder:
     """Builds one image.
 
     Args:
-        repo: where trees are.
-        runner: carries out RUN.
+        runner: carries out RUN; its session has the store.
         images: finds, or pulls, an image for a platform.
         contexts: the build context by the name "", and those that the caller names; read when they are needed.
         platform: what is built for.
@@ -88,7 +88,6 @@ class Builder:
         environment: of git, for ADD.
     """
 
-    repo: Repository
     runner: Runner
     images: Callable[[ImageOrigin, Platform], ImageRecord]
     contexts: Callable[[str], StageTree]
@@ -100,6 +99,11 @@ class Builder:
     environment: Mapping[str, str] = field(default_factory=dict)
     done: dict[int, BuiltStage] = field(default_factory=dict)
     trees: dict[Checksum, StageTree] = field(default_factory=dict)
+
+    @property
+    def repo(self) -> Repository:
+        """Where trees are."""
+        return self.runner.session.repo
 
     def build(self, plan: BuildPlan) -> BuiltImage:
         """Carries out a plan.
@@ -117,6 +121,7 @@ class Builder:
                 begun = time.monotonic()
                 cached = self._carry_out(plan, planned, stage, node)
                 self.watcher.end(time.monotonic() - begun, cached=cached)
+            self.runner.session.hold(stage.tree)
             self.done[planned.index] = stage
         return self._finish(self.done[plan.target.index])
 
@@ -222,7 +227,8 @@ class Builder:
             record = self.images(origin, origin.platform or self.platform)
             if record.commit not in self.trees:
                 commit = self.repo.load_commit(record.commit)
-                self.trees[record.commit] = StageTree(self.repo, commit.tree, commit.meta)
+                tree = StageTree(self.repo, commit.tree, commit.meta)
+                self.trees[record.commit] = self.runner.session.hold(tree)
             return self.trees[record.commit]
         return StageTree(self.repo)
 
@@ -230,45 +236,52 @@ class Builder:
         config = stage.config
         script = run_script(node, shell_of(config))
         mounts = tuple(read_mount(flag, place) for flag in node.mounts)
-        bound = {
-            mount.from_: self._tree_of(planned.sources[mount.from_]) if mount.from_ else self.contexts("")
-            for mount in mounts
-            if isinstance(mount, BindMount)
-        }
+        bound = {mount.from_: self._bound(planned, mount.from_) for mount in mounts if _binds(mount)}
         step = Step(
             args=script.args,
             env=stage.scope.run_environment(),
             user=str(config.get("User") or ""),
-            workdir=self._workdir(stage),
             network=node.network,
-            platform=_platform_of(stage.document),
-            mounts=mounts,
-            sources=bound,
-            script=(script.file_name, script.file_content),
-            where=str(place),
+            wanted=Wanted(
+                mounts=mounts,
+                sources=bound,
+                script=(script.file_name, script.file_content),
+                workdir=self._workdir(stage),
+                platform=_platform_of(stage.document),
+                where=str(place),
+            ),
         )
-        tree, meta = stage.tree.write()
+        root = stage.tree.write()
         key = cache.key_of(
-            tree=tree,
-            meta=meta,
+            tree=root[0],
+            meta=root[1],
             args=list(step.args),
-            script=list(step.script),
+            script=list(step.wanted.script),
             env=dict(sorted((stage.scope.arg_values() | stage.scope.env).items())),
             user=step.user,
-            workdir=step.workdir,
-            network=step.network,
-            platform=step.platform,
+            workdir=step.wanted.workdir,
+            network=self.runner.network_of(step.network),
+            hosts=list(self.runner.template.add_hosts),
+            platform=step.wanted.platform,
             mounts=[_told(mount, bound) for mount in mounts],
         )
         if self.use_cache(planned.name) and (known := cache.find(self.repo, key)) is not None:
             stage.tree = StageTree(self.repo, *known)
             return True
-        status, changed = self.runner.run(tree, meta, step)
+        after: list[Whole] = []
+
+        def remember(changed: Whole) -> None:
+            cache.remember(self.repo, key, *changed, subject=node.text)
+            after.append(changed)
+
+        status = self.runner.run(root, step, remember)
         if status:
             raise ToolError(f"the command ended with status {status}", where=place)
-        cache.remember(self.repo, key, *changed, subject=node.text)
-        stage.tree = StageTree(self.repo, *changed)
+        stage.tree = StageTree(self.repo, *after[0])
         return False
+
+    def _bound(self, planned: PlannedStage, name: str) -> StageTree:
+        return self._tree_of(planned.sources[name]) if name else self.contexts("")
 
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -290,6 +303,11 @@ def _platform_of(document: Mapping[str, Any]) -> str:
     return "/".join(part for part in parts if part)
 
 
+def _binds(mount: RunMount) -> TypeGuard[BindMount | CacheMount]:
+    """Tells whether a mount shows a tree, or begins as a copy of one."""
+    return isinstance(mount, BindMount) or (isinstance(mount, CacheMount) and bool(mount.from_))
+
+
 def _told(mount: RunMount, bound: Mapping[str, StageTree]) -> list[Any]:
     """Returns what of a mount the outcome depends on."""
     kind = type(mount).__name__
@@ -304,5 +322,6 @@ def _told(mount: RunMount, bound: Mapping[str, StageTree]) -> list[Any]:
     if isinstance(mount, SecretMount):
         return [kind, mount.id, mount.target, mount.env, mount.mode, mount.uid, mount.gid]
     if isinstance(mount, CacheMount):
-        return [kind, mount.id, mount.target, mount.read_only]
+        first = [mount.source, *bound[mount.from_].write()] if mount.from_ else []
+        return [kind, mount.id, mount.target, mount.read_only, *first]
     return [kind, mount.target]

@@ -9,7 +9,8 @@ In a directory no symbolic link is followed on the way in, and what is no file, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,13 +21,12 @@ from wherry.store.tree.commit import write_directory
 from wherry.store.tree.compression import decompressed
 from wherry.store.tree.modifier import Modifier
 from wherry.store.tree.mutable import TreeBuilder
-from wherry.store.tree.tar import DEFAULT_LIMITS, TarReader
+from wherry.store.tree.tar import DEFAULT_LIMITS, TarEntry, TarReader
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
     from wherry.core.progress import Progress
     from wherry.store.repository import Repository
+    from wherry.store.tree.compression import Readable
 
 
 class Excludes(Protocol):
@@ -59,15 +59,12 @@ def read_directory(repo: Repository, path: Path, ignore: Excludes, *, progress: 
     return found
 
 
-def read_archive(
-    repo: Repository, stream: BinaryIO, ignore: Callable[[StageTree], Excludes], *, where: str
-) -> StageTree:
+def read_archive(repo: Repository, stream: Readable, *, where: str) -> StageTree:
     """Writes a tar archive, compressed or not, to the store, within ``with repo.transaction()``.
 
     Args:
         repo: where.
         stream: the archive.
-        ignore: makes what is left out of it of the tree, in which ``.dockerignore`` lies.
         where: its name, for errors.
 
     Raises:
@@ -77,15 +74,27 @@ def read_archive(
     builder = TreeBuilder(repo)
     plain = decompressed(stream, where=where)
     Flattener(repo=repo, tree=builder, note=lambda text: None).apply(
-        TarReader(plain, where=where, limits=DEFAULT_LIMITS), where=where
+        _OfRoot(plain, where=where, limits=DEFAULT_LIMITS), where=where
     )
-    found = StageTree(repo, *builder.write())
-    _drop(found, ignore(found))
+    return StageTree(repo, *builder.write())
+
+
+class _OfRoot(TarReader):
+    """An archive whose entries are all root's."""
+
+    def __iter__(self) -> Iterator[TarEntry]:
+        for entry in super().__iter__():
+            yield replace(entry, uid=0, gid=0)
+
+
+def without_ignored(tree: StageTree, ignore: Excludes) -> StageTree:
+    """Returns a tree without what is left out, and without directories that only that was in."""
+    found = StageTree(tree.repo, *tree.write())
+    _drop(found, ignore)
     return found
 
 
 def _drop(tree: StageTree, ignore: Excludes) -> None:
-    """Takes away what is left out, and directories that only that was in."""
     doomed = [path for path, _ in tree.walk("") if ignore.excludes(path)]
     kept = {path for path, _ in tree.walk("") if not ignore.excludes(path)}
     needed = {"/".join(path.split("/")[:count]) for path in kept for count in range(1, path.count("/") + 1)}
