@@ -33,12 +33,19 @@ class RegistryOptions:
     authfile: Path | None = None
     insecure: tuple[str, ...] = ()
     ca: Path | None = None
+    cert_dir: Path | None = None
 
     def hosts(self) -> Hosts:
         """Returns what is known of registries."""
         from wherry.image.registry.hosts import Hosts
 
-        return Hosts.read(self.current.root / "registries.yaml", SYSTEM_FILE, insecure=self.insecure, ca=self.ca)
+        return Hosts.read(
+            self.current.root / "registries.yaml",
+            SYSTEM_FILE,
+            insecure=self.insecure,
+            ca=self.ca,
+            certificate_folder=self.cert_dir,
+        )
 
     def credentials(self) -> list[CredentialFile]:
         """Returns the files in which credentials are looked for; the first is where new ones go."""
@@ -89,9 +96,24 @@ def registry_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--ca", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE", help="Trust only this CA."
     )
+    @click.option(
+        "--cert-dir",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        metavar="DIR",
+        help="Certificates, as in certs.d.",
+    )
     @wraps(command)
-    def wrapped(*args: Any, authfile: Path | None, insecure: Sequence[str], ca: Path | None, **given: Any) -> Any:
-        options = RegistryOptions(current=settings(), authfile=authfile, insecure=tuple(insecure), ca=ca)
+    def wrapped(
+        *args: Any,
+        authfile: Path | None,
+        insecure: Sequence[str],
+        ca: Path | None,
+        cert_dir: Path | None,
+        **given: Any,
+    ) -> Any:
+        options = RegistryOptions(
+            current=settings(), authfile=authfile, insecure=tuple(insecure), ca=ca, cert_dir=cert_dir
+        )
         return command(*args, registries=options, **given)
 
     return wrapped

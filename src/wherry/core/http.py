@@ -7,8 +7,9 @@ only what is safe to repeat, with backoff. A 4xx answer is final at once.
 from __future__ import annotations
 
 import random
+import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from urllib3.exceptions import HTTPError as Urllib3Error
 from urllib3.exceptions import SSLError
 
 from wherry.core import jsonio
+from wherry.core.durable import map_os_error
 from wherry.core.errors import HttpError, IntegrityError, InvalidInput, NetworkError
 from wherry.version import __version__
 
@@ -92,6 +94,7 @@ class HttpClient:
         base_url: ``http://`` or ``https://`` and all that stands before the paths.
         token: sent as ``Authorization: Bearer``; may be set later.
         ca_file: the only certificate authority to trust; None takes the system's.
+        more_authorities: files of certificate authorities to trust beside the system's.
         client_cert: the files of a certificate and of its key, to be shown to the server.
         permissive: takes any certificate: for servers that the user names as insecure.
         timeout_s: for connecting, and for each read.
@@ -105,6 +108,7 @@ class HttpClient:
         *,
         token: str | None = None,
         ca_file: Path | None = None,
+        more_authorities: Sequence[Path] = (),
         client_cert: tuple[Path, Path] | None = None,
         permissive: bool = False,
         timeout_s: float = 30.0,
@@ -132,6 +136,7 @@ class HttpClient:
             cert_file=str(client_cert[0]) if client_cert else None,
             key_file=str(client_cert[1]) if client_cert else None,
             cert_reqs="CERT_NONE" if permissive else None,
+            ssl_context=_trusting(more_authorities) if more_authorities and not (ca_file or permissive) else None,
         )
 
     def close(self) -> None:
@@ -268,6 +273,19 @@ class HttpClient:
                     data.append(value)
                 elif name == "id":
                     ident = value
+
+
+def _trusting(authorities: Sequence[Path]) -> ssl.SSLContext:
+    """Returns what trusts these beside the system's own."""
+    context = ssl.create_default_context()
+    for path in authorities:
+        try:
+            context.load_verify_locations(path)
+        except ssl.SSLError as error:
+            raise InvalidInput("no certificates in PEM", where=path) from error
+        except OSError as error:
+            raise map_os_error(error, "cannot read a certificate authority", where=path) from error
+    return context
 
 
 class _Opened:

@@ -168,6 +168,13 @@ def test_an_authority_of_its_own(start_registry: Start, machine: Make, layout: L
     name = f"{registry.domain}/team/app:1"
     assert "TLS failed" in wherry("image", "pull", name, status=8)
     wherry("image", "pull", "--ca", str(certificate), name)
+    folder = tmp_path / "certs"
+    folder.mkdir()
+    (folder / "bad.crt").write_text("nonsense")
+    assert "no certificates in PEM" in wherry("image", "tags", "--cert-dir", str(folder), name, status=5)
+    (folder / "bad.crt").unlink()
+    (folder / "own.crt").write_bytes(certificate.read_bytes())
+    wherry("image", "tags", "--cert-dir", str(folder), name)
     (wherry.root / "registries.yaml").write_text(f"registries:\n  '{registry.domain}': {{ca: {certificate}}}\n")
     wherry("image", "pull", "--keep-layers", name)
     wherry("image", "push", name, f"{registry.domain}/again:1")

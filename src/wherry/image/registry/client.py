@@ -239,6 +239,7 @@ class RegistryClient:
                 self._clients[origin] = HttpClient(
                     origin,
                     ca_file=self.host.ca if own else None,
+                    more_authorities=self.host.authorities if own else (),
                     client_cert=(self.host.cert, self.host.key) if own and self.host.cert and self.host.key else None,
                     permissive=own and self.host.insecure,
                     timeout_s=self._timeout_s,

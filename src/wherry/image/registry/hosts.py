@@ -12,8 +12,10 @@
         cert: /etc/wherry/certs/client.pem
         key: /etc/wherry/certs/client.key
 
-A folder of docker's form is read too: ``/etc/docker/certs.d/HOST:PORT/{*.crt, client.cert, client.key}``. A registry on
-a loopback address may always speak plain HTTP, as with docker. Nothing is insecure that is not named.
+Folders of docker's form are read too, the first that there is: ``HOST:PORT/{*.crt, NAME.cert, NAME.key}`` below
+``/etc/wherry/certs.d``, ``/etc/containers/certs.d``, ``/etc/docker/certs.d``. The authorities there count beside the
+system's, while ``ca`` is the only one. A registry on a loopback address may always speak plain HTTP, as with docker.
+Nothing is insecure that is not named.
 
 Mirrors are asked for what is pulled, in their order, before the registry itself; what is pushed goes past them.
 """
@@ -31,6 +33,11 @@ from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput
 
 MAX_FILE_BYTES = 256 * 1024
+CERTIFICATE_FOLDERS = (
+    Path("/etc/wherry/certs.d"),
+    Path("/etc/containers/certs.d"),
+    Path("/etc/docker/certs.d"),
+)
 _API_HOSTS = {"docker.io": "registry-1.docker.io"}
 _KEYS = {"mirrors", "insecure", "ca", "cert", "key"}
 
@@ -45,6 +52,9 @@ class Host:
     """Without ``/v2``; the first that answers counts: https, and http where that is allowed."""
     insecure: bool = False
     ca: Path | None = None
+    """The only authority to trust."""
+    authorities: tuple[Path, ...] = ()
+    """Those to trust beside the system's."""
     cert: Path | None = None
     key: Path | None = None
     mirrors: tuple[Host, ...] = ()
@@ -55,19 +65,29 @@ class Hosts:
     """What is known of registries."""
 
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    certificates: Path = Path("/etc/docker/certs.d")
+    certificates: tuple[Path, ...] = CERTIFICATE_FOLDERS
+    """Where a folder for each registry may be."""
+    certificate_folder: Path | None = None
+    """That of every registry, when the command line gives one."""
     insecure: frozenset[str] = frozenset()
     """Names that the command line says may be insecure."""
     ca: Path | None = None
     """A certificate authority that the command line gives, for all."""
 
     @classmethod
-    def read(cls, *paths: Path, insecure: tuple[str, ...] = (), ca: Path | None = None) -> Hosts:
+    def read(
+        cls,
+        *paths: Path,
+        insecure: tuple[str, ...] = (),
+        ca: Path | None = None,
+        certificate_folder: Path | None = None,
+    ) -> Hosts:
         """Reads the first of these files that is there.
 
         Raises:
             InvalidInput: it is malformed; names the key.
         """
+        settings: Mapping[str, Mapping[str, Any]] = {}
         for path in paths:
             try:
                 with path.open("rb") as file:
@@ -76,8 +96,9 @@ class Hosts:
                 continue
             except OSError as error:
                 raise map_os_error(error, "cannot read the settings of registries", where=path) from error
-            return cls(settings=_parse(raw, path), insecure=frozenset(insecure), ca=ca)
-        return cls(insecure=frozenset(insecure), ca=ca)
+            settings = _parse(raw, path)
+            break
+        return cls(settings=settings, insecure=frozenset(insecure), ca=ca, certificate_folder=certificate_folder)
 
     def find(self, name: str) -> Host:
         """Returns how a registry is reached."""
@@ -97,13 +118,41 @@ class Hosts:
         insecure = bool(entry.get("insecure")) or name in self.insecure
         plain = url.replace("https://", "http://", 1)
         urls = (url, plain) if (insecure or is_loopback(name)) and url != plain else (url,)
-        folder = self.certificates / name
-        authorities = sorted(folder.glob("*.crt")) if folder.is_dir() else []
-        ca = self.ca or _path(entry, "ca") or (authorities[0] if authorities else None)
+        folder = self._folder(name)
+        authorities, pair = _certificates(folder) if folder is not None else ((), None)
         cert, key = _path(entry, "cert"), _path(entry, "key")
-        if cert is None and (folder / "client.cert").is_file():
-            cert, key = folder / "client.cert", folder / "client.key"
-        return Host(name=name, urls=urls, insecure=insecure, ca=ca, cert=cert, key=key)
+        if cert is None and pair is not None:
+            cert, key = pair
+        return Host(
+            name=name,
+            urls=urls,
+            insecure=insecure,
+            ca=self.ca or _path(entry, "ca"),
+            authorities=authorities,
+            cert=cert,
+            key=key,
+        )
+
+    def _folder(self, name: str) -> Path | None:
+        if self.certificate_folder is not None:
+            return self.certificate_folder
+        return next((path / name for path in self.certificates if (path / name).is_dir()), None)
+
+
+def _certificates(folder: Path) -> tuple[tuple[Path, ...], tuple[Path, Path] | None]:
+    """Returns the authorities in a folder, and a client's certificate and key (docker: "Verify repository client").
+
+    Raises:
+        InvalidInput: a certificate has no key, or a key no certificate.
+    """
+    authorities = tuple(sorted(folder.glob("*.crt")))
+    certificates = {path.stem for path in folder.glob("*.cert")}
+    keys = {path.stem for path in folder.glob("*.key")}
+    for stem in sorted(certificates ^ keys):
+        missing = "key" if stem in certificates else "cert"
+        raise InvalidInput(f"{stem}.cert and {stem}.key belong together: there is no {stem}.{missing}", where=folder)
+    first = min(certificates, default=None)
+    return authorities, None if first is None else (folder / f"{first}.cert", folder / f"{first}.key")
 
 
 def is_loopback(name: str) -> bool:

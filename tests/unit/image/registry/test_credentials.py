@@ -138,6 +138,25 @@ def test_hosts(tmp_path: Path) -> None:
     assert not hosts.find("localhost:5000").insecure
 
 
+def test_certificates_as_docker_has_them(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for path in ("second/r:5000/b.crt", "second/r:5000/a.crt", "second/r:5000/me.cert", "second/r:5000/me.key"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    hosts = Hosts(certificates=(first, second))
+    found = hosts.find("r:5000")
+    folder = second / "r:5000"
+    assert (found.ca, found.authorities) == (None, (folder / "a.crt", folder / "b.crt"))
+    assert (found.cert, found.key) == (folder / "me.cert", folder / "me.key")
+    assert hosts.find("r:5001").authorities == ()
+    assert Hosts(certificate_folder=folder).find("other").authorities == found.authorities
+    (first / "r:5000").mkdir(parents=True)
+    assert hosts.find("r:5000").authorities == ()
+    (folder / "me.key").unlink()
+    with pytest.raises(InvalidInput, match=r"there is no me\.key"):
+        Hosts(certificates=(second,)).find("r:5000")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
