@@ -59,8 +59,16 @@ def nameless(repo: Repository, used: Collection[Checksum]) -> list[Checksum]:
     return found
 
 
-def free(repo: Repository, commits: Collection[Checksum], used: Collection[Checksum]) -> int:
+def free(
+    repo: Repository, commits: Collection[Checksum], used: Collection[Checksum], *, parts_too: bool = False
+) -> int:
     """Removes the files that only these commits need, unless a name still leads to them or something stands on them.
+
+    Args:
+        repo: where.
+        commits: that are to go.
+        used: those that something stands on.
+        parts_too: also parts of blobs that a broken pull could go on from.
 
     Returns:
         The bytes that this freed.
@@ -68,7 +76,7 @@ def free(repo: Repository, commits: Collection[Checksum], used: Collection[Check
     from wherry.image.tidying import tidy
     from wherry.store.care.prune import prune
 
-    tidied = tidy(repo)
+    tidied = tidy(repo, parts_too=parts_too)
     doomed = (set(commits) | tidied.commits) - set(repo.refs().values()) - set(used)
     freed = prune(repo, delete_commits=doomed).freed_bytes if doomed else 0
     return freed + tidied.freed_bytes

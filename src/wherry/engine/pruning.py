@@ -193,6 +193,6 @@ def prune_images(engine: Engine, filters: Filters, *, everything: bool = False) 
         if filters.fits(record.config.labels, record.created_s):
             names.append(f"sha256:{commit}")
             doomed.add(commit)
-    freed += imageuse.free(repo, doomed, used)
+    freed += imageuse.free(repo, doomed, used, parts_too=True)
     emit(engine.paths, "prune", type="image", attributes={"reclaimed": freed})
     return Removed(names=tuple(names), freed_bytes=freed)

@@ -14,6 +14,7 @@ those that manifests of images name.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Collection
@@ -133,8 +134,12 @@ class KeptBlobs:
                 continue  # taken over meanwhile
         return freed
 
-    def remove_all_but(self, needed: Collection[Digest]) -> int:
+    def remove_all_but(self, needed: Collection[Digest], *, parts_too: bool = False) -> int:
         """Removes blobs that are not needed, and what early ends have left.
+
+        Args:
+            needed: what stays.
+            parts_too: also parts that are not a day old, from which a pull could go on.
 
         Returns:
             The bytes that are free now.
@@ -145,11 +150,32 @@ class KeptBlobs:
                 freed += self.size(digest)
                 self.path(digest).unlink(missing_ok=True)
         if self._top.is_dir():
-            for path in [*self._top.glob(f"{_PREFIX}*"), *self._top.glob(f"{PART_PREFIX}*")]:
+            for path in self._top.glob(f"{_PREFIX}*"):
                 if time.time() - path.stat().st_mtime > _STALE_S:
                     freed += path.stat().st_size
                     path.unlink(missing_ok=True)
+            for path in self._top.glob(f"{PART_PREFIX}*"):
+                freed += _remove_part(path, stale_s=0 if parts_too else _STALE_S)
         return freed
+
+
+def _remove_part(path: Path, *, stale_s: float) -> int:
+    """Removes what a broken transfer has left, unless one is at work on it; returns the bytes that are free now."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        status = os.fstat(fd)
+        if time.time() - status.st_mtime < stale_s:
+            return 0
+        path.unlink(missing_ok=True)
+        return status.st_size
+    except BlockingIOError:
+        return 0
+    finally:
+        os.close(fd)
 
 
 class KeptWriter:

@@ -33,8 +33,13 @@ class Tidied:
     """Of blobs that were removed."""
 
 
-def tidy(repo: Repository) -> Tidied:
-    """Takes away what no image needs: trees of layers, blobs, what is known of layers, images of other platforms."""
+def tidy(repo: Repository, *, parts_too: bool = False) -> Tidied:
+    """Takes away what no image needs: trees of layers, blobs, what is known of layers, images of other platforms.
+
+    Args:
+        repo: where.
+        parts_too: also parts of blobs that a pull could go on from; else those that are a day old.
+    """
     before = set(repo.refs().values())
     if stray := orphans(repo):
         with repo.transaction() as transaction:
@@ -48,7 +53,7 @@ def tidy(repo: Repository) -> Tidied:
     needed = {digest for record in records for digest in blobs_of(record)}
     for artifact in list_artifacts(repo):
         needed.update(blobs_named(parse_object(artifact.manifest, where=artifact.reference), where=artifact.reference))
-    freed = KeptBlobs(repo).remove_all_but(needed)
+    freed = KeptBlobs(repo).remove_all_but(needed, parts_too=parts_too)
     freed += KeptBlobs(repo, folder="uploads").remove_older(MAX_WAIT_S)
     freed += measuring.remove_all_but(repo, [layer_of(repo, record) for record in records])
     freed += remove_leftovers(repo.path / "tmp")

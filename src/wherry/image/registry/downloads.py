@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from wherry.core.digest import Digest, checksum_of, short
 from wherry.core.durable import make_dirs, map_os_error
 from wherry.core.errors import HttpError, IntegrityError, NetworkError, NoSpace, NotFound, NotPermitted
+from wherry.core.trace import reach
 from wherry.core.units import format_size
 from wherry.image.kept import PART_PREFIX
 from wherry.image.registry.client import RegistryClient, Stopped, repository_path
@@ -109,6 +110,7 @@ class Download:
             if not self._is_right():
                 self.path.unlink(missing_ok=True)
                 raise IntegrityError(f"a blob has the digest sha256:{self._hash.hexdigest()}", where=self.digest)
+            reach("image.pull.blob")
             with self._changed:
                 self._there = self._at
                 self._done = True
@@ -205,6 +207,7 @@ class Download:
             self._response = response
             try:
                 skipped = self._skipped(response)
+                reach("image.pull.answered")
                 for chunk in response.chunks():
                     if stop.is_set():
                         raise Stopped("the pull was given up")

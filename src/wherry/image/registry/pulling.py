@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wherry.core.digest import Digest, parse_digest
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.core.progress import QUIET, Progress
+from wherry.core.trace import reach
 from wherry.image import layercache
 from wherry.image.catalog import ImageRecord, Images
 from wherry.image.config import parse_config
@@ -163,6 +164,7 @@ class _Pull:
         repo, options = self.repo, self.options
         sizes = sizes_of(manifest, where=self.reference)
         with Downloads(repo, self.clients, self.reference.path, sizes, options.progress) as downloads:
+            reach("image.pull.manifest")
             packed = read_image(downloads, manifest.raw, manifest.digest, where=self.reference)
             check(packed)
             needed = _needed(repo, packed, keep_layers=options.keep_layers)
@@ -175,6 +177,7 @@ class _Pull:
                 keep=KeptBlobs(repo) if options.keep_layers else None,
             )
             found = unpacker.unpack(packed, where=self.reference)
+            reach("image.pull.unpacked")
         more: dict[str, Any] = {}
         if as_member:
             platform = Platform(

@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         start = int(ranged.removeprefix("bytes=").rstrip("-")) if ranged else 0
         rest = data[start:]
         headers = {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"} if ranged else {}
-        if registry.silent_after:
+        if 0 < registry.silent_after < len(rest):
             self._send(200, rest[: registry.silent_after], headers, length=len(rest))
             self.wfile.flush()
             registry.release.wait(30)
