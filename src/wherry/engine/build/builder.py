@@ -19,7 +19,7 @@ from wherry.engine.build.mounts import Wanted
 from wherry.engine.build.running import Runner, Step, Whole
 from wherry.engine.build.stagetree import StageTree
 from wherry.image.config import EPOCH, make_config
-from wherry.image.dockerfile.effects import apply_instruction, created_by, resolve_workdir, shell_of
+from wherry.image.dockerfile.effects import DEFAULT_PATH, apply_instruction, created_by, resolve_workdir, shell_of
 from wherry.image.dockerfile.expansion import Scope
 from wherry.image.dockerfile.mounts import BindMount, CacheMount, RunMount, SecretMount, read_mount
 from wherry.image.dockerfile.plan import ContextOrigin, ImageOrigin, StageOrigin
@@ -152,7 +152,7 @@ class Builder:
             )
         tree_of = self.contexts(origin.name) if isinstance(origin, ContextOrigin) else StageTree(self.repo)
         wanted = planned.platform or self.platform
-        config = {} if isinstance(origin, ContextOrigin) else {"Env": [f"PATH={_PATH}"]}  # as docker has it
+        config = {} if isinstance(origin, ContextOrigin) else {"Env": [f"PATH={DEFAULT_PATH}"]}  # as docker has it
         document = {"os": wanted.os, "architecture": wanted.architecture, "config": config}
         if wanted.variant:
             document["variant"] = wanted.variant
@@ -284,12 +284,9 @@ class Builder:
         return self._tree_of(planned.sources[name]) if name else self.contexts("")
 
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
 def _environment(config: Mapping[str, Any]) -> dict[str, str]:
     env = dict(item.partition("=")[::2] for item in config.get("Env") or [])
-    env.setdefault("PATH", _PATH)
+    env.setdefault("PATH", DEFAULT_PATH)
     return env
 
 

@@ -14,15 +14,19 @@ Source: Dockerfile reference, "COPY".
 
 from __future__ import annotations
 
-import re
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.engine.build.stagetree import StageTree, require
+from wherry.image.dockerfile.ignore import compile_part
 from wherry.store.format.objects import DirMeta
+
+if TYPE_CHECKING:
+    from wherry.image.dockerfile.problems import Place
 
 _PATTERN_CHARS = frozenset("*?[\\")
 
@@ -70,15 +74,19 @@ class Job:
     parents: bool = False
     excludes: Callable[[str], bool] = lambda path: False
     """Called with paths below a source that is a directory, and with the name of one that is a file."""
-    where: str = ""
+    place: Place
     """File and line, for errors."""
 
 
-def destination_of(job: Job) -> tuple[str, bool]:
+def destination_of(text: str, workdir: str) -> tuple[str, bool]:
     """Returns a destination as an absolute path, and whether it must be a directory."""
-    text = job.destination
     folder = text.endswith(("/", "/.", "/..")) or text in (".", "..")
-    return (text if text.startswith("/") else f"{job.workdir.rstrip('/')}/{text}"), folder
+    return (text if text.startswith("/") else f"{workdir.rstrip('/')}/{text}"), folder
+
+
+def needs_folder(destination: str, place: Place) -> InvalidInput:
+    """Returns the error of several sources for what is not said to be a directory."""
+    return place.error("several sources need a directory as destination", f"write it as {destination}/")
 
 
 def copy(target: StageTree, source: StageTree, job: Job) -> None:
@@ -88,21 +96,15 @@ def copy(target: StageTree, source: StageTree, job: Job) -> None:
         NotFound: a source is not there.
         InvalidInput: the destination must be a directory and is not.
     """
-    found: list[tuple[str, str]] = []
-    patterns = False
-    for name in job.sources:
-        patterns = patterns or bool(_PATTERN_CHARS & set(name))
-        found += expand_sources(source, name, where=job.where)
-    path, folder = destination_of(job)
+    found = [item for name in job.sources for item in expand_sources(source, name, job.place)]
+    path, folder = destination_of(job.destination, job.workdir)
     if len(found) > 1 and not folder and not job.parents:
-        raise InvalidInput(
-            "several sources need a directory as destination", where=job.where, hint=f"write it as {job.destination}/"
-        )
+        raise needs_folder(job.destination, job.place)
     for written, real in found:
         _copy_one(target, source, job, written, real, path, folder=folder or job.parents)
 
 
-def expand_sources(source: StageTree, name: str, *, where: str) -> list[tuple[str, str]]:
+def expand_sources(source: StageTree, name: str, place: Place) -> list[tuple[str, str]]:
     """Returns what a source names: as it is written, cleaned, and where that really is in the tree.
 
     Raises:
@@ -113,13 +115,13 @@ def expand_sources(source: StageTree, name: str, *, where: str) -> list[tuple[st
         try:
             real = source.follow(cleaned)
         except InvalidInput:
-            raise NotFound(f"no such file or directory: {name}", where=where) from None
+            raise NotFound(f"no such file or directory: {name}", where=place) from None
         if source.lookup(real) is None:
-            raise NotFound(f"not in what is copied from: {name}", where=where, hint=_near(source, cleaned))
+            raise NotFound(f"not in what is copied from: {name}", where=place, hint=_near(source, cleaned))
         return [(_pivoted(name), real)]
     matches = [""]
     for part in cleaned.split("/"):
-        match = _glob(part, where).fullmatch
+        match = compile_part(part, place).match
         matches = [
             f"{above}/{entry}".lstrip("/")
             for above in matches
@@ -128,14 +130,14 @@ def expand_sources(source: StageTree, name: str, *, where: str) -> list[tuple[st
             if match(entry)
         ]
     if not matches:
-        raise NotFound(f"no file matches {name}", where=where)
+        raise NotFound(f"no file matches {name}", where=place)
     return [(match, source.follow(match)) for match in sorted(matches)]
 
 
 def _copy_one(
     target: StageTree, source: StageTree, job: Job, written: str, real: str, path: str, *, folder: bool
 ) -> None:
-    entry = require(source, real, where=job.where)
+    entry = require(source, real, where=job.place)
     if job.parents:
         above = written if isinstance(entry, DirMeta) else written.rpartition("/")[0]
         _make_parents(target, source, job, path, above, real, isinstance(entry, DirMeta))
@@ -187,7 +189,7 @@ def _copy_tree(target: StageTree, source: StageTree, job: Job, real: str, place:
             if isinstance(there, str):
                 real_there = target.follow(below)
                 if not target.is_directory(real_there):
-                    raise InvalidInput("a file is in the way of a directory", where=f"{job.where}: /{below}")
+                    raise InvalidInput("a file is in the way of a directory", where=f"{job.place}: /{below}")
                 continue  # a link to a directory stays, and is gone through
             target.set_directory(below, job.owner.directory(entry))
         else:
@@ -214,37 +216,6 @@ def _clean(name: str) -> str:
 def _pivoted(name: str) -> str:
     """Returns a source for ``--parents``: what comes after ``/./``, if that is in it."""
     return _clean(name.rpartition("/./")[2] if "/./" in name else name)
-
-
-def _glob(pattern: str, where: str) -> re.Pattern[str]:
-    """Returns one part of a pattern as a regular expression (Go's ``filepath.Match``)."""
-    out = []
-    at = 0
-    while at < len(pattern):
-        char = pattern[at]
-        at += 1
-        if char == "*":
-            out.append("[^/]*")
-        elif char == "?":
-            out.append("[^/]")
-        elif char == "\\" and at < len(pattern):
-            out.append(re.escape(pattern[at]))
-            at += 1
-        elif char == "[":
-            end = pattern.find("]", at + 1)
-            if end < 0:
-                raise InvalidInput(f"a pattern with [ and no ]: {pattern}", where=where)
-            inner = pattern[at:end]
-            negated = inner[:1] in ("^", "!")
-            chars = inner[1:] if negated else inner
-            out.append(f"[{'^' if negated else ''}{chars.replace(chr(92), chr(92) * 2)}]")
-            at = end + 1
-        else:
-            out.append(re.escape(char))
-    try:
-        return re.compile("".join(out))
-    except re.error as error:
-        raise InvalidInput(f"not a pattern: {pattern} ({error})", where=where) from None
 
 
 def _near(source: StageTree, path: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.engine.build.adding import download, fetch_git, is_archive, lay_over, unpack
-from wherry.engine.build.copying import Job, Ownership, copy, destination_of, expand_sources
+from wherry.engine.build.copying import Job, Ownership, copy, destination_of, expand_sources, needs_folder
 from wherry.engine.build.stagetree import StageTree
 from wherry.image.dockerfile.ignore import path_patterns
 from wherry.image.dockerfile.modes import parse_chmod
@@ -64,7 +64,7 @@ def _job(node: Copy | Add, workdir: str, owner: Ownership, place: Place, paths: 
         link=node.link,
         parents=isinstance(node, Copy) and node.parents,
         excludes=excludes,
-        where=str(place),
+        place=place,
     )
 
 
@@ -97,8 +97,7 @@ def carry_out_add(
 ) -> None:
     """Carries out an ADD; ``contexts("")`` is the build context, `environment` that of git."""
     owner = _ownership(target, node, place)
-    job = _job(node, workdir, owner, place, [])
-    path, folder = destination_of(job)
+    path, folder = destination_of(node.destination, workdir)
     _check_several(node, place)
     for item in node.sources:
         if isinstance(item, Heredoc):
@@ -131,10 +130,10 @@ def _add_path(
     place: Place,
 ) -> None:
     plain: list[str] = []
-    for written, real in expand_sources(context, source.path, where=str(place)):
+    for written, real in expand_sources(context, source.path, place):
         entry = context.lookup(real)
         if isinstance(entry, str) and node.unpack is not False and is_archive(target.repo, entry):
-            unpack(target, entry, destination_of(_job(node, workdir, owner, place, []))[0], owner, where=str(place))
+            unpack(target, entry, destination_of(node.destination, workdir)[0], owner, where=str(place))
         else:
             plain.append(written)
     if plain:
@@ -158,21 +157,15 @@ def _add_download(
 
 
 def _check_several(node: Copy | Add, place: Place) -> None:
-    if (
-        len(node.sources) > 1
-        and not node.destination.endswith(("/", "/.", "/.."))
-        and node.destination not in (".", "..")
-    ):
-        raise InvalidInput(
-            "several sources need a directory as destination", where=place, hint=f"write it as {node.destination}/"
-        )
+    if len(node.sources) > 1 and not destination_of(node.destination, "/")[1]:
+        raise needs_folder(node.destination, place)
 
 
 def _write_heredocs(target: StageTree, node: Copy | Add, workdir: str, owner: Ownership) -> None:
     for item in node.sources:
         if not isinstance(item, Heredoc):
             continue
-        path, folder = destination_of(Job(sources=[], destination=node.destination, workdir=workdir))
+        path, folder = destination_of(node.destination, workdir)
         if folder or target.is_directory(target.follow(path)):
             path = f"{path.rstrip('/')}/{item.name}"
         above, _, name = path.rpartition("/")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from wherry.core.errors import Unsupported
 from wherry.engine.pack import tracing
-from wherry.engine.pack.needed import DEFAULT_PATH, Collector, Needed
+from wherry.engine.pack.needed import Collector, Needed
 from wherry.engine.pack.tracing import Traced
 from wherry.engine.pack.tree import Tree
+from wherry.engine.spec import DEFAULT_PATH
 
 TRACE_TIMEOUT_S = 20.0
 

@@ -23,8 +23,9 @@ from wherry.core.errors import ToolError, Unsupported
 from wherry.core.proc import run
 from wherry.core.progress import QUIET, Progress
 from wherry.engine.pack.header import FOLDERS, NODES, SPARE, Format, Header, tables
-from wherry.engine.pack.needed import DEFAULT_PATH, Needed
+from wherry.engine.pack.needed import Needed
 from wherry.engine.pack.tree import Tree
+from wherry.engine.spec import DEFAULT_PATH
 
 COMPRESSIONS = {
     Format.SQUASHFS: ("zstd", "gzip", "lz4", "lzo", "xz"),

@@ -16,8 +16,8 @@ from wherry.core.errors import CannotInvoke, CommandNotFound, InvalidInput, NotF
 from wherry.engine.pack.elf import Elf
 from wherry.engine.pack.libraries import Libraries, glob
 from wherry.engine.pack.tree import Found, Tree
+from wherry.engine.spec import DEFAULT_PATH
 
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_FILES = 1_000_000
 _SHEBANG_BYTES = 256
 """What the kernel reads of a script's first line (BINPRM_BUF_SIZE)."""

@@ -138,16 +138,20 @@ def _parts(way: list[str], place: Place) -> _Parts:
     compiled: list[re.Pattern[str] | None] = []
     for part in way:
         if part != "**":
-            compiled.append(_compile(part, place))
+            compiled.append(compile_part(part, place))
         elif not compiled or compiled[-1] is not None:
             compiled.append(None)
     if compiled[-1] is None and len(compiled) > 1:
-        compiled.append(_compile("*", place))  # a/** is all below a, and not a
+        compiled.append(compile_part("*", place))  # a/** is all below a, and not a
     return tuple(compiled)
 
 
-def _compile(part: str, place: Place) -> re.Pattern[str]:
-    """Returns a part of a pattern as an expression."""
+def compile_part(part: str, place: Place) -> re.Pattern[str]:
+    """Returns one part of a pattern as an expression, to be matched with a whole name (Go's ``filepath.Match``).
+
+    Raises:
+        InvalidInput: it is malformed.
+    """
     result: list[str] = []
     index = 0
     while index < len(part):
