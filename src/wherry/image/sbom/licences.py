@@ -79,9 +79,7 @@ def _expression(text: str) -> str:
     known = _library()
     try:
         parsed = known.parse(_with_aliases(text), strict=False)
-    except Exception as error:
-        if isinstance(error, MemoryError):
-            raise
+    except _parse_errors():
         return reference(text)
     if parsed is None:
         return ""
@@ -159,6 +157,16 @@ def _depth_zero(text: str, word: str) -> list[int]:
 def parse(text: str) -> Any:
     """Returns the tree of an expression that ``expression`` made; see ``license_expression``."""
     return _library().parse(text, strict=False)
+
+
+def _parse_errors() -> tuple[type[Exception], ...]:
+    """Returns what the library raises for what is no expression.
+
+    It asserts, and looks at what is not there, where words stand in an order that it did not expect.
+    """
+    from license_expression import ExpressionError, ExpressionParseError
+
+    return ExpressionError, ExpressionParseError, AssertionError, IndexError, RecursionError
 
 
 @cache
