@@ -15,6 +15,7 @@ from wherry.core.digest import Digest, checksum_of, parse_digest
 from wherry.core.errors import IntegrityError, InvalidInput, NotFound, Unsupported
 from wherry.image.blobs import MAX_JSON_BYTES, Blobs, read_json
 from wherry.image.config import MAX_LAYERS
+from wherry.image.mediatypes import CONFIG_TYPE, DOCKER_CONFIG_TYPE
 from wherry.image.packed import LayerBlob, PackedImage, field, load_object, parse_object
 from wherry.image.platforms import Platform, choose
 
@@ -23,10 +24,7 @@ MAX_MANIFESTS = 10_000
 
 _REF_NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
-CONFIG_TYPES = (
-    "application/vnd.oci.image.config.v1+json",
-    "application/vnd.docker.container.image.v1+json",
-)
+CONFIG_TYPES = (CONFIG_TYPE, DOCKER_CONFIG_TYPE)
 
 
 def is_layout(blobs: Blobs) -> bool:

@@ -22,7 +22,8 @@ from wherry.core.errors import Conflict, IntegrityError, NotFound
 from wherry.core.progress import QUIET, Progress
 from wherry.image.blobs import MAX_JSON_BYTES, DirectoryBlobs
 from wherry.image.layout import is_layout, manifests_of
-from wherry.image.outgoing import INDEX_TYPE, OutgoingImage, OutgoingLayer
+from wherry.image.mediatypes import INDEX_TYPE
+from wherry.image.outgoing import OutgoingImage, OutgoingLayer
 from wherry.image.outgoingindex import OutgoingIndex
 from wherry.image.packed import load_object
 

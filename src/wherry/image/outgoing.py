@@ -24,20 +24,20 @@ from wherry.image import measuring
 from wherry.image.catalog import ImageRecord
 from wherry.image.config import EPOCH
 from wherry.image.layertar import LayerTar, Mark
+from wherry.image.mediatypes import (
+    CONFIG_TYPE,
+    DOCKER_CONFIG_TYPE,
+    DOCKER_MANIFEST_TYPE,
+    INDEX_TYPE,
+    LAYER_TYPE,
+    MANIFEST_TYPE,
+)
 from wherry.image.packed import field, parse_object
 from wherry.image.pressing import Kind, PressedTar
 
 if TYPE_CHECKING:
     from wherry.image.kept import KeptBlobs
     from wherry.store.repository import Repository
-
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
-INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
-DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_INDEX_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 
 
 class _Source(Protocol):

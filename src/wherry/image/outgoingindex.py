@@ -14,7 +14,8 @@ from wherry.core.digest import Digest
 from wherry.core.progress import QUIET, Progress
 from wherry.image.catalog import ImageRecord
 from wherry.image.indexes import IndexRecord
-from wherry.image.outgoing import INDEX_TYPE, OutgoingImage, digest_of_bytes, manifest_type, outgoing
+from wherry.image.mediatypes import INDEX_TYPE
+from wherry.image.outgoing import OutgoingImage, digest_of_bytes, manifest_type, outgoing
 from wherry.image.packed import field, parse_object
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from typing import Any
 from wherry.core import jsonio
 from wherry.core.digest import Digest, parse_digest
 from wherry.core.errors import IntegrityError, InvalidInput
-from wherry.image.outgoing import INDEX_TYPE, MANIFEST_TYPE, digest_of_bytes
+from wherry.image.mediatypes import EMPTY_TYPE, INDEX_TYPE, MANIFEST_TYPE
+from wherry.image.outgoing import digest_of_bytes
 
 EMPTY = b"{}"
-EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 CREATED = "org.opencontainers.image.created"
 TITLE = "org.opencontainers.image.title"
 MAX_REFERRERS = 10_000

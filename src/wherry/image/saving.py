@@ -31,6 +31,7 @@ from wherry.core.digest import Digest, checksum_of
 from wherry.core.durable import fsync_dir, map_os_error, replacing
 from wherry.core.errors import Conflict, IntegrityError
 from wherry.core.progress import QUIET, Progress
+from wherry.image.mediatypes import INDEX_TYPE
 from wherry.image.outgoing import OutgoingImage, OutgoingLayer
 from wherry.image.outgoingindex import OutgoingIndex
 from wherry.image.reference import Reference
@@ -38,7 +39,6 @@ from wherry.store.tree.tar import EntryType
 from wherry.store.tree.tarwrite import TarWriter
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
-_INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _NAME = "io.containerd.image.name"
 _REF_NAME = "org.opencontainers.image.ref.name"
 _FOLDERS = ("blobs/", "blobs/sha256/")
@@ -219,7 +219,7 @@ def _index(images: Sequence[Named]) -> bytes:
         elif image.tag:
             descriptor["annotations"] = {_REF_NAME: image.tag}
         descriptors.append(descriptor)
-    return jsonio.canonical({"schemaVersion": 2, "mediaType": _INDEX_TYPE, "manifests": descriptors})
+    return jsonio.canonical({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": descriptors})
 
 
 def _docker_list(images: Sequence[Named]) -> bytes:

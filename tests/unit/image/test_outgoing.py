@@ -14,12 +14,12 @@ from tests.unit.image.makers import Layout, directory, file, make_tar
 from wherry.core.digest import Checksum
 from wherry.core.errors import NotFound
 from wherry.image import measuring
-from wherry.image import outgoing as module
 from wherry.image.catalog import ImageRecord, Images
 from wherry.image.importing import import_image
 from wherry.image.indexes import record_index
 from wherry.image.kept import KeptBlobs
 from wherry.image.layertar import LayerTar
+from wherry.image.mediatypes import INDEX_TYPE
 from wherry.image.outgoing import OutgoingImage, layer_of, outgoing
 from wherry.image.outgoingindex import outgoing_index
 from wherry.image.pressing import KINDS, Kind
@@ -261,7 +261,7 @@ def test_an_index(repo: Repository, tmp_path: Path) -> None:
     kept = KeptBlobs(repo)
     found = outgoing_index(repo, index, kept)
     assert (found.manifest, found.digest, found.kept) == (raw, index.digest, True)
-    assert found.media_type == module.INDEX_TYPE
+    assert found.media_type == INDEX_TYPE
     made_here = outgoing_index(repo, index, None)
     assert not made_here.kept
     document = json.loads(made_here.manifest)

@@ -9,7 +9,7 @@ import pytest
 from wherry.core.digest import Digest
 from wherry.core.errors import IntegrityError, InvalidInput
 from wherry.image import referrers
-from wherry.image.outgoing import MANIFEST_TYPE
+from wherry.image.mediatypes import MANIFEST_TYPE
 from wherry.image.referrers import Descriptor
 
 SUBJECT = Descriptor(

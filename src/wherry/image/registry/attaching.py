@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from wherry.core.digest import Digest
 from wherry.core.errors import IntegrityError, InvalidInput, NotFound
+from wherry.image.mediatypes import INDEX_TYPE, MANIFEST_TYPE
 from wherry.image.outgoing import digest_of_bytes
 from wherry.image.packed import field
 from wherry.image.referrers import (
@@ -23,7 +24,7 @@ from wherry.image.referrers import (
     with_referrer,
 )
 from wherry.image.registry.client import RegistryClient, repository_path
-from wherry.image.registry.manifests import OCI_INDEX, OCI_MANIFEST, Manifest, get_manifest
+from wherry.image.registry.manifests import Manifest, get_manifest
 from wherry.image.registry.pushing import Push
 
 MAX_ATTACHMENT_BYTES = 256 * 1024 * 1024
@@ -43,7 +44,7 @@ def attach(client: RegistryClient, repository: str, subject: Digest, made: Attac
     push = Push(client, repository)
     for digest, data in made.blobs.items():
         push.data(digest, data)
-    push.manifest(made.manifest, OCI_MANIFEST, made.descriptor.digest)
+    push.manifest(made.manifest, MANIFEST_TYPE, made.descriptor.digest)
     if _listed(client, repository, subject) is None:
         tag = fallback_tag(subject)
         try:
@@ -52,7 +53,7 @@ def attach(client: RegistryClient, repository: str, subject: Digest, made: Attac
             before = None
         after = with_referrer(before, made.descriptor, where=f"{repository}:{tag}")
         if after != before:
-            push.manifest(after, OCI_INDEX, tag)
+            push.manifest(after, INDEX_TYPE, tag)
     return made.descriptor.digest
 
 

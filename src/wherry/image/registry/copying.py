@@ -22,15 +22,8 @@ from wherry.image.blobs import MAX_JSON_BYTES, ArchiveBlobs, Blobs, DirectoryBlo
 from wherry.image.dockersave import read_docker_archive
 from wherry.image.layout import by_platform, find_descriptor, is_layout, manifests_of
 from wherry.image.layoutadd import add_to_layout
-from wherry.image.outgoing import (
-    CONFIG_TYPE,
-    LAYER_TYPE,
-    MANIFEST_TYPE,
-    OutgoingImage,
-    OutgoingLayer,
-    digest_of_bytes,
-    manifest_type,
-)
+from wherry.image.mediatypes import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE
+from wherry.image.outgoing import OutgoingImage, OutgoingLayer, digest_of_bytes, manifest_type
 from wherry.image.outgoingindex import OutgoingIndex
 from wherry.image.packed import LayerBlob, field, parse_object
 from wherry.image.platforms import Platform

@@ -16,18 +16,14 @@ from typing import Any
 from wherry.core.digest import Digest, parse_digest
 from wherry.core.errors import IntegrityError, InvalidInput, NetworkError, NotFound, NotPermitted, Unsupported
 from wherry.image.blobs import MAX_JSON_BYTES
-from wherry.image.layout import by_platform, manifests_of
+from wherry.image.layout import MAX_NESTED_INDEXES, by_platform, manifests_of
+from wherry.image.mediatypes import DOCKER_INDEX_TYPE, DOCKER_MANIFEST_TYPE, INDEX_TYPE, MANIFEST_TYPE
 from wherry.image.packed import field, parse_object
 from wherry.image.platforms import Platform
 from wherry.image.registry.client import RegistryClient, repository_path
 
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 _SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
-_ACCEPTED = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)
-MAX_NESTED_INDEXES = 4
+_ACCEPTED = (MANIFEST_TYPE, INDEX_TYPE, DOCKER_MANIFEST_TYPE, DOCKER_INDEX_TYPE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +82,7 @@ def _get(client: RegistryClient, repository: str, wanted: str) -> Manifest:
     if isinstance(written, str) and kind in _ACCEPTED and written != kind:
         raise InvalidInput(f"a manifest says that it is {written[:80]}, its registry {kind}", where=where)
     if kind not in _ACCEPTED:
-        kind = written if isinstance(written, str) else OCI_INDEX if "manifests" in document else OCI_MANIFEST
+        kind = written if isinstance(written, str) else INDEX_TYPE if "manifests" in document else MANIFEST_TYPE
     return Manifest(raw=raw, digest=digest, media_type=kind)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from wherry.core import jsonio
 from wherry.core.digest import Digest
-from wherry.image.outgoing import INDEX_TYPE
+from wherry.image.mediatypes import INDEX_TYPE
 from wherry.image.serving.messages import Answer, Code, Refused, Request, Stream
 from wherry.image.serving.routes import Route
 from wherry.image.serving.shelf import Shelf, ShownBlob, ShownManifest

@@ -12,7 +12,7 @@ import pytest
 
 from wherry.core.digest import Digest
 from wherry.core.errors import IntegrityError, InvalidInput, NotFound
-from wherry.image.outgoing import MANIFEST_TYPE
+from wherry.image.mediatypes import MANIFEST_TYPE
 from wherry.image.referrers import Attachment, Descriptor, attachment
 from wherry.image.registry.attaching import fetch, list_referrers
 from wherry.image.registry.client import RegistryClient
