@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wherry.image.sbom.copyright import debian_expression, read_copyright
 from wherry.image.sbom.licences import conjunction, disjunction, expression, recognise
@@ -85,3 +87,29 @@ def test_machine_readable_copyright() -> None:
 def test_texts_for_people(text: str, found: tuple[str, ...]) -> None:
     assert recognise(text) == found
     assert read_copyright(text).basis is (Basis.RECOGNISED if found else Basis.UNKNOWN)
+
+
+_WORDS = (
+    "MIT",
+    "and",
+    "OR",
+    "with",
+    "(",
+    ")",
+    "GPL-2.0+",
+    "foo",
+    "/",
+    "+",
+    "'",
+    "not",
+    "&",
+    "Classpath-exception-2.0",
+    "1",
+)
+
+
+@given(st.lists(st.sampled_from(_WORDS), max_size=9).map(" ".join) | st.text(max_size=40))
+def test_any_words_are_an_expression_or_nothing(text: str) -> None:
+    found = expression(text)
+    assert found == expression(text)
+    assert not found or found.isprintable()
