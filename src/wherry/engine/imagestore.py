@@ -65,7 +65,7 @@ def look_up(paths: Paths, store: ImageStore | None, spec: ContainerSpec) -> tupl
     if spec.rootfs:
         return BareSettings(platform=rootfile.check(spec.rootfs, direct=spec.rootfs_direct)), spec.rootfs, ""
     if store is None:
-        raise NotFound(f"no image {spec.image!r}: there is no store", hint="import one with `wherry image import`")
+        raise NotFound(f"no image {spec.image!r}: there is no store", hint="`wherry pull` brings one")
     found = imagecache.find(store.path, paths.images, spec.image)
     if found is not None and (not spec.platform or platforms.fits(found.settings.platform, spec.platform)):
         return found.settings, found.reference, found.commit

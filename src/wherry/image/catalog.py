@@ -27,7 +27,7 @@ REFERENCE_KEY = "wherry.image.reference"
 SIZE_KEY = "wherry.image.size"
 
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})\Z")
-_HINT = "`wherry image ls` shows what is there, `wherry image import` brings more"
+_HINT = "`wherry image ls` shows what is there; `wherry pull`, `build` and `import` bring more"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

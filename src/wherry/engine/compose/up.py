@@ -106,7 +106,7 @@ class _Up:
 
         image = self._project.services[name]["image"]
         if self._engine.repo is None:
-            raise NotFound(f"no image {image!r}: there is no store", hint="import one with `wherry image import`")
+            raise NotFound(f"no image {image!r}: there is no store", hint="`wherry pull` brings one")
         try:
             return str(Images(self._engine.repo).get(image).commit)
         except NotFound as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.core.durable import map_os_error
-from wherry.core.errors import InvalidInput
+from wherry.core.errors import InvalidInput, NotFound
 
 MAX_LINKS = 40
 """As the kernel's MAXSYMLINKS (path_resolution(7))."""
@@ -46,11 +46,14 @@ class Tree:
         root: the folder.
 
     Raises:
+        NotFound: there is nothing.
         InvalidInput: it is no folder.
     """
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
+            if not os.path.lexists(root):
+                raise NotFound("no such folder", where=root)
             raise InvalidInput("not a folder with a root tree", where=root)
         self.root = root
         self._real = os.path.realpath(root)
