@@ -15,7 +15,7 @@ from wherry.core.errors import UsageError
 
 REFUSED = {
     "attach": "`wherry container attach` with the container's name does that",
-    "build": "images are not built yet: build them elsewhere, and `wherry image import` them",
+    "build": "images are not built by compose: `wherry build` makes them",
     "commit": "`wherry container commit` with the container's name does that",
     "convert": "it is `wherry compose config`",
     "cp": "`wherry cp` with the container's name does that",

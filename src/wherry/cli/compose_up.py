@@ -27,7 +27,7 @@ _SERVICES = click.argument("services", nargs=-1)
 
 def _refuse_build(_context: click.Context, _parameter: click.Parameter, given: bool) -> None:
     if given:
-        raise UsageError("--build: images are not built yet", hint="build it elsewhere, and `wherry image import` it")
+        raise UsageError("--build: images are not built by compose", hint="`wherry build` makes them")
 
 
 _BUILD = click.option("--build", is_flag=True, hidden=True, expose_value=False, callback=_refuse_build)

@@ -140,7 +140,7 @@ SERVICE: dict[str, Reader] = {
 }
 
 SERVICE_REFUSED = {
-    "build": "images are not built yet: build it elsewhere, import it with `wherry image import`, name it in image:",
+    "build": "not built by compose: `wherry build -t NAME`, and name it in image:",
     "cpu_count": "that is for Windows; use cpus",
     "cpu_percent": "that is for Windows; use cpus",
     "credential_spec": "that is for Windows",
