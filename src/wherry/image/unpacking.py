@@ -78,10 +78,10 @@ class Unpacker:
         plain_bytes = known.plain_bytes if known else 0
         done = 0
         for index, layer in enumerate(packed.layers):
+            expected = config.diff_ids[index] if packed.complete else None
             if index < skipped:
-                self._keep_only(layer)
+                self._keep_only(layer, expected, done, total)
             else:
-                expected = config.diff_ids[index] if packed.complete else None
                 diff_id, size = self._layer(flat, layer, expected, plain_bytes, done, total)
                 diff_ids.append(diff_id)
                 plain_bytes += size
@@ -109,16 +109,33 @@ class Unpacker:
         chain = layercache.chain_ids(diff_ids)[-1]
         layercache.remember(self.repo, chain, tree=tree, meta=meta, plain_bytes=plain_bytes)
 
-    def _keep_only(self, layer: LayerBlob) -> None:
-        """Keeps the blob of a layer whose tree is known already."""
+    def check(self, layer: LayerBlob, expected: Digest) -> None:
+        """Reads a layer, and holds it against what the config says that it is uncompressed.
+
+        Raises:
+            IntegrityError: it has another digest, compressed or not, or is cut short.
+        """
+        self._layer(None, layer, expected, 0, 0, layer.size)
+
+    def _keep_only(self, layer: LayerBlob, expected: Digest | None, done: int, total: int) -> None:
+        """Keeps the blob of a layer whose tree is known already, once it is seen to be that layer."""
         if self.keep is not None and layer.digest is not None and not self.keep.has(layer.digest):
-            with layer.blobs.open(layer.name) as file:
-                self.keep.keep(file, layer.digest)
+            self._layer(None, layer, expected, 0, done, total)
 
     def _layer(
-        self, flat: Flattener, layer: LayerBlob, expected: Digest | None, before_bytes: int, done: int, total: int
+        self,
+        flat: Flattener | None,
+        layer: LayerBlob,
+        expected: Digest | None,
+        before_bytes: int,
+        done: int,
+        total: int,
     ) -> tuple[Digest, int]:
-        """Applies one layer; returns digest and size of its uncompressed form."""
+        """Reads one layer, and applies it unless there is nothing to apply it to.
+
+        Returns:
+            Digest and size of its uncompressed form.
+        """
         limits = replace(self.limits, total_bytes=self.limits.total_bytes - before_bytes)
         with ExitStack() as stack:
             file: Readable = stack.enter_context(layer.blobs.open(layer.name))
@@ -138,8 +155,9 @@ class Unpacker:
                     where=layer.where,
                     told=lambda size: _check_ratio(size, packed.size, limits.ratio, layer.where),
                 )
-                reader = TarReader(plain, where=layer.where, limits=limits, needs_end=expected is None, sparse=True)
-                flat.apply(reader, where=layer.where)
+                if flat is not None:
+                    reader = TarReader(plain, where=layer.where, limits=limits, needs_end=expected is None, sparse=True)
+                    flat.apply(reader, where=layer.where)
                 plain.drain()
             except (IntegrityError, InvalidInput, Unsupported):
                 if layer.digest is not None:  # a wrong digest says more than what is wrong inside
@@ -147,10 +165,10 @@ class Unpacker:
                 raise
             if layer.digest is not None:
                 packed.check(layer.digest, "a layer")
-                if writer is not None:
-                    writer.finish(layer.digest)
             if expected is not None:
                 plain.check(expected, "an uncompressed layer")
+            if writer is not None and layer.digest is not None:
+                writer.finish(layer.digest)
         return plain.digest, plain.size
 
 

@@ -110,6 +110,21 @@ def test_blobs_are_kept_of_layers_that_are_cached(repo: Repository, tmp_path: Pa
     assert KeptBlobs(repo).listed() == blobs_of(record)
 
 
+def test_what_is_kept_of_a_cached_layer_is_that_layer(repo: Repository, tmp_path: Path) -> None:
+    """A manifest may name other bytes for a layer that the config says is one of those that are there."""
+    made = layout(tmp_path / "a", BASE, make_tar(file("x", b"x")))
+    import_image(repo, str(made.path), name="a:1")
+    other = Layout(tmp_path / "lie")
+    good = json.loads((made.path / "blobs/sha256" / made.manifests[0]["digest"][7:]).read_bytes())
+    for descriptor in (good["config"], good["layers"][1]):
+        other.blob((made.path / "blobs/sha256" / descriptor["digest"][7:]).read_bytes())
+    good["layers"][0] = other.blob(make_tar(file("evil", b"evil")), good["layers"][0]["mediaType"])
+    other.add(other.blob(json.dumps(good).encode(), made.manifests[0]["mediaType"]))
+    with pytest.raises(IntegrityError, match="an uncompressed layer"):
+        import_image(repo, str(other.path), name="lie:1", keep_layers=True)
+    assert KeptBlobs(repo).listed() == []
+
+
 def test_a_blob_of_another_digest_is_not_kept(repo: Repository) -> None:
     kept = KeptBlobs(repo)
     with pytest.raises(IntegrityError):

@@ -22,7 +22,7 @@ from wherry.image.catalog import ImageRecord, Images
 from wherry.image.indexes import record_index
 from wherry.image.layout import CONFIG_TYPES, read_image
 from wherry.image.outgoing import digest_of_bytes, manifest_type
-from wherry.image.packed import LayerBlob, field, parse_object
+from wherry.image.packed import field, parse_object
 from wherry.image.recording import record_image
 from wherry.image.reference import Reference
 from wherry.image.serving.messages import Answer, Code, Refused, Request
@@ -31,7 +31,6 @@ from wherry.image.serving.routes import Route, parse_digest
 from wherry.image.serving.shelf import PUSH_DOMAIN, Shelf, ShownBlob, kept_blob, pushed_repository
 from wherry.image.serving.uploads import Upload, Uploads
 from wherry.image.unpacking import Unpacker
-from wherry.store.tree.compression import HashingReader, decompressed
 from wherry.store.tree.tar import DEFAULT_LIMITS, Limits
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
@@ -262,10 +261,11 @@ class Pushing:
             self._need(route.name, blob, size)
         packed = read_image(_PushedBlobs(self, route.name), raw, digest, where=where)
         with self._unpacking, self._repo.transaction():
-            unpacked = Unpacker(repo=self._repo, limits=self._limits).unpack(packed, where=where)
+            unpacker = Unpacker(repo=self._repo, limits=self._limits)
+            unpacked = unpacker.unpack(packed, where=where)
             pairs = zip(packed.layers, unpacked.config.diff_ids, strict=True)
             for layer, diff_id in islice(pairs, unpacked.reused_layers):
-                self._check_layer(layer, diff_id)
+                unpacker.check(layer, diff_id)  # not unpacked, as its tree is known, but others will get these bytes
             record_image(
                 self._repo,
                 reference,
@@ -280,18 +280,6 @@ class Pushing:
         for layer in packed.layers:
             if layer.digest is not None:
                 self._keep(route.name, layer.digest)
-
-    def _check_layer(self, layer: LayerBlob, diff_id: Digest) -> None:
-        """Checks a layer that was not unpacked, because its tree is known: others will get these bytes.
-
-        Raises:
-            IntegrityError: it is not what the config says.
-            InvalidInput: it is longer than it may be.
-        """
-        with layer.blobs.open(layer.name) as file:
-            plain = decompressed(file, where=layer.where)
-            reader = HashingReader(plain, max_bytes=self._limits.total_bytes, where=layer.where)
-            reader.check(diff_id, "an uncompressed layer")
 
     def _take_artifact(self, route: Route, reference: Reference, raw: bytes, document: dict[str, Any]) -> None:
         named = blobs_named(document, where=reference)
