@@ -1,4 +1,4 @@
-"""What all tests have: the profile of Hypothesis for long runs, and a Ctrl-C that reaches what they start."""
+"""What all tests have: the profile of Hypothesis for long runs, and signals that reach what they start."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ settings.register_profile(DEEP, _ANY_SPEED)
 settings.register_profile("suite", _ANY_SPEED)
 settings.load_profile("suite")
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-    # a shell that puts a suite in the background ignores it, and every program started from there would, too
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        # a shell that puts a suite in the background ignores the one, nohup the other; so would all that starts here
+        signal.signal(_number, _handler)
