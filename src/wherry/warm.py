@@ -122,11 +122,13 @@ class Bundle:
         """Imports what this command always needs."""
         modules = sys.modules
         for name, place, is_package, _, _, code in self._early:
+            parent, _, last = name.rpartition(".")
+            if parent not in modules:  # who wrote the file had it before, from another one
+                __import__(parent)
             if name in modules:
                 continue
             file = f"{_FOLDER}/{place}"
             module = _MODULE(name)
-            parent, _, last = name.rpartition(".")
             names = module.__dict__
             names["__file__"] = file
             names["__loader__"] = self

@@ -103,6 +103,14 @@ def test_each_kind_of_command_has_a_file_of_its_own(package: Path) -> None:
     assert bundle_of(package, "other").exists()
 
 
+def test_a_file_made_beside_another_one_serves_a_start_without_that(package: Path) -> None:
+    """``start.py`` installs two: what the first brought is not in the second, the packages of its modules neither."""
+    both = "from wherry import warm; warm.EARLY['first'] = ('wherry.core',); warm.install('first')\n"
+    code = f"import sys; sys.path.append({str(package.parent)!r}); WHAT = 'run'\n{both}{PROBE}"
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, check=True)
+    assert "'wherry.core.value'" in probe(package)
+
+
 def test_a_plain_run_needs_all_that_is_loaded_early() -> None:
     """What `warm.EARLY` names is loaded by each `wherry run`, whatever it does, so it must not grow by chance."""
     source = Path(wherry.__file__).parents[1]
