@@ -12,11 +12,10 @@ import click
 
 from wherry.cli.build_options import limit_options
 from wherry.cli.output import note
-from wherry.core.errors import InvalidInput, UsageError
+from wherry.core.errors import UsageError
 
 if TYPE_CHECKING:
     from wherry.cli.build_work import Built
-    from wherry.image.dockerfile.syntax import Dockerfile
 
 
 @click.command(
@@ -68,7 +67,7 @@ def build(context: str, file: str | None, quiet: bool, progress: str, check_only
     so.
     """
     from wherry.cli import build_options as options
-    from wherry.cli.build_work import Request, carry_out
+    from wherry.cli.build_work import Request, carry_out, check_dockerfile
     from wherry.cli.context import settings
     from wherry.engine.build.contexts import find_dockerfile
     from wherry.engine.build.output import STDOUT, Kind, Output
@@ -110,7 +109,7 @@ def build(context: str, file: str | None, quiet: bool, progress: str, check_only
         quiet=quiet,
         created=options.created(args),
         environment=dict(os.environ),
-        check=_check if check_only else None,
+        check=check_dockerfile if check_only else None,
     )
     settings().enter_home()  # this process may begin anew there: before standard input is read
     found = find_dockerfile(context, file or "", sys.stdin.buffer)
@@ -137,12 +136,3 @@ def _tell(built: Built, iidfile: Path | None, metadata_file: Path | None, *, qui
         note(f"named {name}")
     if not to_stdout:
         click.echo(built.identifier)
-
-
-def _check(dockerfile: Dockerfile) -> None:
-    for item in dockerfile.notes:
-        click.echo(f"{dockerfile.where}:{item.line}: {item.rule}: {item.text}")
-    if not dockerfile.notes:
-        click.echo("Check complete, no warnings found.")
-    elif dockerfile.directives.check_error:
-        raise InvalidInput(f"{len(dockerfile.notes)} warnings", where=dockerfile.where)

@@ -46,6 +46,19 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+NO_LIMITS: Mapping[str, Any] = {
+    "network": "default",
+    "add_hosts": (),
+    "ulimits": (),
+    **dict.fromkeys(
+        ("memory", "memory_swap", "cpu_shares", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems"), ""
+    ),
+    "shm_size": "",
+    "cgroup_parent": "",
+}
+"""What `template` reads when none of the options was given."""
+
+
 def template(given: Mapping[str, Any]) -> ContainerSpec:
     """Returns what every container of RUN gets.
 

@@ -17,7 +17,7 @@ from wherry.cli.context import settings
 from wherry.cli.image_repo import open_or_make_store
 from wherry.cli.output import note
 from wherry.core.digest import Digest
-from wherry.core.errors import NotFound, ToolError, UsageError
+from wherry.core.errors import InvalidInput, NotFound, ToolError, UsageError
 from wherry.engine.build.builder import Builder, BuiltImage
 from wherry.engine.build.contexts import Contexts, with_images
 from wherry.engine.build.mounts import Offered, Secret
@@ -131,7 +131,7 @@ def carry_out(request: Request, found: Found | None, stack: ExitStack) -> Built 
         done = _put_out(session, request, built)
     for output in request.outputs:
         if output.push:
-            _push(request, done, output)
+            _push(request, output)
     return done
 
 
@@ -186,7 +186,21 @@ def _record(session: Session, name: Reference, built: Sequence[BuiltImage], made
     return record_index(session.repo, name, records).digest
 
 
-def _push(request: Request, done: Built, output: Output) -> None:
+def _push(request: Request, output: Output) -> None:
+    names = output.names or request.tags
+    if not names:
+        raise UsageError("what is pushed needs a name", hint="give -t REGISTRY/NAME:TAG")
+    for name in names:
+        push_image(name, quiet=request.quiet)
+
+
+def push_image(name: Reference, *, quiet: bool) -> None:
+    """Pushes an image of the store, or all platforms of it, by its name.
+
+    Raises:
+        NotFound: it is not there.
+        NetworkError: the registry does not take it.
+    """
     from wherry.cli.image_registry import send
     from wherry.cli.registries import RegistryOptions
     from wherry.image.indexes import find_index
@@ -194,15 +208,25 @@ def _push(request: Request, done: Built, output: Output) -> None:
     from wherry.image.outgoingindex import outgoing_index
 
     repo = open_or_make_store(None)
-    names = output.names or request.tags
-    if not names:
-        raise UsageError("what is pushed needs a name", hint="give -t REGISTRY/NAME:TAG")
-    for name in names:
-        index = find_index(repo, name)
-        record = Images(repo).get(str(name))
-        image = outgoing_index(repo, index, compress="gzip") if index else outgoing(repo, record, compress="gzip")
-        digest = send(image, name, name, RegistryOptions(current=settings()))
-        note(f"pushed {name.familiar}@{digest}", quiet=request.quiet)
+    index = find_index(repo, name)
+    record = Images(repo).get(str(name))
+    image = outgoing_index(repo, index, compress="gzip") if index else outgoing(repo, record, compress="gzip")
+    digest = send(image, name, name, RegistryOptions(current=settings()))
+    note(f"pushed {name.familiar}@{digest}", quiet=quiet)
+
+
+def check_dockerfile(dockerfile: Dockerfile) -> None:
+    """Prints what is odd about a Dockerfile.
+
+    Raises:
+        InvalidInput: there is something, and the file's own ``check`` directive calls it an error.
+    """
+    for item in dockerfile.notes:
+        click.echo(f"{dockerfile.where}:{item.line}: {item.rule}: {item.text}")
+    if not dockerfile.notes:
+        click.echo("Check complete, no warnings found.")
+    elif dockerfile.directives.check_error:
+        raise InvalidInput(f"{len(dockerfile.notes)} warnings", where=dockerfile.where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from wherry.cli.compose_build import build, push
 from wherry.cli.compose_config import config
 from wherry.cli.compose_context import Chosen
 from wherry.cli.compose_life import kill, pause, restart, rm, start, stop, unpause
@@ -15,13 +16,11 @@ from wherry.core.errors import UsageError
 
 REFUSED = {
     "attach": "`wherry container attach` with the container's name does that",
-    "build": "images are not built by compose: `wherry build` makes them",
     "commit": "`wherry container commit` with the container's name does that",
     "convert": "it is `wherry compose config`",
     "cp": "`wherry cp` with the container's name does that",
     "export": "`wherry export` with the container's name does that",
     "publish": "there is no registry of projects",
-    "push": "`wherry image push` with the image's name does that",
     "stats": "`wherry stats` with the containers' names does that",
     "volumes": "`wherry volume ls` does that",
     "watch": "sources are not watched; bind them with volumes:",
@@ -81,7 +80,7 @@ def _refusing(word: str, reason: str) -> click.Command:
 
 
 _COMMANDS = (up, down, ps, logs, config, create, start, stop, restart, kill, rm, run, pause, unpause, scale)
-_MORE = (images, pull, top, port, events, ls, wait, version)
+_MORE = (build, images, pull, push, top, port, events, ls, wait, version)
 for _command in (*_COMMANDS, *_MORE):
     compose.add_command(_command)
 compose.add_command(exec_, "exec")

@@ -1,4 +1,4 @@
-"""``wherry compose pull``, and the images that ``up``, ``create`` and ``run`` find missing."""
+"""``wherry compose pull``, and the images that ``up``, ``create`` and ``run`` find missing: pulled, or built."""
 
 from __future__ import annotations
 
@@ -20,30 +20,39 @@ Tell = Callable[[str, str, str], None]
 
 
 def _policy(_context: click.Context, _parameter: click.Parameter, word: str) -> str:
-    if word == "build":
-        raise UsageError("--pull build: images are not built by compose", hint="`wherry build` makes them")
-    if word not in ("", "always", "missing", "never", "policy"):
-        raise UsageError(f"--pull: no policy {word!r}", hint="use always, missing or never")
+    if word not in ("", "always", "missing", "never", "build", "policy"):
+        raise UsageError(f"--pull: no policy {word!r}", hint="use always, missing, never or build")
     return word
 
 
 PULL = click.option(
-    "--pull", default="", metavar="POLICY", callback=_policy, help="always, missing or never; else what services say."
+    "--pull", default="", metavar="POLICY", callback=_policy, help="always, missing, never, build; else services' own."
 )
+BUILD = click.option("--build/--no-build", "build", default=None, help="Build images first; or not even missing ones.")
 QUIET_PULL = click.option("--quiet-pull", is_flag=True, help="Pull without progress.")
 
 
 @click.command()
 @click.option("--include-deps", is_flag=True, help="Also images of services that these depend on.")
 @click.option("--ignore-pull-failures", is_flag=True, help="Go on, and end well, when one cannot be pulled.")
-@click.option("--ignore-buildable", is_flag=True, hidden=True, expose_value=False)
+@click.option("--ignore-buildable", is_flag=True, help="Leave out images that can be built.")
 @click.option(
     "--policy", type=click.Choice(["always", "missing"]), default="always", show_default=True, help="Which are pulled."
 )
 @click.option("-q", "--quiet", "quiet", is_flag=True, help="No progress.")
 @click.argument("services", nargs=-1)
-def pull(services: tuple[str, ...], include_deps: bool, ignore_pull_failures: bool, policy: str, quiet: bool) -> None:
+def pull(
+    services: tuple[str, ...],
+    include_deps: bool,
+    ignore_pull_failures: bool,
+    ignore_buildable: bool,
+    policy: str,
+    quiet: bool,
+) -> None:
     """Fetch the images of services from their registries.
+
+    What a service builds and has no image: for is nowhere else, and left out; what it builds and cannot be pulled is
+    told, and no failure.
 
     \b
     Examples:
@@ -57,13 +66,16 @@ def pull(services: tuple[str, ...], include_deps: bool, ignore_pull_failures: bo
     wanted = wanted_images(project, services, dependencies_too=include_deps)
     failures: list[WherryError] = []
     for each in wanted:
-        if each.policy == "never":
+        if each.policy == "never" or not each.elsewhere or (each.built and ignore_buildable):
             continue
         try:
-            _provide(engine, project, each, policy, teller(), quiet=quiet)
+            _pull(engine, project, each, policy, teller(), quiet=quiet)
         except WherryError as error:
-            failures.append(error)
             note(f"wherry: {error}")
+            if each.built:
+                note(f"wherry: {each.image} must be built: `wherry compose build {each.built}`")
+            else:
+                failures.append(error)
     if failures and not ignore_pull_failures:
         raise failures[0]
 
@@ -75,29 +87,50 @@ def provide_images(
     *,
     policy: str = "",
     dependencies_too: bool = True,
+    build: bool | None = None,
     quiet: bool = False,
 ) -> None:
-    """Pulls what is to be pulled before containers are made.
+    """Pulls what is to be pulled, and builds what is to be built, before containers are made.
 
     Args:
         engine: gets the store, if it had none.
         project: what is to be.
         services: of these; empty: of all.
         policy: of ``--pull``; "": what each service says.
-        dependencies_too: also of those that they depend on.
+        dependencies_too: also those that they depend on.
+        build: True: also what is there; False: not even what is missing.
         quiet: without progress.
 
     Raises:
         NotFound: an image is not there, and may not be pulled or is nowhere.
+        WherryError: one cannot be built.
     """
+    from wherry.cli.container_pull import has_image
     from wherry.engine.compose.wanted import wanted_images
 
+    to_build = []
     for each in wanted_images(project, services, dependencies_too=dependencies_too, policy=policy):
-        if each.policy != "never":
-            _provide(engine, project, each, each.policy, teller(), quiet=quiet)
+        may_build = bool(each.built) and build is not False
+        if may_build and (build or each.policy == "build"):
+            to_build.append(each.built)
+        elif may_build and (each.policy != "always" or not each.elsewhere):
+            if not has_image(engine, each.image):
+                to_build.append(each.built)
+        elif each.policy not in ("never", "build") and each.elsewhere:
+            try:
+                _pull(engine, project, each, each.policy, teller(), quiet=quiet)
+            except NotFound as error:
+                if not may_build:
+                    raise
+                note(f"wherry: {error}; it is built")
+                to_build.append(each.built)
+    if to_build:
+        from wherry.cli.compose_build import BuildOptions, build_images
+
+        build_images(engine, project, to_build, BuildOptions(quiet=quiet))
 
 
-def _provide(engine: Engine, project: Project, each: WantedImage, policy: str, tell: Tell, *, quiet: bool) -> None:
+def _pull(engine: Engine, project: Project, each: WantedImage, policy: str, tell: Tell, *, quiet: bool) -> None:
     from wherry.cli.container_pull import has_image, pull_image
 
     if policy != "always" and has_image(engine, each.image):

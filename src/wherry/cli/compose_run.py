@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from wherry.cli.compose_context import engine_of, load_project, one_member, teller
-from wherry.cli.compose_pull import PULL, QUIET_PULL, provide_images
+from wherry.cli.compose_pull import BUILD, PULL, QUIET_PULL, provide_images
 from wherry.cli.container_work import terminal_fd
 from wherry.cli.context import settings
 from wherry.cli.failing import failing_as_docker
@@ -98,6 +98,7 @@ def exec_(service: str, command: tuple[str, ...], **given: Any) -> int:
 @click.option("--remove-orphans", is_flag=True, help="Remove containers of no service.")
 @PULL
 @QUIET_PULL
+@BUILD
 @click.argument("service")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(service: str, command: tuple[str, ...], **given: Any) -> int:
@@ -134,6 +135,7 @@ def run(service: str, command: tuple[str, ...], **given: Any) -> int:
             (service,),
             policy=given["pull"],
             dependencies_too=not given["no_deps"],
+            build=given["build"],
             quiet=given["quiet_pull"],
         )
         tell = teller()

@@ -13,7 +13,7 @@ from wherry.cli.compose_context import (
     project_or_name,
     teller,
 )
-from wherry.cli.compose_pull import PULL, QUIET_PULL, provide_images
+from wherry.cli.compose_pull import BUILD, PULL, QUIET_PULL, provide_images
 from wherry.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 
 _TIMEOUT = click.option("-t", "--timeout", type=click.IntRange(0), metavar="S", help="Seconds until SIGKILL.")
 _SERVICES = click.argument("services", nargs=-1)
-
-
-def _refuse_build(_context: click.Context, _parameter: click.Parameter, given: bool) -> None:
-    if given:
-        raise UsageError("--build: images are not built by compose", hint="`wherry build` makes them")
-
-
-_BUILD = click.option("--build", is_flag=True, hidden=True, expose_value=False, callback=_refuse_build)
-_NO_BUILD = click.option("--no-build", is_flag=True, hidden=True, expose_value=False)
 
 
 @click.command()
@@ -59,8 +50,7 @@ _NO_BUILD = click.option("--no-build", is_flag=True, hidden=True, expose_value=F
 @_TIMEOUT
 @PULL
 @QUIET_PULL
-@_BUILD
-@_NO_BUILD
+@BUILD
 @_SERVICES
 def up(services: tuple[str, ...], **given: Any) -> int:
     """Make the containers of a project so, and start them in the order of their dependencies.
@@ -89,6 +79,7 @@ def up(services: tuple[str, ...], **given: Any) -> int:
         services,
         policy=given["pull"],
         dependencies_too=not given["no_deps"],
+        build=given["build"],
         quiet=given["quiet_pull"],
     )
     wish = Wish(
@@ -134,8 +125,7 @@ def _detached(engine: Engine, project: Project, wish: Wish, *, wait: bool, wait_
 @click.option("--scale", multiple=True, metavar="SERVICE=N", help="How many containers a service has.")
 @PULL
 @QUIET_PULL
-@_BUILD
-@_NO_BUILD
+@BUILD
 @_SERVICES
 def create(services: tuple[str, ...], **given: Any) -> int:
     """Make the containers of a project; start nothing."""
@@ -150,7 +140,7 @@ def create(services: tuple[str, ...], **given: Any) -> int:
         start=False,
     )
     engine, project = engine_of(with_store=True), load_project(services)
-    provide_images(engine, project, services, policy=given["pull"], quiet=given["quiet_pull"])
+    provide_images(engine, project, services, policy=given["pull"], build=given["build"], quiet=given["quiet_pull"])
     return _detached(engine, project, wish, wait=False, wait_timeout_s=None)
 
 
@@ -179,7 +169,9 @@ def scale(no_deps: bool, scales: tuple[str, ...]) -> int:
 @click.option(
     "--remove-orphans", is_flag=True, envvar="COMPOSE_REMOVE_ORPHANS", help="Remove containers of no service."
 )
-@click.option("--rmi", metavar="all|local", help="Refused: images are shared; see `wherry image rm`.")
+@click.option(
+    "--rmi", type=click.Choice(["all", "local"]), help="Remove images, too: all, or those built without image:."
+)
 @_TIMEOUT
 @_SERVICES
 def down(services: tuple[str, ...], volumes: bool, remove_orphans: bool, rmi: str | None, timeout: int | None) -> int:
@@ -193,8 +185,6 @@ def down(services: tuple[str, ...], volumes: bool, remove_orphans: bool, rmi: st
     from wherry.engine.compose.down import down as take_away
     from wherry.engine.compose.project import Member, lock
 
-    if rmi:
-        raise UsageError("--rmi: images are shared by all projects", hint="remove one with `wherry image rm`")
     name, project = project_or_name(services)
     engine = engine_of()
     known = {*project.services, *project.disabled} if project is not None else set()
@@ -206,4 +196,20 @@ def down(services: tuple[str, ...], volumes: bool, remove_orphans: bool, rmi: st
 
     with lock(engine.paths, name):
         take_away(engine, name, teller(), keep=keep, with_volumes=volumes, timeout_s=timeout)
+    if rmi and project is not None:
+        _remove_images(project, services, built_only=rmi == "local")
     return 0
+
+
+def _remove_images(project: Project, services: tuple[str, ...], *, built_only: bool) -> None:
+    from wherry.cli.image_remove import remove
+    from wherry.core.errors import NotFound
+    from wherry.engine.compose.wanted import wanted_images
+
+    tell = teller()
+    for each in wanted_images(project, services, dependencies_too=False):
+        if built_only and each.elsewhere:
+            continue
+        for failure in remove([each.image], tell=lambda name: tell("Image", name, "Removed")):
+            if not isinstance(failure, NotFound):
+                tell("Image", each.image, "In use")

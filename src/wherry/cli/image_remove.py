@@ -13,6 +13,8 @@ from wherry.cli.output import note
 from wherry.core.errors import Conflict, WherryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from wherry.core.digest import Checksum
 
 
@@ -24,6 +26,31 @@ def rm(names: tuple[str, ...], force: bool, repo_path: Path | None) -> None:
     """Remove images: their names, and the files that nothing else in the store needs.
 
     In another repository (--repo) the names alone go: revisions may need the files. `wherry store prune` frees them.
+    """
+    failures = remove(names, repo_path, force=force)
+    for failure in failures[:-1]:
+        note(f"wherry: {failure}")
+    if failures:
+        raise failures[-1]
+
+
+def remove(
+    names: Sequence[str],
+    repo_path: Path | None = None,
+    *,
+    force: bool = False,
+    tell: Callable[[str], None] = click.echo,
+) -> list[WherryError]:
+    """Removes images, as ``wherry image rm`` does.
+
+    Args:
+        names: or unique beginnings of identifiers.
+        repo_path: None: of this machine.
+        force: also when something stands on one.
+        tell: told of each name that is gone.
+
+    Returns:
+        What kept some from going.
     """
     from wherry.image.indexrefs import beside_refs
 
@@ -44,7 +71,7 @@ def rm(names: tuple[str, ...], force: bool, repo_path: Path | None) -> None:
             if standing and not force and not one_of_several:
                 raise Conflict("; ".join(standing), where=name, hint="end that first, or use --force")
             for reference in catalogue.remove(name):
-                click.echo(reference.familiar)
+                tell(reference.familiar)
             gone |= doomed
         except WherryError as error:
             failures.append(error)
@@ -52,7 +79,4 @@ def rm(names: tuple[str, ...], force: bool, repo_path: Path | None) -> None:
         from wherry.engine.imageuse import free
 
         free(catalogue.repo, gone, used)
-    for failure in failures[:-1]:
-        note(f"wherry: {failure}")
-    if failures:
-        raise failures[-1]
+    return failures

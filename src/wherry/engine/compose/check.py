@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wherry.core.errors import InvalidInput
-from wherry.engine.compose.model import DEFAULT_NETWORK, Project, dependencies, scale_of, shared_with
+from wherry.engine.compose.model import DEFAULT_NETWORK, Project, built_after, dependencies, scale_of, shared_with
 from wherry.engine.compose.order import Circle, start_order
 from wherry.revision.yamldoc import did_you_mean
 
@@ -41,7 +41,9 @@ def _check_service(project: Project, name: str, service: Mapping[str, Any]) -> N
         return InvalidInput(f"services.{name}: {what}", where=project.place("services", name, key), hint=hint)
 
     if "image" not in service:
-        raise wrong("image is missing", "", "every service names its image")
+        raise wrong("image is missing", "", "every service names its image, or says how to build: it")
+    if "build" in service:
+        _check_build(project, service, wrong)
     for other, how in dependencies(service).items():
         if other in project.services or not how["required"]:
             continue
@@ -77,6 +79,25 @@ def _check_service(project: Project, name: str, service: Mapping[str, Any]) -> N
         raise wrong("several containers cannot have one container_name", "container_name", "leave it out")
     if service.get("healthcheck", {}).get("disable") and service["healthcheck"].get("test", ["NONE"]) != ["NONE"]:
         raise wrong("a health check that is off has no test", "healthcheck")
+
+
+def _check_build(project: Project, service: Mapping[str, Any], wrong: Callable[..., InvalidInput]) -> None:
+    build = service["build"]
+    if "dockerfile" in build and "dockerfile_inline" in build:
+        raise wrong("build: dockerfile and dockerfile_inline do not go together", "build", "leave one of them out")
+    platform, platforms = service.get("platform"), build.get("platforms")
+    if platform and platforms and platform not in platforms:
+        raise wrong(f"build.platforms: {platform} is not among them, and is the service's platform", "build")
+    for item in build.get("secrets", ()):
+        if item["source"] not in project.secrets:
+            hint = _declare(item["source"], project.secrets, "secrets")
+            raise wrong(f"build.secrets: {item['source'][:60]!r} is not declared", "build", hint)
+    for other in built_after(service):
+        if "build" not in project.services.get(other, {}):
+            known = [name for name, service in project.services.items() if "build" in service]
+            raise wrong(
+                f"build.additional_contexts: no service {other[:60]!r} that is built", "build", _near(other, known)
+            )
 
 
 def _near(word: str, known: Iterable[str]) -> str | None:

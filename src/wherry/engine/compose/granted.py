@@ -62,6 +62,15 @@ def granted_files(paths: Paths, project: Project, service: Mapping[str, Any]) ->
     return found
 
 
+def build_secrets(paths: Paths, project: Project, service: Mapping[str, Any]) -> list[Granted]:
+    """Returns the secrets of a service's build; the target of each is its id.
+
+    Raises:
+        NotFound: a file, a variable or an external secret is not there.
+    """
+    return [_one(paths, project, "secrets", item) for item in service["build"].get("secrets", ())]
+
+
 def _one(paths: Paths, project: Project, section: str, item: Mapping[str, str]) -> Granted:
     given = getattr(project, section)[item["source"]]
     place = project.place(section, item["source"])

@@ -15,7 +15,15 @@ from wherry.core.errors import InvalidInput, NotFound
 from wherry.engine.compose import dotenv
 from wherry.engine.compose.check import check
 from wherry.engine.compose.files import STANDARD_INPUT, Files, check_readable, find_files
-from wherry.engine.compose.model import DEFAULT_NETWORK, Project, check_name, dependencies, networks_of, normal_name
+from wherry.engine.compose.model import (
+    DEFAULT_NETWORK,
+    Project,
+    built_name,
+    check_name,
+    dependencies,
+    networks_of,
+    normal_name,
+)
 from wherry.engine.compose.order import with_dependencies
 from wherry.engine.compose.readers import Context
 
@@ -74,6 +82,9 @@ def load(request: Request) -> Project:
         key: _with_files(service, variables, unset, places.get(f"services.{key}"))
         for key, service in sections.pop("services").items()
     }
+    for key, service in services.items():
+        if "build" in service:
+            service.setdefault("image", built_name(name, key))
     profiles = request.profiles or tuple(filter(None, variables.get("COMPOSE_PROFILES", "").split(",")))
     on = _active(services, profiles, request.services)
     project = Project(

@@ -92,6 +92,17 @@ def container_name(project: Project, service: str, number: int) -> str:
     return str(project.services[service].get("container_name") or f"{project.name}-{service}-{number}")
 
 
+def built_name(project: str, service: str) -> str:
+    """Returns what the image of a service is called that is built and has no ``image``."""
+    return f"{project}-{service.lower()}"
+
+
+def built_after(service: Mapping[str, Any]) -> list[str]:
+    """Returns the services whose images the build of a service takes files of."""
+    contexts = service.get("build", {}).get("additional_contexts", {}).values()
+    return [text.removeprefix(SHARED) for text in contexts if text.startswith(SHARED)]
+
+
 def networks_of(service: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Returns the networks that a service is on, the most important first."""
     if "network_mode" in service:

@@ -6,7 +6,7 @@ to "09-secrets.md", "deploy.md", and the keys of its JSON schema.
 
 from __future__ import annotations
 
-from wherry.engine.compose import forms
+from wherry.engine.compose import buildforms, forms
 from wherry.engine.compose import readers as read
 from wherry.engine.compose.readers import Reader
 
@@ -61,10 +61,42 @@ DEPLOY_REFUSED = {
     "update_config": "containers are replaced one after the other",
 }
 
+_HINTS_ONLY = "what a build needs again is in the store"
+BUILD: dict[str, Reader] = {
+    "additional_contexts": buildforms.contexts,
+    "args": read.pairs,
+    "context": buildforms.context,
+    "dockerfile": read.word,
+    "dockerfile_inline": read.text,
+    "extra_hosts": forms.extra_hosts,
+    "labels": read.labels,
+    "network": read.choice("default", "none", "host", "bridge"),
+    "no_cache": read.boolean,
+    "no_cache_filter": read.one_or_many(read.word),
+    "platforms": read.many(read.word),
+    "pull": read.boolean,
+    "secrets": read.many(buildforms.secret),
+    "shm_size": read.size,
+    "ssh": buildforms.agents,
+    "tags": read.many(read.word),
+    "target": read.word,
+    "ulimits": read.table(forms.ulimit),
+}
+BUILD_REFUSED = {
+    "cache_from": _HINTS_ONLY,
+    "cache_to": _HINTS_ONLY,
+    "entitlements": "RUN gets no more than a container has by itself",
+    "isolation": "that is for Windows",
+    "privileged": "RUN gets no more than a container has by itself",
+    "provenance": "two builds of the same inputs give one image: build it again and compare",
+    "sbom": "`wherry image sbom` lists what is in an image",
+}
+
 SERVICE: dict[str, Reader] = {
     "annotations": read.labels,
     "attach": read.boolean,
     "blkio_config": read.fields(BLKIO),
+    "build": buildforms.build(BUILD, BUILD_REFUSED),
     "cap_add": read.many(read.capability),
     "cap_drop": read.many(read.capability),
     "cgroup": read.choice("host", "private"),
@@ -117,7 +149,7 @@ SERVICE: dict[str, Reader] = {
     "ports": read.many(forms.port),
     "privileged": read.boolean,
     "profiles": read.many(read.word),
-    "pull_policy": read.choice("always", "missing", "if_not_present", "never"),
+    "pull_policy": read.choice("always", "missing", "if_not_present", "never", "build"),
     "read_only": read.boolean,
     "restart": forms.restart,
     "scale": read.whole(0, 1000),
@@ -140,7 +172,6 @@ SERVICE: dict[str, Reader] = {
 }
 
 SERVICE_REFUSED = {
-    "build": "not built by compose: `wherry build -t NAME`, and name it in image:",
     "cpu_count": "that is for Windows; use cpus",
     "cpu_percent": "that is for Windows; use cpus",
     "credential_spec": "that is for Windows",

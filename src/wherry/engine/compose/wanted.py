@@ -1,4 +1,4 @@
-"""Which images a project's services need, and when they are pulled: ``pull_policy`` and ``--pull``.
+"""Which images a project's services need, and when they are pulled or built: ``pull_policy``, ``--pull``, ``--build``.
 
 Source: Compose specification, "pull_policy"; docker compose's ``up --pull``.
 """
@@ -8,23 +8,27 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from wherry.core.errors import NotFound
-from wherry.engine.compose.model import Project, dependencies
-from wherry.engine.compose.order import with_dependencies
+from wherry.core.errors import InvalidInput, NotFound
+from wherry.engine.compose.model import Project, built_after, built_name, dependencies
+from wherry.engine.compose.order import Circle, start_order, with_dependencies
 
-POLICIES = ("always", "missing", "never")
+POLICIES = ("build", "always", "missing", "never")
 _SAME = {"": "missing", "if_not_present": "missing"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WantedImage:
-    """An image that services are made from."""
+    """An image that containers of services are made from."""
 
     image: str
     platform: str
     policy: str
     """One of `POLICIES`."""
     services: tuple[str, ...]
+    built: str = ""
+    """The service whose ``build`` makes it; "" where none does."""
+    elsewhere: bool = True
+    """Whether it has a name under which a registry may have it."""
 
 
 def wanted_images(
@@ -61,5 +65,25 @@ def wanted_images(
             platform=key[1],
             policy=its if before is None else min(its, before.policy, key=POLICIES.index),
             services=(*(before.services if before else ()), name),
+            built=(before.built if before else "") or (name if "build" in service else ""),
+            elsewhere="build" not in service or key[0] != built_name(project.name, name),
         )
     return list(found.values())
+
+
+def build_order(project: Project, services: Collection[str]) -> list[str]:
+    """Returns services that are built, and those whose images these take files of, what is needed first.
+
+    Raises:
+        InvalidInput: two need each other.
+    """
+    waits = {name: built_after(service) for name, service in project.services.items() if "build" in service}
+    wanted = with_dependencies(services, waits)
+    try:
+        return [name for name in start_order(waits) if name in wanted]
+    except Circle as circle:
+        raise InvalidInput(
+            f"images are built from each other: {circle}",
+            where=project.place("services", circle.trail[0], "build"),
+            hint="break the circle",
+        ) from None

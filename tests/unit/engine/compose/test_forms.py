@@ -76,7 +76,7 @@ def test_paths_begin_at_the_project(tmp_path: Path, text: str) -> None:
     ("text", "words"),
     [
         ("imge: x", "services.s.imge: unknown key: compose.yaml:4:5; did you mean 'image'"),
-        ("build: .", "build: Wherry does not support this key: compose.yaml:4:5; not built by compose"),
+        ("gpus: all", "gpus: Wherry does not support this key: compose.yaml:4:5; there is no hook of a vendor"),
         ("ports: [abc]", "ports.0.: not a port: 'abc': compose.yaml:4:13"),
         ("ports: ['80:70000']", "not a port"),
         ("ports: ['1-3:1-2']", "differ in length"),

@@ -30,6 +30,12 @@ OTHERS: dict[str, tuple[str, Mapping[str, object]]] = {
         "endpoint_mode labels mode placement replicas resources restart_policy rollback_config update_config",
         {**schema.DEPLOY, **schema.DEPLOY_REFUSED},
     ),
+    "build": (
+        """additional_contexts args cache_from cache_to context dockerfile dockerfile_inline entitlements extra_hosts
+        isolation labels network no_cache no_cache_filter platforms privileged provenance pull sbom secrets shm_size
+        ssh tags target ulimits""",
+        {**schema.BUILD, **schema.BUILD_REFUSED},
+    ),
     "healthcheck": ("disable interval retries start_interval start_period test timeout", schema.HEALTHCHECK),
     "networks": (
         "attachable driver driver_opts enable_ipv4 enable_ipv6 external internal ipam labels name",
@@ -79,6 +85,13 @@ def test_every_command_of_docker_compose_is_there_or_refused() -> None:
 
 
 def test_the_reference_has_them_all() -> None:
-    rows = dict(re.findall(r"^\| `([a-z_]+)` \| (done|refused) \|", REFERENCE.read_text(), re.MULTILINE))
+    services, _, builds = REFERENCE.read_text().partition("## `build`")
     expected = dict.fromkeys((*schema.SERVICE, "extends"), "done") | dict.fromkeys(schema.SERVICE_REFUSED, "refused")
-    assert rows == expected
+    assert _rows(services) == expected
+    assert _rows(builds) == dict.fromkeys(schema.BUILD, "done") | dict.fromkeys(schema.BUILD_REFUSED, "refused")
+
+
+def _rows(text: str) -> dict[str, str]:
+    """Returns the keys of a table's rows, of which each may have several, and whether they are there."""
+    rows = re.findall(r"^\| ((?:`[a-z_]+`(?:, )?)+) \| (done|refused) \|", text, re.MULTILINE)
+    return {key: state for keys, state in rows for key in re.findall(r"[a-z_]+", keys)}
