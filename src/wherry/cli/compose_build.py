@@ -50,7 +50,7 @@ class BuildOptions:
 @click.option("-q", "--quiet", is_flag=True, help="Show output of what fails alone.")
 @_SERVICES
 def build(services: tuple[str, ...], **given: Any) -> None:
-    """Build the images of services that have build: in the Compose file.
+    """Build the images of services.
 
     \b
     Examples:
@@ -84,7 +84,7 @@ def build(services: tuple[str, ...], **given: Any) -> None:
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @_SERVICES
 def push(services: tuple[str, ...], include_deps: bool, ignore_push_failures: bool, quiet: bool) -> None:
-    """Push the images of services that have build: and image: to their registries.
+    """Push the images that are built to their registries.
 
     \b
     Examples:
