@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wherry.engine.info import ContainerInfo
     from wherry.engine.state import Paths
     from wherry.image.config import ImageConfig
+    from wherry.image.layertar import Tree
     from wherry.store.format.objects import Xattrs
     from wherry.store.repository import Repository
     from wherry.store.tree.mutable import TreeBuilder
@@ -151,6 +152,7 @@ def commit(
         Conflict: the message is too long.
     """
     from wherry.engine.pausing import frozen
+    from wherry.image.layertar import Tree
     from wherry.image.recording import record_image, tree_digest
     from wherry.image.reference import Reference
     from wherry.image.unpacking import tree_size
@@ -159,10 +161,11 @@ def commit(
         raise Conflict(f"a message has at most {MAX_COMMENT_CHARS} characters")
     reference = Reference.parse(name) if name else None
     now_s = int(time.time())
-    config = _image_config(repo, info, changes, author=author, message=message, now_s=now_s)
+    document = _image_config(repo, info, changes, author=author, message=message, now_s=now_s)
     with repo.transaction():
         with frozen(paths, info, wanted=pause):
             tree, meta = write_changes(paths, repo, info, note)
+        config = _with_layers(repo, info, document, Tree(tree, meta))
         digest = tree_digest(config, tree, meta)
         if reference is None:
             reference = Reference.parse(f"localhost/commit:{digest[7:19]}")
@@ -283,11 +286,10 @@ def _attributes(place: int) -> Xattrs:
 
 def _image_config(
     repo: Repository, info: ContainerInfo, changes: Sequence[str], *, author: str, message: str, now_s: int
-) -> ImageConfig:
+) -> dict[str, Any]:
     """Returns the config of the new image: the old one's, what the container was asked for, and the changes."""
     from wherry.image.catalog import Images
     from wherry.image.changes import apply_changes
-    from wherry.image.config import make_config
     from wherry.image.platforms import Platform
 
     config, spec = info.config, info.config.spec
@@ -314,8 +316,20 @@ def _image_config(
     document["created"] = created
     if author:
         document["author"] = author
-    history = list(document.get("history") or [])
     entry = {"created": created, "created_by": " ".join(config.argv), "comment": message, "author": author}
-    document["history"] = [*history, {key: value for key, value in entry.items() if value}]
-    document["rootfs"] = {"type": "layers", "diff_ids": []}
+    document["history"] = [{key: value for key, value in entry.items() if value}]
+    return document
+
+
+def _with_layers(repo: Repository, info: ContainerInfo, document: dict[str, Any], made: Tree) -> ImageConfig:
+    """Returns the config of an image that has the layers below the container, and one of what it has changed."""
+    from wherry.image.catalog import Images
+    from wherry.image.config import make_config
+    from wherry.image.layering import Below, below, stack
+
+    base = below(repo, Images(repo).record_of(Checksum(info.config.commit))) if info.config.commit else Below()
+    same = bool(base.trees) and base.trees[-1] == made
+    own = [{**step, "empty_layer": True} if same else step for step in document["history"]]
+    document["history"] = [*base.history, *own]
+    stack(repo, document, base, [] if same else [made])
     return make_config(document, where="--change")

@@ -86,7 +86,8 @@ def layer_sizes(repo: Repository, record: ImageRecord) -> list[int | None]:
     diff_ids = record.config.diff_ids
     if len(diff_ids) < 2:
         return [record.size_bytes]
-    trees = [layercache.tree_of(repo, chain) for chain in layercache.chain_ids(diff_ids)]
+    kept = [layercache.tree_of(repo, chain) for chain in layercache.chain_ids(diff_ids)]
+    trees = [found[0] if found is not None else None for found in kept]
     sizes: list[int | None] = []
     before: Checksum | None = None
     for index, tree in enumerate(trees):

@@ -64,12 +64,13 @@ def find(repo: Repository, diff_ids: Sequence[Digest]) -> CachedTree | None:
     return None
 
 
-def tree_of(repo: Repository, chain: Digest) -> Checksum | None:
-    """Returns the tree that the layers of a chain ID make; None when it is not kept."""
+def tree_of(repo: Repository, chain: Digest) -> tuple[Checksum, Checksum] | None:
+    """Returns dirtree and dirmeta of what the layers of a chain ID make; None when that is not kept."""
     commit = refs.read_ref(repo.path, _ref(chain))
     if commit is None or not repo.has(ObjectType.COMMIT, commit):
         return None
-    return repo.load_commit(commit).tree
+    loaded = repo.load_commit(commit)
+    return loaded.tree, loaded.meta
 
 
 def remember(repo: Repository, chain: Digest, *, tree: Checksum, meta: Checksum, plain_bytes: int) -> None:

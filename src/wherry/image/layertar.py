@@ -1,14 +1,17 @@
 """A tree of the store as one image layer: a tar archive that is never written down, only read, from any offset.
 
+The layer is the whole tree, or what makes it of the tree below: what is new or other, with the directories above, and
+whiteouts for what has gone. Trees are compared by their checksums, so what is the same is not even looked at.
+
 ::
 
     entry*  2 x 512 zeros
     entry  = [pax header, its records, padding]  ustar header  [content, padding]     see store/tree/tarwrite.py
 
-The order: ``./``, then of each directory its files by name, then its directories by name, each followed by what is in
-it. Names have no ``./`` before them, those of directories a slash behind them. Every time is the one given; owners are
-numbers alone. Equal files are written out each: the store does not know hard links. So a tree and a time give the same
-bytes on any machine, as long as this file stays as it is.
+The order: ``./``, then of each directory its whiteouts by name, its files, then its directories, each followed by what
+is in it. Names have no ``./`` before them, those of directories a slash behind them. Every time is the one given;
+owners are numbers alone. Equal files are written out each: the store does not know hard links. So trees and a time give
+the same bytes on any machine, as long as this file stays as it is.
 
 To begin in the middle, a reader starts at the last *mark* before: the offset of an entry, and its path, from which the
 walk goes on. Marks are noted while the digest is computed, one for every `MARK_BYTES` at most.
@@ -46,6 +49,8 @@ MAX_MARKS = 2048
 """When there are more, every second one goes, and they are noted half as often."""
 PIECE_BYTES = 512 * 1024
 
+WHITEOUT = ".wh."
+"""Begins the name of an empty file that says that something below has gone."""
 _BLOCK_BYTES = 512
 _END = bytes(2 * _BLOCK_BYTES)
 _PADDING = [bytes(-size % _BLOCK_BYTES) for size in range(_BLOCK_BYTES)]
@@ -72,9 +77,20 @@ class _Item(NamedTuple):
     path: str
     """That of a directory ends in a slash; that of the root is empty."""
     checksum: Checksum
-    """Of the file object, or the dirtree."""
+    """Of the file object, or the dirtree; "" of a whiteout."""
     meta: Checksum | None
     """Of a directory."""
+    below: Checksum | None = None
+    """The dirtree of the same directory in the tree below."""
+
+
+class Tree(NamedTuple):
+    """A tree of the store."""
+
+    tree: Checksum
+    """Its dirtree."""
+    meta: Checksum
+    """The dirmeta of its root."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +102,8 @@ class LayerTar:
     meta: Checksum
     time_s: int
     """Of every entry."""
+    below: Tree | None = None
+    """The tree that the layer is laid over; None: it is the lowest."""
 
     def measure(self, progress: Progress = QUIET, *, total_bytes: int | None = None) -> Measured:
         """Reads all of it once.
@@ -176,6 +194,12 @@ class LayerTar:
 
     def _file(self, item: _Item, skip: int) -> Iterator[bytes | int]:
         """Gives the bytes of an entry from `skip` on, and then, as a number, how many the whole entry has."""
+        if not item.checksum:
+            head = self._head(EntryType.FILE, item.path, 0, 0, 0, 0, ())
+            if skip < len(head):
+                yield head[skip:]
+            yield len(head)
+            return
         header, content = self.repo.load_file(item.checksum)
         _check(item.path, header.xattrs)
         if content is None:
@@ -233,8 +257,10 @@ class LayerTar:
             NotFound: there is no such path: the mark is of another tree.
         """
         if not start:
-            yield _Item("", self.tree, self.meta)
-            stack = [iter(self._listed(self.tree, ""))]
+            below = self.below
+            if below is None or below.meta != self.meta:
+                yield _Item("", self.tree, self.meta)
+            stack = [iter(self._listed(self.tree, "", below.tree if below is not None else None))]
         else:
             stack = self._stack_at(start)
         while stack:
@@ -245,13 +271,14 @@ class LayerTar:
             yield item
             if item.meta is not None:
                 check_depth(len(stack), item.path)
-                stack.append(iter(self._listed(item.checksum, item.path)))
+                stack.append(iter(self._listed(item.checksum, item.path, item.below)))
 
     def _stack_at(self, start: str) -> list[Iterator[_Item]]:
         stack: list[Iterator[_Item]] = []
         tree, prefix = self.tree, ""
+        below = self.below.tree if self.below is not None else None
         while True:
-            items = self._listed(tree, prefix)
+            items = self._listed(tree, prefix, below)
             first, slash, rest = start[len(prefix) :].partition("/")
             wanted = prefix + first + slash
             index = next((index for index, item in enumerate(items) if item.path == wanted), None)
@@ -262,17 +289,34 @@ class LayerTar:
                 return stack
             check_depth(len(stack), start)
             stack.append(iter(items[index + 1 :]))
-            tree, prefix = items[index].checksum, wanted
+            tree, prefix, below = items[index].checksum, wanted, items[index].below
 
-    def _listed(self, tree: Checksum, prefix: str) -> list[_Item]:
+    def _listed(self, tree: Checksum, prefix: str, below: Checksum | None) -> list[_Item]:
         entries = self.repo.load_dirtree(tree)
-        files = (_Item(prefix + name, checksum, None) for name, checksum in entries.files)
-        dirs = (_Item(f"{prefix}{name}/", below, meta) for name, below, meta in entries.dirs)
-        return list(chain(files, dirs))
+        if below is None:
+            files = (_Item(prefix + name, checksum, None) for name, checksum in entries.files)
+            dirs = (_Item(f"{prefix}{name}/", inner, meta) for name, inner, meta in entries.dirs)
+            return list(chain(files, dirs))
+        if below == tree:
+            return []
+        lower = self.repo.load_dirtree(below)
+        old_files = dict(lower.files)
+        old_dirs = {name: (inner, meta) for name, inner, meta in lower.dirs}
+        there = {name for name, _ in entries.files} | {name for name, _, _ in entries.dirs}
+        gone = sorted((old_files.keys() | old_dirs.keys()) - there, key=str.encode)
+        return [
+            *(_Item(f"{prefix}{WHITEOUT}{name}", Checksum(""), None) for name in gone),
+            *(_Item(prefix + name, new, None) for name, new in entries.files if old_files.get(name) != new),
+            *(
+                _Item(f"{prefix}{name}/", inner, meta, old_dirs[name][0] if name in old_dirs else None)
+                for name, inner, meta in entries.dirs
+                if old_dirs.get(name) != (inner, meta)
+            ),
+        ]
 
 
 def _check(path: str, xattrs: Xattrs) -> None:
-    if ".wh." in path and path.rstrip("/").rpartition("/")[2].startswith(".wh."):
+    if WHITEOUT in path and path.rstrip("/").rpartition("/")[2].startswith(WHITEOUT):
         raise InvalidInput("a name that would be a whiteout in an image", where=f"/{path}", hint="rename the file")
     for name, _ in xattrs:
         if b"=" in name:

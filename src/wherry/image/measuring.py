@@ -2,7 +2,8 @@
 
 ::
 
-    REPO/oci/outgoing/<64 hex>.json    the name: SHA-256 of dirtree, dirmeta and time, as canonical JSON
+    REPO/oci/outgoing/<64 hex>.json    the name: SHA-256 of dirtree, dirmeta, time, and of the tree
+                                       below, where there is one, as canonical JSON
       version                1; any other, and what is not to be understood, counts as nothing
       plain                  {digest, size, marks: [[offset, path], ...]}
       pressed                {"gzip isal 1.9.1 2": {digest, size}, ...}
@@ -89,7 +90,10 @@ def remove_all_but(repo: Repository, needed: Collection[LayerTar]) -> int:
 
 
 def _path(layer: LayerTar) -> Path:
-    name = jsonio.canonical({"dirmeta": layer.meta, "dirtree": layer.tree, "time_s": layer.time_s})
+    parts: dict[str, Any] = {"dirmeta": layer.meta, "dirtree": layer.tree, "time_s": layer.time_s}
+    if layer.below is not None:
+        parts["below"] = list(layer.below)
+    name = jsonio.canonical(parts)
     return layer.repo.path / "oci" / "outgoing" / f"{hashlib.sha256(name).hexdigest()}.json"
 
 

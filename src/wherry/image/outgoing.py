@@ -1,12 +1,13 @@
 """An image as it leaves the store: manifest, config and layers, for a registry, an endpoint or an archive.
 
 Where the manifest and all blobs that it names are kept, those are given, byte for byte, with the same digest. Else a
-manifest is made of the commit: one uncompressed layer of the whole tree (``layertar.py``), and the config with that
-layer in its ``rootfs``. The same commit gives the same bytes on any machine.
+manifest is made of the commit: the layers that it was made of where their trees are kept (`layering.py`), or one of the
+whole tree, uncompressed or compressed on the way; and the config with those layers in its ``rootfs``. The same trees
+give the same bytes on any machine.
 
-The history of a config must have as many steps with layers as there are layers. So every step that the image tells is
-said to be empty, and one is added that brings the layer, as ``docker build --squash`` does it; a config that has one
-layer and one step for it stays as it is. So what was pulled from here, and leaves again, has the same digest.
+The history of a config must have as many steps with layers as there are layers. Where it has not, every step that the
+image tells is said to be empty, and one is added for each layer, as ``docker build --squash`` does it. A config that
+has these layers and a step for each stays as it is: so what was built or pulled from here keeps its ID and digest.
 
 Source: OCI image-spec 1.1, manifest.md, config.md.
 """
@@ -22,8 +23,8 @@ from wherry.core.digest import Digest, parse_digest
 from wherry.core.progress import QUIET, Progress
 from wherry.image import measuring
 from wherry.image.catalog import ImageRecord
-from wherry.image.config import EPOCH
-from wherry.image.layertar import LayerTar, Mark
+from wherry.image.layering import full_steps, layers_of, squashed
+from wherry.image.layertar import LayerTar, Mark, Measured
 from wherry.image.mediatypes import (
     CONFIG_TYPE,
     DOCKER_CONFIG_TYPE,
@@ -36,6 +37,8 @@ from wherry.image.packed import field, parse_object
 from wherry.image.pressing import Kind, PressedTar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wherry.image.kept import KeptBlobs
     from wherry.store.repository import Repository
 
@@ -102,12 +105,6 @@ def outgoing(
     """
     found = as_it_came(record, kept) if kept is not None else None
     return found or _made(repo, record, compress, progress)
-
-
-def layer_of(repo: Repository, record: ImageRecord) -> LayerTar:
-    """Returns an image's tree as one layer."""
-    commit = repo.load_commit(record.commit)
-    return LayerTar(repo=repo, tree=commit.tree, meta=commit.meta, time_s=record.created_s)
 
 
 # --- as it came
@@ -184,24 +181,17 @@ class _TarSource:
 
 
 def _made(repo: Repository, record: ImageRecord, compress: Kind | None, progress: Progress) -> OutgoingImage:
-    tar = layer_of(repo, record)
-    plain = measuring.measured(tar, progress, total_bytes=record.size_bytes)
-    layer = OutgoingLayer(
-        digest=plain.digest, size=plain.size, media_type=LAYER_TYPE, source=_TarSource(tar, plain.marks)
-    )
-    if compress is not None:
-        pressed = PressedTar(tar=tar, kind=compress)
-        known = measuring.measured_pressed(pressed, progress, total_bytes=plain.size)
-        layer = OutgoingLayer(
-            digest=known.digest, size=known.size, media_type=f"{LAYER_TYPE}+{compress}", source=pressed
-        )
-    config = single_layer_config(record, plain.digest)
+    tars = layers_of(repo, record)
+    total = record.size_bytes if len(tars) == 1 else None
+    plains = [measuring.measured(tar, progress, total_bytes=total) for tar in tars]
+    layers = tuple(_layer(tar, plain, compress, progress) for tar, plain in zip(tars, plains, strict=True))
+    config = config_of_layers(record, [plain.digest for plain in plains])
     config_digest = digest_of_bytes(config)
     manifest: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
         "config": {"mediaType": CONFIG_TYPE, "digest": config_digest, "size": len(config)},
-        "layers": [{"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}],
+        "layers": [{"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size} for layer in layers],
     }
     if annotations := _annotations(record):
         manifest["annotations"] = annotations
@@ -213,27 +203,31 @@ def _made(repo: Repository, record: ImageRecord, compress: Kind | None, progress
         config=config,
         config_type=CONFIG_TYPE,
         config_digest=config_digest,
-        layers=(layer,),
+        layers=layers,
         kept=False,
     )
 
 
-def single_layer_config(record: ImageRecord, diff_id: Digest) -> bytes:
-    """Returns the config of an image whose tree is one layer, byte for byte as it was if that is what it says."""
+def _layer(tar: LayerTar, plain: Measured, compress: Kind | None, progress: Progress) -> OutgoingLayer:
+    if compress is None:
+        source = _TarSource(tar, plain.marks)
+        return OutgoingLayer(digest=plain.digest, size=plain.size, media_type=LAYER_TYPE, source=source)
+    pressed = PressedTar(tar=tar, kind=compress)
+    known = measuring.measured_pressed(pressed, progress, total_bytes=plain.size)
+    return OutgoingLayer(digest=known.digest, size=known.size, media_type=f"{LAYER_TYPE}+{compress}", source=pressed)
+
+
+def config_of_layers(record: ImageRecord, diff_ids: Sequence[Digest]) -> bytes:
+    """Returns the config of an image that leaves in these layers, byte for byte as it was if that is what it says."""
     document = record.config.document()
     told = document.get("history")
     steps = [step for step in told if isinstance(step, dict)] if isinstance(told, list) else []
-    full = [step for step in steps if step.get("empty_layer") is not True]
-    fits = len(full) == 1 and len(record.config.diff_ids) == 1 and len(steps) == len(told or ())
-    if fits and record.config.diff_ids == (diff_id,) and document.get("architecture"):
+    fits = len(full_steps(document)) == len(record.config.diff_ids) == len(diff_ids) and len(steps) == len(told or ())
+    if fits and record.config.diff_ids == tuple(diff_ids) and document.get("architecture"):
         return record.config.raw
-    document["rootfs"] = {"type": "layers", "diff_ids": [diff_id]}
+    document["rootfs"] = {"type": "layers", "diff_ids": list(diff_ids)}
     if not fits:
-        created = record.config.created if record.config.created_s else EPOCH
-        document["history"] = [
-            *({**step, "empty_layer": True} for step in steps),
-            {"created": created, "comment": "the whole tree as one layer"},
-        ]
+        document["history"] = [*({**step, "empty_layer": True} for step in steps), *squashed(record, len(diff_ids))]
     document.setdefault("os", record.config.os)
     document.setdefault("architecture", record.config.architecture)
     return jsonio.compact(document)

@@ -12,7 +12,7 @@ from wherry.image.catalog import ImageRecord, Images
 from wherry.image.indexes import orphans
 from wherry.image.indexrefs import PLATFORM_PREFIX
 from wherry.image.kept import KeptBlobs
-from wherry.image.outgoing import layer_of
+from wherry.image.layering import layers_of
 from wherry.image.packed import field, parse_object
 from wherry.image.scratch import remove_leftovers
 
@@ -55,7 +55,7 @@ def tidy(repo: Repository, *, parts_too: bool = False) -> Tidied:
         needed.update(blobs_named(parse_object(artifact.manifest, where=artifact.reference), where=artifact.reference))
     freed = KeptBlobs(repo).remove_all_but(needed, parts_too=parts_too)
     freed += KeptBlobs(repo, folder="uploads").remove_older(MAX_WAIT_S)
-    freed += measuring.remove_all_but(repo, [layer_of(repo, record) for record in records])
+    freed += measuring.remove_all_but(repo, [layer for record in records for layer in layers_of(repo, record)])
     freed += remove_leftovers(repo.path / "tmp")
     return Tidied(commits=frozenset(gone), freed_bytes=freed)
 

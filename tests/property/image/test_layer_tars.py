@@ -12,11 +12,14 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wherry.image import layertar
 from wherry.image.importing import import_image
+from wherry.image.layers import Flattener
 from wherry.image.layertar import LayerTar
 from wherry.store.format.objects import DirMeta, FileHeader, Mode
 from wherry.store.repository import Repository
 from wherry.store.tree.mutable import TreeBuilder
+from wherry.store.tree.tar import DEFAULT_LIMITS, TarReader
 
 Tree = dict[str, "Tree | tuple[FileHeader, bytes]"]
 
@@ -121,3 +124,48 @@ def test_there_and_back(tree: Tree, meta: DirMeta, time_s: int, data: st.DataObj
         record = import_image(repo, f"tar:{folder}/root.tar", name="a:1")
         commit = repo.load_commit(record.commit)
         assert (commit.tree, commit.meta) == (root, root_meta)
+
+
+def changed(tree: Tree, data: st.DataObject, depth: int = 0) -> Tree:
+    """Returns a tree with some entries gone, some replaced, some changed inside, and some new ones."""
+    found: Tree = {}
+    for name, inner in tree.items():
+        what = data.draw(st.sampled_from(["keep", "keep", "go", "other", "inside"]))
+        if what == "keep":
+            found[name] = inner
+        elif what == "other":
+            found[name] = data.draw(st.one_of(files, links, trees))
+        elif what == "inside":
+            found[name] = changed(inner, data, depth + 1) if isinstance(inner, dict) else data.draw(files)
+    new = data.draw(st.dictionaries(names, st.one_of(files, links, trees), max_size=2))
+    return {**new, **found}
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(trees, metas, metas, st.data())
+def test_what_makes_one_tree_of_another(tree: Tree, meta: DirMeta, other_meta: DirMeta, data: st.DataObject) -> None:
+    after = changed(tree, data)
+    with tempfile.TemporaryDirectory() as folder:
+        repo = Repository.init(Path(folder) / "repo", Mode.BARE_USER)
+        repo.config.set("core", "fsync", "false")
+        repo.save_config()
+        with repo.transaction():
+            roots = []
+            for one, its_meta in ((tree, meta), (after, data.draw(st.sampled_from([meta, other_meta])))):
+                builder = TreeBuilder(repo)
+                fill(builder, one, "", its_meta)
+                roots.append(layertar.Tree(*builder.write()))
+            below, above = roots
+            layer = LayerTar(repo=repo, tree=above.tree, meta=above.meta, time_s=0, below=below)
+            whole = layer.open().read()
+            found = layer.measure()
+            assert (found.size, found.digest) == (len(whole), "sha256:" + hashlib.sha256(whole).hexdigest())
+            offset = data.draw(st.integers(0, len(whole)))
+            assert layer.open(offset, found.marks).read() == whole[offset:]
+
+            flat = Flattener(repo=repo, tree=TreeBuilder(repo), note=lambda text: None)
+            flat.tree.overlay_tree(*below)
+            flat.apply(TarReader(io.BytesIO(whole), where="layer", limits=DEFAULT_LIMITS), where="layer")
+            assert flat.tree.write() == above
+            if below == above:
+                assert len(whole) == 1024, "nothing but the end of an archive"

@@ -15,8 +15,8 @@ from wherry.core.errors import InvalidInput, NotFound
 from wherry.image import layertar
 from wherry.image.catalog import ImageRecord
 from wherry.image.importing import import_image
+from wherry.image.layering import layers_of
 from wherry.image.layertar import LayerTar, Mark
-from wherry.image.outgoing import layer_of
 from wherry.store.format.objects import DirMeta, FileHeader, Mode
 from wherry.store.repository import Repository
 from wherry.store.tree.mutable import TreeBuilder
@@ -48,7 +48,7 @@ def imported(repo: Repository, data: bytes, name: str = "a:1") -> ImageRecord:
 
 
 def layer(repo: Repository) -> LayerTar:
-    return layer_of(repo, imported(repo, make_tar(*MEMBERS)))
+    return layers_of(repo, imported(repo, make_tar(*MEMBERS)))[0]
 
 
 def test_what_python_reads_of_it(repo: Repository) -> None:
@@ -88,7 +88,7 @@ def test_the_same_bytes_from_another_kind_of_repository(tmp_path: Path) -> None:
 def test_it_is_known_byte_by_byte(tmp_path: Path) -> None:
     repo = Repository.init(tmp_path / "repo", Mode.BARE_USER)
     record = imported(repo, make_tar(directory("./"), file("a", b"hi"), directory("d"), symlink("d/l", "../a")))
-    found = layer_of(repo, record).measure()
+    found = layers_of(repo, record)[0].measure()
     assert found.size == 5 * 512 + 1024
     # whoever changes this changes the digests of all images that are served: docs/internals/outgoing-images.md
     assert found.digest == "sha256:91938ce6895523aaaa25fececd93f5c3b32fc646e200feb2026b9cd8cc2d0458"

@@ -13,14 +13,15 @@ from tests.unit.image.makers import Layout, directory, file, make_tar
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import NotFound
-from wherry.image import measuring
+from wherry.image import layercache, measuring
 from wherry.image.catalog import ImageRecord, Images
 from wherry.image.importing import import_image
 from wherry.image.indexes import record_index
 from wherry.image.kept import KeptBlobs
+from wherry.image.layering import layers_of
 from wherry.image.layertar import LayerTar
 from wherry.image.mediatypes import INDEX_TYPE
-from wherry.image.outgoing import OutgoingImage, layer_of, outgoing
+from wherry.image.outgoing import OutgoingImage, outgoing
 from wherry.image.outgoingindex import outgoing_index
 from wherry.image.pressing import KINDS, Kind
 from wherry.image.reference import Reference
@@ -102,7 +103,7 @@ def test_made_of_a_commit_when_a_blob_has_gone(repo: Repository, tmp_path: Path)
     assert not found.kept
     assert found.digest != record.digest
     manifest = check(found)
-    assert [item["mediaType"] for item in manifest["layers"]] == ["application/vnd.oci.image.layer.v1.tar"]
+    assert [item["mediaType"] for item in manifest["layers"]] == ["application/vnd.oci.image.layer.v1.tar"] * 2
 
 
 def test_the_same_on_another_machine(tmp_path: Path) -> None:
@@ -144,9 +145,28 @@ def with_history(repo: Repository, tmp_path: Path, history: Any, layers: list[by
     return import_image(repo, str(made.path), name="a:1", platform="linux/arm64")
 
 
-def test_the_history_fits_the_layer(repo: Repository, tmp_path: Path) -> None:
-    steps = [{"created_by": "one"}, {"created_by": "env", "empty_layer": True}, {"created_by": "two"}]
-    found = outgoing(repo, with_history(repo, tmp_path, steps, LAYERS))
+STEPS = [{"created_by": "one"}, {"created_by": "env", "empty_layer": True}, {"created_by": "two"}]
+
+
+def test_the_layers_that_it_came_in_and_their_history(repo: Repository, tmp_path: Path) -> None:
+    found = outgoing(repo, with_history(repo, tmp_path, STEPS, LAYERS))
+    assert len(check(found)["layers"]) == 2
+    assert json.loads(found.config)["history"] == STEPS
+
+
+def test_a_layer_below_is_the_same_in_every_image_on_it(repo: Repository, tmp_path: Path) -> None:
+    layers = [make_tar(file(name, name)) for name in ("base", "one", "other")]
+    steps = [{"created": "2020-01-01T00:00:00Z"}, {"created": "2026-01-01T00:00:00Z"}]
+    one = outgoing(repo, with_history(repo, tmp_path / "1", steps, layers[:2]))
+    other = outgoing(repo, with_history(repo, tmp_path / "2", steps, [layers[0], layers[2]]))
+    assert one.layers[0].digest == other.layers[0].digest
+    assert one.layers[1].digest != other.layers[1].digest
+
+
+def test_one_layer_where_the_trees_below_are_gone(repo: Repository, tmp_path: Path) -> None:
+    record = with_history(repo, tmp_path, STEPS, LAYERS)
+    layercache.forget_unused(repo, [])
+    found = outgoing(repo, record)
     assert check(found)["annotations"] == {"a": "b"}
     config = json.loads(found.config)
     assert config["unknown"] == 1.5
@@ -187,7 +207,7 @@ def test_a_layer_is_read_once(repo: Repository, tmp_path: Path, monkeypatch: pyt
     record = import_image(repo, str(layout(tmp_path / "in").path), name="a:1")
     first = outgoing(repo, record)
     notes = list((repo.path / "oci/outgoing").iterdir())
-    assert len(notes) == 1
+    assert len(notes) == len(LAYERS)
 
     def never(*_args: object, **_more: object) -> None:
         raise AssertionError("read again")
@@ -213,10 +233,10 @@ def test_what_is_known_goes_with_the_image(repo: Repository, tmp_path: Path) -> 
     for name in ("a:1", "b:1"):
         outgoing(repo, import_image(repo, str(made.path), name=name))
     folder = repo.path / "oci/outgoing"
-    assert len(list(folder.iterdir())) == 1, "two names of one image"
+    assert len(list(folder.iterdir())) == len(LAYERS), "two names of one image"
     Images(repo).remove("a:1")
     tidy(repo)
-    assert len(list(folder.iterdir())) == 1
+    assert len(list(folder.iterdir())) == len(LAYERS)
     Images(repo).remove("b:1")
     assert tidy(repo).freed_bytes > 0
     assert not list(folder.iterdir())
@@ -238,7 +258,7 @@ def test_an_object_that_is_missing(repo: Repository, tmp_path: Path) -> None:
     source = tmp_path / "root.tar"
     source.write_bytes(make_tar(directory("./"), file("x", b"content")))
     record = import_image(repo, str(source), name="a:1")
-    tree = repo.load_dirtree(layer_of(repo, record).tree)
+    tree = repo.load_dirtree(layers_of(repo, record)[0].tree)
     from wherry.store.format.objects import ObjectType
 
     repo.object_path(ObjectType.FILE, Checksum(tree.files[0][1])).unlink()

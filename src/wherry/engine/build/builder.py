@@ -26,6 +26,8 @@ from wherry.image.dockerfile.plan import ContextOrigin, ImageOrigin, StageOrigin
 from wherry.image.dockerfile.problems import Place
 from wherry.image.dockerfile.runs import run_script
 from wherry.image.dockerfile.syntax import Add, Arg, Cmd, Copy, Run, Workdir
+from wherry.image.layering import Below, below, stack
+from wherry.image.layertar import Tree
 
 if TYPE_CHECKING:
     from wherry.image.catalog import ImageRecord
@@ -54,7 +56,12 @@ class BuiltStage:
     document: dict[str, Any]
     """The whole config."""
     scope: Scope
+    below: ImageRecord | None = None
+    """The image that it stands on."""
+    layers: list[Tree] = field(default_factory=list)
+    """What it was after each step that changed a file."""
     history: list[dict[str, Any]] = field(default_factory=list)
+    """Of its own steps."""
     cmd_set: bool = False
 
     @property
@@ -130,14 +137,14 @@ class Builder:
     def _begin(self, plan: BuildPlan, planned: PlannedStage) -> BuiltStage:
         origin = planned.origin
         if isinstance(origin, StageOrigin):
-            below = self.done[origin.index]
-            tree, meta = below.tree.write()
-            env = _environment(below.config)
+            first = self.done[origin.index]
             return BuiltStage(
-                tree=StageTree(self.repo, tree, meta),
-                document={**below.document, "config": _without_triggers(below.config)},
-                scope=below.scope.child(env),
-                history=list(below.history),
+                tree=StageTree(self.repo, *first.tree.write()),
+                document={**first.document, "config": _without_triggers(first.config)},
+                scope=first.scope.child(_environment(first.config)),
+                below=first.below,
+                layers=list(first.layers),
+                history=list(first.history),
             )
         if isinstance(origin, ImageOrigin):
             record = self.images(origin, planned.platform or self.platform)
@@ -148,7 +155,7 @@ class Builder:
                 tree=StageTree(self.repo, commit.tree, commit.meta),
                 document=document,
                 scope=Scope(globals=plan.global_args, env=_environment(document.get("config") or {})),
-                history=list(document.get("history") or []),
+                below=record,
             )
         tree_of = self.contexts(origin.name) if isinstance(origin, ContextOrigin) else StageTree(self.repo)
         wanted = planned.platform or self.platform
@@ -156,10 +163,14 @@ class Builder:
         document = {"os": wanted.os, "architecture": wanted.architecture, "config": config}
         if wanted.variant:
             document["variant"] = wanted.variant
+        whole = Tree(*tree_of.write())
+        made = whole != StageTree(self.repo).write()
         return BuiltStage(
-            tree=StageTree(self.repo, *tree_of.write()),
+            tree=StageTree(self.repo, *whole),
             document=document,
             scope=Scope(globals=plan.global_args, env=_environment(config)),
+            layers=[whole] if made else [],
+            history=[{"created_by": f"FROM {planned.name}"}] if made else [],
         )
 
     def _finish(self, stage: BuiltStage) -> BuiltImage:
@@ -170,10 +181,9 @@ class Builder:
             config["Labels"] = {**(config.get("Labels") or {}), **self.labels}
         document["config"] = {key: value for key, value in config.items() if value is not None}
         document["created"] = self.created or document.get("created") or EPOCH
-        document["history"] = [
-            {"created": document["created"], **entry} if "created" not in entry else entry for entry in stage.history
-        ]
-        document["rootfs"] = {"type": "layers", "diff_ids": []}
+        base = below(self.repo, stage.below) if stage.below is not None else Below()
+        document["history"] = [{"created": document["created"], **entry} for entry in (*base.history, *stage.history)]
+        stack(self.repo, document, base, stage.layers)
         for key in ("container", "container_config", "docker_version", "id", "parent"):
             document.pop(key, None)  # of docker's own builder, about the image below
         return BuiltImage(tree=tree, meta=meta, config=make_config(document, where="the image's config"))
@@ -182,6 +192,7 @@ class Builder:
 
     def _carry_out(self, plan: BuildPlan, planned: PlannedStage, stage: BuiltStage, raw: Instruction) -> bool:
         """Carries out one instruction; returns whether the cache knew what it comes to."""
+        before = Tree(*stage.tree.write())
         node = stage.scope.expand(raw)
         where = plan.global_args.where
         place = Place(where=where, line=raw.first_line, text=raw.text)
@@ -204,7 +215,11 @@ class Builder:
         stage.cmd_set = stage.cmd_set or isinstance(node, Cmd)
         stage.document["config"] = config
         entry: dict[str, Any] = {"created_by": created_by(node, shell=shell, args=stage.scope.arg_values())}
-        if not isinstance(node, Run | Copy | Add):
+        whole = Tree(*stage.tree.write())
+        if whole != before:
+            stage.layers.append(whole)
+            self.runner.session.hold(StageTree(self.repo, *whole))
+        else:
             entry["empty_layer"] = True
         if not isinstance(node, Arg):
             stage.history.append(entry)
