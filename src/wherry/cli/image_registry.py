@@ -136,9 +136,9 @@ def push(
 ) -> None:
     """Send an image to a registry.
 
-    An image that was pulled with --keep-layers goes as it came, with the same digest. Of any other, one layer is made
-    of its files; its digest is then a new one, but always the same for the same image. A name that has images for
-    several platforms goes with all of them, as one index.
+    An image that was pulled with --keep-layers goes as it came, with the same digest. Of any other, layers are made of
+    its files, as it was built or pulled; always the same for the same image, so that a next version sends its new
+    layers alone. A name that has images for several platforms goes with all of them, as one index.
     """
     from wherry.image.indexes import find_index
     from wherry.image.kept import KeptBlobs

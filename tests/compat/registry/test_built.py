@@ -26,3 +26,49 @@ def test_built_and_pushed(
     other("image", "export", "copied:1", "-o", str(tmp_path / "f.tar"))
     assert b"amd64\n" in (tmp_path / "f.tar").read_bytes()
     assert "needs a name" in builder("build", "--push", "-", stdin=DOCKERFILE, status=2)
+
+
+LAYERED = """\
+FROM scratch
+COPY big gone /
+COPY app /app
+ENV A=1
+"""
+
+
+def layers(registry: Registry, name: str) -> list[str]:
+    manifest = json.loads(registry.skopeo("inspect", "--raw", "--tls-verify=false", f"REGISTRY/{name}"))
+    return [item["digest"] for item in manifest["layers"]]
+
+
+def test_a_next_version_sends_its_new_layers_alone_and_ids_are_the_same(
+    machine: Callable[[str], Machine], start_registry: Callable[[str, str], Registry], tmp_path: Path
+) -> None:
+    registry, builder, other = start_registry("", ""), machine("builder"), machine("other")
+    context = tmp_path / "context"
+    context.mkdir()
+    for name, text in (("big", "b" * 100_000), ("gone", "x"), ("app", "one"), ("Dockerfile", LAYERED)):
+        (context / name).write_text(text)
+    base, app, more = (f"{registry.domain}/{name}" for name in ("app:1", "app:2", "more:1"))
+    built = builder("build", "-t", base, "--push", str(context)).split()[-1]
+    first = layers(registry, "app:1")
+    assert len(first) == 2
+    inspected = json.loads(registry.skopeo("inspect", "--config", "--raw", "--tls-verify=false", "REGISTRY/app:1"))
+    assert [step.get("empty_layer", False) for step in inspected["history"]] == [False, False, True]
+    (context / "app").write_text("two")
+    builder("build", "-t", app, "--push", str(context))
+    second = layers(registry, "app:2")
+    assert second[0] == first[0]
+    assert second[1] != first[1]
+
+    assert registry.domain in other("pull", base)
+    pulled = json.loads(other("image", "inspect", base))[0]
+    assert pulled["Id"] == built, "docker's image ID: that of the config, which no push changes"
+    told = other("pull", "--json", app)
+    assert json.loads(told)[0]["reused_layers"] == 1
+    (context / "Dockerfile").write_text(f"FROM {base}\nCOPY app /new\n")
+    (context / "big").unlink()
+    other("build", "-t", more, "--push", str(context))
+    third = layers(registry, "more:1")
+    assert third[:2] == first, "the layers below go as they do in the image below"
+    assert len(third) == 3

@@ -124,7 +124,7 @@ def test_podman_pulls_and_runs_as_many_at_once(device: Machine, serve: Serve, po
     run([*podman, "pull", "-q", "--tls-verify=false", f"{endpoint.domain}/made:1", f"{endpoint.domain}/kept:1"])
     shown = json.loads(run([*podman, "image", "inspect", f"{endpoint.domain}/made:1"]).stdout)[0]
     assert shown["Digest"] == endpoint.digest("made:1")
-    assert (shown["Architecture"], len(shown["RootFS"]["Layers"])) == ("amd64", 1)
+    assert (shown["Architecture"], len(shown["RootFS"]["Layers"])) == ("amd64", 2)
     clients = [
         subprocess.Popen(
             ["skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{endpoint.domain}/made:1", f"dir:{folder}"]
