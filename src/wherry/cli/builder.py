@@ -19,22 +19,8 @@ def builder() -> None:
 def prune(force: bool, as_json: bool) -> None:
     """Forget what RUN steps came to, and remove cache mounts (RUN --mount=type=cache)."""
     from wherry.cli.system import confirm, print_removed
-    from wherry.engine.build.mounts import remove_cache_mounts
-    from wherry.engine.build.session import sweep
-    from wherry.engine.pruning import Removed
-    from wherry.store.care.prune import prune as prune_store
+    from wherry.engine.build import keeping
 
     confirm("This removes all of the build cache.", force=force)
-    engine = open_engine(settings(), with_store=True)
-    repo = engine.repo
-    freed = 0
-    names: list[str] = []
-    if repo is not None:
-        from wherry.engine.build.cache import forget_all
-
-        sweep(engine, repo)
-        commits = forget_all(repo)
-        names = [f"{commit[:12]}" for commit in commits]
-        freed = prune_store(repo, delete_commits=commits).freed_bytes
-    freed += remove_cache_mounts(settings().root)
-    print_removed({"build steps": Removed(names=tuple(names), freed_bytes=freed)}, as_json=as_json)
+    done = keeping.prune(open_engine(settings(), with_store=True))
+    print_removed({"build steps": done}, as_json=as_json)

@@ -67,7 +67,7 @@ def print_removed(done: Mapping[str, Removed], *, as_json: bool) -> None:
 @click.option("--format", "form", metavar="FORMAT", help="json, or a Go template: {{.Type}} {{.Size}}.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with bytes as numbers.")
 def df(verbose: bool, form: str | None, as_json: bool) -> None:
-    """Show what images, containers and volumes take on the disk.
+    """Show what images, containers, volumes and the build cache take on the disk.
 
     \b
     Examples:
@@ -92,8 +92,9 @@ def df(verbose: bool, form: str | None, as_json: bool) -> None:
 
 
 def disk_usage(engine: Engine) -> dict[str, Any]:
-    """Returns what each image, container and volume takes, in bytes."""
+    """Returns what each image, container, volume and part of the build cache takes, in bytes."""
     from wherry.engine import volumes
+    from wherry.engine.build import keeping
     from wherry.engine.disk import tree_bytes, unique_bytes, written_bytes
     from wherry.image.catalog import Images
 
@@ -119,6 +120,7 @@ def disk_usage(engine: Engine) -> dict[str, Any]:
                 }
             )
     users = volumes.users_of(engine.paths)
+    cached, cached_bytes = keeping.usage(engine)
     return {
         "ImagesBytes": total,
         "Images": images,
@@ -142,7 +144,11 @@ def disk_usage(engine: Engine) -> dict[str, Any]:
             }
             for name in engine.list_volumes()
         ],
-        "BuildCache": [],
+        "BuildCacheBytes": cached_bytes,
+        "BuildCache": [
+            {"id": item.name, "type": item.kind, "description": item.description, "size_bytes": item.size_bytes}
+            for item in cached
+        ],
     }
 
 
@@ -158,8 +164,11 @@ def _summary(found: Mapping[str, Any], key: str) -> dict[str, Any]:
         active = [item for item in items if item["status"] not in ("created", "exited")]
         size = sum(item["size_bytes"] for item in items)
         free = size - sum(item["size_bytes"] for item in active)
+    elif key == "BuildCache":
+        active, size = [], found["BuildCacheBytes"]
+        free = size
     else:
-        active = [item for item in items if item.get("links")]
+        active = [item for item in items if item["links"]]
         size = sum(item["size_bytes"] for item in items)
         free = size - sum(item["size_bytes"] for item in active)
     percent = f" ({100 * free // size}%)" if size else ""
@@ -211,7 +220,15 @@ def _print_verbose(found: Mapping[str, Any]) -> None:
         [(item["name"], str(item["links"]), format_size(item["size_bytes"])) for item in found["Volumes"]],
         shrink=0,
     )
-    print("\nBuild cache usage: 0 B")
+    print(f"\nBuild cache usage: {format_size(found['BuildCacheBytes'])}\n")
+    print_table(
+        ("CACHE ID", "CACHE TYPE", "SIZE", "STEP"),
+        [
+            (item["id"][:12], item["type"], format_size(item["size_bytes"]), item["description"])
+            for item in found["BuildCache"]
+        ],
+        shrink=3,
+    )
 
 
 @system.command()
@@ -222,6 +239,8 @@ def _print_verbose(found: Mapping[str, Any]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def prune(everything: bool, with_volumes: bool, force: bool, filters: tuple[str, ...], as_json: bool) -> None:
     """Remove what is not used: containers that do not run, networks without any, and files that no image needs.
+
+    With --all also images without containers, and the build cache.
 
     \b
     Examples:
@@ -236,6 +255,7 @@ def prune(everything: bool, with_volumes: bool, force: bool, filters: tuple[str,
     goes = ["containers that do not run", "networks that no container is on", "images without a name"]
     if everything:
         goes[2] = "images that no container is made from"
+        goes.append("steps that builds have kept")
     if with_volumes:
         goes.append("anonymous volumes that no container has")
     confirm(f"This removes all {', all '.join(goes)}.", force=force)
@@ -245,6 +265,10 @@ def prune(everything: bool, with_volumes: bool, force: bool, filters: tuple[str,
         done["volumes"] = pruning.prune_volumes(engine, wanted)
     done["networks"] = pruning.prune_networks(engine.paths, wanted)
     done["images"] = pruning.prune_images(engine, wanted, everything=everything)
+    if everything and not filters:
+        from wherry.engine.build import keeping
+
+        done["build steps"] = keeping.prune(engine)
     print_removed(done, as_json=as_json)
 
 

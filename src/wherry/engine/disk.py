@@ -120,6 +120,25 @@ def unique_bytes(repo: Repository, commits: list[str]) -> tuple[dict[str, tuple[
     return result, sum(sizes.values())
 
 
+def bytes_beyond(repo: Repository, commits: list[Checksum], others: list[Checksum]) -> tuple[dict[Checksum, int], int]:
+    """Returns the bytes that commits have and others have not: of each, and of all together."""
+    known: dict[Checksum, frozenset[Checksum]] = {}
+
+    def files_of(commit: Checksum) -> set[Checksum]:
+        files: set[Checksum] = set()
+        _collect(repo, repo.load_commit(commit).tree, files, set(), known)
+        return files
+
+    elsewhere = {checksum for commit in others for checksum in files_of(commit)} if commits else set()
+    sizes: dict[Checksum, int] = {}
+    found: dict[Checksum, int] = {}
+    for commit in commits:
+        own = files_of(commit) - elsewhere
+        sizes.update({checksum: _file_bytes(repo, checksum) for checksum in own if checksum not in sizes})
+        found[commit] = sum(sizes[checksum] for checksum in own)
+    return found, sum(sizes.values())
+
+
 def _collect(
     repo: Repository,
     tree: Checksum,

@@ -309,3 +309,22 @@ def test_somebody_elses_tree_is_the_base(place: Place, tmp_path: Path) -> None:
     text = "FROM scratch\nCOPY --from=tools /bin/ /bin/\nCOPY --from=tools /etc/ /etc/\nRUN echo works > /w\n"
     place.build(text, "--build-context", f"tools={context}")
     assert place.files()["w"][3] == "works\n"
+
+
+def test_what_builds_keep_is_told_and_given_back(place: Place) -> None:
+    fill = "RUN --mount=type=cache,target=/c,id=c cat /bin/sh >/c/a"
+    place.build(f"FROM busybox:1\n{fill}\nRUN echo 12345678 >/f && cat /f /f >/g\n")
+
+    def cache() -> tuple[int, dict[str, int]]:
+        found = json.loads(place("system", "df", "--json"))
+        return found["BuildCacheBytes"], {item["description"]: item["size_bytes"] for item in found["BuildCache"]}
+
+    mounted, items = cache()
+    assert mounted == items["RUN --mount=type=cache"] > 100_000, "what an image has counts for the image"
+    place("rmi", "app:1")
+    total, items = cache()
+    assert items["RUN echo 12345678 >/f && cat /f /f >/g"] == 9 + 18
+    assert total == mounted + 9 + 18
+    assert "exec.cachemount" in place("system", "df", "-v")
+    assert "Deleted Build steps:" in place("system", "prune", "-af")
+    assert cache() == (0, {})

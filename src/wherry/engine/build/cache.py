@@ -52,6 +52,11 @@ def remember(repo: Repository, key: str, tree: Checksum, meta: Checksum, *, subj
     return commit_tree(repo, tree, meta, subject=subject[:200], timestamp_s=0, ref=ref, bind_ref=False)
 
 
+def steps(repo: Repository) -> dict[Checksum, str]:
+    """Returns the commits of the cache, each with the instruction that it came of."""
+    return {commit: repo.load_commit(commit).subject for commit in repo.refs(CACHE_PREFIX).values()}
+
+
 def forget_all(repo: Repository) -> list[Checksum]:
     """Takes away every ref of the cache; returns the commits that none names any more."""
     found = repo.refs(CACHE_PREFIX)
