@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from wherry.engine.engine import Engine
     from wherry.image.dockerfile.plan import BuildPlan
     from wherry.image.dockerfile.syntax import Dockerfile
+    from wherry.image.outgoing import OutgoingImage
+    from wherry.image.outgoingindex import OutgoingIndex
 
 _TAIL_LINES = 20
 
@@ -204,13 +206,16 @@ def push_image(name: Reference, *, quiet: bool) -> None:
     from wherry.cli.image_registry import send
     from wherry.cli.registries import RegistryOptions
     from wherry.image.indexes import find_index
+    from wherry.image.kept import KeptBlobs
     from wherry.image.outgoing import outgoing
     from wherry.image.outgoingindex import outgoing_index
 
     repo = open_or_make_store(None)
-    index = find_index(repo, name)
-    record = Images(repo).get(str(name))
-    image = outgoing_index(repo, index, compress="gzip") if index else outgoing(repo, record, compress="gzip")
+    kept = KeptBlobs(repo)
+    if index := find_index(repo, name):
+        image: OutgoingImage | OutgoingIndex = outgoing_index(repo, index, kept, compress="gzip")
+    else:
+        image = outgoing(repo, Images(repo).get(str(name)), kept, compress="gzip")
     digest = send(image, name, name, RegistryOptions(current=settings()))
     note(f"pushed {name.familiar}@{digest}", quiet=quiet)
 

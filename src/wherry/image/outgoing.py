@@ -22,12 +22,13 @@ from wherry.core import jsonio
 from wherry.core.digest import Digest, parse_digest
 from wherry.core.progress import QUIET, Progress
 from wherry.image import measuring
-from wherry.image.catalog import ImageRecord
+from wherry.image.catalog import ImageRecord, Images
 from wherry.image.layering import full_steps, layers_of, squashed
 from wherry.image.layertar import LayerTar, Mark, Measured
 from wherry.image.mediatypes import (
     CONFIG_TYPE,
     DOCKER_CONFIG_TYPE,
+    DOCKER_LAYER_TYPE,
     DOCKER_MANIFEST_TYPE,
     INDEX_TYPE,
     LAYER_TYPE,
@@ -41,6 +42,13 @@ if TYPE_CHECKING:
 
     from wherry.image.kept import KeptBlobs
     from wherry.store.repository import Repository
+
+
+_OF_OCI = {
+    DOCKER_LAYER_TYPE: f"{LAYER_TYPE}+gzip",
+    **{media_type: media_type for media_type in (LAYER_TYPE, f"{LAYER_TYPE}+gzip", f"{LAYER_TYPE}+zstd")},
+}
+"""Media types of layers that may stand in a manifest of OCI's, by those that they came with."""
 
 
 class _Source(Protocol):
@@ -104,7 +112,7 @@ def outgoing(
         InvalidInput: it has a name in it that no image may have.
     """
     found = as_it_came(record, kept) if kept is not None else None
-    return found or _made(repo, record, compress, progress)
+    return found or _made(repo, record, kept, compress, progress)
 
 
 # --- as it came
@@ -180,12 +188,24 @@ class _TarSource:
         return self.tar.open(offset, self.marks)
 
 
-def _made(repo: Repository, record: ImageRecord, compress: Kind | None, progress: Progress) -> OutgoingImage:
+def _made(
+    repo: Repository, record: ImageRecord, kept: KeptBlobs | None, compress: Kind | None, progress: Progress
+) -> OutgoingImage:
     tars = layers_of(repo, record)
-    total = record.size_bytes if len(tars) == 1 else None
-    plains = [measuring.measured(tar, progress, total_bytes=total) for tar in tars]
-    layers = tuple(_layer(tar, plain, compress, progress) for tar, plain in zip(tars, plains, strict=True))
-    config = config_of_layers(record, [plain.digest for plain in plains])
+    own = record.config.diff_ids
+    known = _kept_layers(repo, kept) if kept is not None and len(own) == len(tars) else {}
+    made: list[OutgoingLayer] = []
+    diff_ids: list[Digest] = []
+    for index, tar in enumerate(tars):
+        if known and own[index] in known:
+            diff_ids.append(own[index])
+            made.append(known[own[index]])
+            continue
+        plain = measuring.measured(tar, progress, total_bytes=record.size_bytes if len(tars) == 1 else None)
+        diff_ids.append(plain.digest)
+        made.append(_layer(tar, plain, compress, progress))
+    layers = tuple(made)
+    config = config_of_layers(record, diff_ids)
     config_digest = digest_of_bytes(config)
     manifest: dict[str, Any] = {
         "schemaVersion": 2,
@@ -206,6 +226,25 @@ def _made(repo: Repository, record: ImageRecord, compress: Kind | None, progress
         layers=layers,
         kept=False,
     )
+
+
+def _kept_layers(repo: Repository, kept: KeptBlobs) -> dict[Digest, OutgoingLayer]:
+    """Returns the kept layers of all images by the digest of what is in them: others stand on these images."""
+    found: dict[Digest, OutgoingLayer] = {}
+    for record in Images(repo).list():
+        if not record.manifest:
+            continue
+        items = field(parse_object(record.manifest, where=record.reference), "layers", list, where=record.reference)
+        if len(items) != len(record.config.diff_ids):
+            continue
+        for item, diff_id in zip(items, record.config.diff_ids, strict=True):
+            digest = parse_digest(field(item, "digest", str, where=record.reference), where=record.reference)
+            media_type = _OF_OCI.get(field(item, "mediaType", str, where=record.reference))
+            if media_type is not None and kept.has(digest):
+                size = field(item, "size", int, where=record.reference)
+                source = _KeptSource(kept, digest)
+                found[diff_id] = OutgoingLayer(digest=digest, size=size, media_type=media_type, source=source)
+    return found
 
 
 def _layer(tar: LayerTar, plain: Measured, compress: Kind | None, progress: Progress) -> OutgoingLayer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from wherry.image import layercache
 from wherry.image.catalog import ImageRecord, Images
 from wherry.image.config import make_config
 from wherry.image.importing import import_image
+from wherry.image.kept import KeptBlobs
 from wherry.image.layering import MAX_DEPTH, Below, below, layers_of, stack
 from wherry.image.layertar import Tree
 from wherry.image.outgoing import outgoing
@@ -31,10 +33,10 @@ def repo(tmp_path: Path) -> Repository:
     return Repository.init(tmp_path / "repo", Mode.BARE_USER)
 
 
-def pulled(repo: Repository, folder: Path, *layers: bytes) -> ImageRecord:
+def pulled(repo: Repository, folder: Path, *layers: bytes, keep_layers: bool = False) -> ImageRecord:
     made = Layout(folder)
     made.add(made.image(list(layers)))
-    return import_image(repo, str(made.path), name="base:1")
+    return import_image(repo, str(made.path), name="base:1", keep_layers=keep_layers)
 
 
 def with_file(repo: Repository, tree: Tree | None, name: str) -> Tree:
@@ -79,6 +81,18 @@ def test_on_a_pulled_image(repo: Repository, tmp_path: Path) -> None:
     leaving, its_base = outgoing(repo, record, compress="gzip"), outgoing(repo, base, compress="gzip")
     assert len(leaving.layers) == 4
     assert [layer.digest for layer in leaving.layers[:2]] == [layer.digest for layer in its_base.layers]
+
+
+def test_on_an_image_whose_blobs_are_kept(repo: Repository, tmp_path: Path) -> None:
+    base = pulled(repo, tmp_path / "in", make_tar(file("a", "1")), make_tar(file("b", "2")), keep_layers=True)
+    record = built(repo, below(repo, base), 1)
+    kept = KeptBlobs(repo)
+    leaving, its_base = outgoing(repo, record, kept, compress="gzip"), outgoing(repo, base, kept)
+    assert its_base.kept
+    assert [layer.digest for layer in leaving.layers[:2]] == [layer.digest for layer in its_base.layers]
+    assert leaving.config == record.config.raw, "the ID stays, too"
+    with leaving.layers[0].open() as source:
+        assert hashlib.sha256(source.read()).hexdigest() == leaving.layers[0].digest[7:]
 
 
 def test_on_an_image_that_is_one_tree(repo: Repository, tmp_path: Path) -> None:
