@@ -39,6 +39,8 @@ Examples:
 @click.option("--platform", "platforms", default="", metavar="OS/ARCH,...", help="What it is built for.")
 @click.option("--no-cache", is_flag=True, help="Run every step.")
 @click.option("--no-cache-filter", multiple=True, metavar="STAGE,...", help="Run every step of these stages.")
+@click.option("--cache-from", multiple=True, metavar="IMAGE", help="An image whose layers may spare steps.")
+@click.option("--cache-to", multiple=True, metavar="type=inline", help="Tell in the image what --cache-from reads.")
 @click.option("--pull", "pull_anew", is_flag=True, help="Pull the base images, also those that are there.")
 @click.option("--secret", "secrets", multiple=True, metavar="id=ID[,src=FILE|,env=NAME]", help="For RUN --mount.")
 @click.option("--ssh", "agents", multiple=True, metavar="default|ID[=SOCKET]", help="An SSH agent for RUN --mount.")
@@ -104,6 +106,8 @@ def build(context: str, file: str | None, quiet: bool, progress: str, check_only
         secrets=dict(options.secret(text) for text in given["secrets"]),
         agents=dict(options.agent(text) for text in given["agents"]),
         labels=options.labels(given["labels"]),
+        cache_from=options.cache_from(given["cache_from"]),
+        inline_cache=options.inline_cache(given["cache_to"], args),
         template=options.template(given),
         outputs=tuple(outputs),
         quiet=quiet,

@@ -108,6 +108,36 @@ def build_args(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def cache_from(texts: Sequence[str]) -> tuple[Reference, ...]:
+    """Returns the images whose layers may spare steps: ``IMAGE``, or ``type=registry,ref=IMAGE``.
+
+    Raises:
+        UsageError: it is another kind of cache.
+    """
+    found = []
+    for text in texts:
+        words = dict(pair(word, "--cache-from") for word in text.split(",")) if "=" in text else {"ref": text}
+        kind, name = words.pop("type", "registry"), words.pop("ref", "")
+        if kind != "registry" or not name or words:
+            hint = "name an image that was built with --cache-to type=inline"
+            raise UsageError("--cache-from: IMAGE or type=registry,ref=IMAGE expected", where=text, hint=hint)
+        found.append(Reference.parse(name))
+    return tuple(found)
+
+
+def inline_cache(texts: Sequence[str], args: Mapping[str, str]) -> bool:
+    """Tells whether the image says which steps its layers came of: ``type=inline``, or docker's build argument.
+
+    Raises:
+        UsageError: it is another kind of cache.
+    """
+    for text in texts:
+        if text != "type=inline":
+            hint = "what a build needs again is in the store; type=inline tells it in the image"
+            raise UsageError("--cache-to: only type=inline is there", where=text, hint=hint)
+    return bool(texts) or args.get("BUILDKIT_INLINE_CACHE", "") == "1"
+
+
 def created(args: Mapping[str, str]) -> str:
     """Returns what SOURCE_DATE_EPOCH says as RFC 3339; "" when it says nothing.
 

@@ -16,8 +16,8 @@ from wherry.cli.container_run import open_engine
 from wherry.cli.context import settings
 from wherry.cli.image_repo import open_or_make_store
 from wherry.cli.output import note
-from wherry.core.digest import Digest
-from wherry.core.errors import InvalidInput, NotFound, ToolError, UsageError
+from wherry.core.digest import Checksum, Digest
+from wherry.core.errors import InvalidInput, NetworkError, NotFound, ToolError, UsageError
 from wherry.engine.build.builder import Builder, BuiltImage
 from wherry.engine.build.contexts import Contexts, with_images
 from wherry.engine.build.mounts import Offered, Secret
@@ -67,6 +67,10 @@ class Request:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     agents: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    cache_from: tuple[Reference, ...] = ()
+    """Images that may tell what steps came to."""
+    inline_cache: bool = False
+    """Whether the image tells what its own came to."""
     template: ContainerSpec = field(default_factory=ContainerSpec)
     """What every container of RUN gets: network, hosts, limits."""
     outputs: tuple[Output, ...] = ()
@@ -266,6 +270,8 @@ class _Work:
             created=request.created,
             labels=request.labels,
             environment=request.environment,
+            further=self._further(platform),
+            inline=request.inline_cache,
         )
         try:
             return builder.build(self._plan(platform))
@@ -299,6 +305,20 @@ class _Work:
             for name in unused_args(file, request.build_args):
                 note(f"--build-arg {name}: no ARG asks for it")
         return plan
+
+    def _further(self, platform: Platform) -> dict[str, tuple[Checksum, Checksum]]:
+        """Returns what images tell of steps; one that is not there, as before the first build, is noted."""
+        from wherry.engine.build import inline
+
+        found: dict[str, tuple[Checksum, Checksum]] = {}
+        for reference in self.request.cache_from:
+            try:
+                record = self._image(ImageOrigin(reference=reference), platform)
+            except (NotFound, NetworkError) as error:
+                note(f"--cache-from {reference.familiar}: {error.what}", quiet=self.request.quiet)
+                continue
+            found.update(inline.known(self.session.repo, record))
+        return found
 
     def _image(self, origin: ImageOrigin, platform: Platform) -> ImageRecord:
         key = (str(origin.reference), str(platform))

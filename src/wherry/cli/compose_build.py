@@ -202,6 +202,8 @@ def _request(engine: Engine, project: Project, name: str, options: BuildOptions)
             "com.docker.compose.project": project.name,
             "com.docker.compose.service": name,
         },
+        cache_from=build_options.cache_from(build.get("cache_from", ())),
+        inline_cache=build_options.inline_cache(build.get("cache_to", ()), build_args),
         template=build_options.template(
             {
                 **build_options.NO_LIMITS,

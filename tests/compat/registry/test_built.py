@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.compat.registry.conftest import Machine, Registry
+from tests.fixtures.busybox import put_busybox
 
 DOCKERFILE = b"FROM scratch\nARG TARGETARCH\nCOPY <<E /f\n$TARGETARCH\nE\n"
 
@@ -72,3 +73,39 @@ def test_a_next_version_sends_its_new_layers_alone_and_ids_are_the_same(
     third = layers(registry, "more:1")
     assert third[:2] == first, "the layers below go as they do in the image below"
     assert len(third) == 3
+
+
+STEPS = """\
+FROM busybox:1
+RUN cat /proc/sys/kernel/random/uuid >/first
+RUN :
+COPY app /app
+RUN cat /proc/sys/kernel/random/uuid /app >/second
+"""
+
+
+def test_another_machine_need_not_run_what_the_image_tells(
+    machine: Callable[[str], Machine], start_registry: Callable[[str, str], Registry], tmp_path: Path
+) -> None:
+    registry, context = start_registry("", ""), tmp_path / "context"
+    put_busybox(tmp_path / "tree", ("sh", "cat"))
+    context.mkdir()
+    (context / "app").write_text("one")
+    (context / "Dockerfile").write_text(STEPS)
+    name = f"{registry.domain}/app:1"
+
+    def build(who: Machine, *flags: str) -> dict[str, str]:
+        who("image", "import", str(tmp_path / "tree"), "--name", "busybox:1")
+        who("build", "-q", "-t", name, *flags, str(context))
+        return {file: who("run", "--rm", name, "cat", f"/{file}") for file in ("first", "second")}
+
+    first, second, third = machine("first"), machine("second"), machine("third")
+    cached = ("--cache-from", name, "--cache-to", "type=inline", "--push")
+    made = build(first, *cached)
+    assert build(second, *cached) == made, "nothing was run"
+    (context / "app").write_text("two")
+    after = build(third, *cached)
+    assert after["first"] == made["first"]
+    assert after["second"] != made["second"], "what follows a change is run"
+    assert build(second)["second"] != after["second"], "what an image tells counts for the build that names it"
+    assert "only type=inline" in first("build", "--cache-to", "type=local,dest=x", str(context), status=2)

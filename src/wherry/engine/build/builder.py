@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 from wherry.core.digest import Checksum
 from wherry.core.errors import NotFound, ToolError
-from wherry.engine.build import cache, sources
+from wherry.engine.build import cache, inline, sources
 from wherry.engine.build.mounts import Wanted
 from wherry.engine.build.running import Runner, Step, Whole
 from wherry.engine.build.stagetree import StageTree
@@ -60,6 +60,8 @@ class BuiltStage:
     """The image that it stands on."""
     layers: list[Tree] = field(default_factory=list)
     """What it was after each step that changed a file."""
+    keys: list[tuple[str, int]] = field(default_factory=list)
+    """Of each RUN what the cache knows it by, and how many layers there were after it."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """Of its own steps."""
     cmd_set: bool = False
@@ -93,6 +95,8 @@ class Builder:
         created: RFC 3339, of the image; "" is the base image's.
         labels: further ones.
         environment: of git, for ADD.
+        further: roots after steps that were run elsewhere, by their keys.
+        inline: tell in the config which steps the layers came of.
     """
 
     runner: Runner
@@ -104,6 +108,8 @@ class Builder:
     created: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    further: Mapping[str, Whole] = field(default_factory=dict)
+    inline: bool = False
     done: dict[int, BuiltStage] = field(default_factory=dict)
     trees: dict[Checksum, StageTree] = field(default_factory=dict)
 
@@ -144,6 +150,7 @@ class Builder:
                 scope=first.scope.child(_environment(first.config)),
                 below=first.below,
                 layers=list(first.layers),
+                keys=list(first.keys),
                 history=list(first.history),
             )
         if isinstance(origin, ImageOrigin):
@@ -184,6 +191,9 @@ class Builder:
         base = below(self.repo, stage.below) if stage.below is not None else Below()
         document["history"] = [{"created": document["created"], **entry} for entry in (*base.history, *stage.history)]
         stack(self.repo, document, base, stage.layers)
+        document.pop(inline.CONFIG_KEY, None)  # of the base
+        if self.inline and stage.keys:
+            document[inline.CONFIG_KEY] = inline.told(len(stage.layers), stage.keys)
         for key in ("container", "container_config", "docker_version", "id", "parent"):
             document.pop(key, None)  # of docker's own builder, about the image below
         return BuiltImage(tree=tree, meta=meta, config=make_config(document, where="the image's config"))
@@ -198,9 +208,9 @@ class Builder:
         place = Place(where=where, line=raw.first_line, text=raw.text)
         config = stage.config
         shell = shell_of(config)
-        cached = False
+        cached, key = False, ""
         if isinstance(node, Run):
-            cached = self._run(planned, stage, node, place)
+            cached, key = self._run(planned, stage, node, place)
         elif isinstance(node, Copy):
             sources.carry_out_copy(stage.tree, node, self._copied_from(planned, node), self._workdir(stage), place)
         elif isinstance(node, Add):
@@ -221,6 +231,8 @@ class Builder:
             self.runner.session.hold(StageTree(self.repo, *whole))
         else:
             entry["empty_layer"] = True
+        if key:
+            stage.keys.append((key, len(stage.layers)))
         if not isinstance(node, Arg):
             stage.history.append(entry)
         return cached
@@ -247,7 +259,8 @@ class Builder:
             return self.trees[record.commit]
         return StageTree(self.repo)
 
-    def _run(self, planned: PlannedStage, stage: BuiltStage, node: Run, place: Place) -> bool:
+    def _run(self, planned: PlannedStage, stage: BuiltStage, node: Run, place: Place) -> tuple[bool, str]:
+        """Carries out a command; returns whether its outcome was known, and its key."""
         config = stage.config
         script = run_script(node, shell_of(config))
         mounts = tuple(read_mount(flag, place) for flag in node.mounts)
@@ -280,9 +293,10 @@ class Builder:
             platform=step.wanted.platform,
             mounts=[_told(mount, bound) for mount in mounts],
         )
-        if self.use_cache(planned.name) and (known := cache.find(self.repo, key)) is not None:
+        known = (cache.find(self.repo, key) or self.further.get(key)) if self.use_cache(planned.name) else None
+        if known is not None:
             stage.tree = StageTree(self.repo, *known)
-            return True
+            return True, key
         after: list[Whole] = []
 
         def remember(changed: Whole) -> None:
@@ -293,7 +307,7 @@ class Builder:
         if status:
             raise ToolError(f"the command ended with status {status}", where=place)
         stage.tree = StageTree(self.repo, *after[0])
-        return False
+        return False, key
 
     def _bound(self, planned: PlannedStage, name: str) -> StageTree:
         return self._tree_of(planned.sources[name]) if name else self.contexts("")

@@ -61,10 +61,11 @@ DEPLOY_REFUSED = {
     "update_config": "containers are replaced one after the other",
 }
 
-_HINTS_ONLY = "what a build needs again is in the store"
 BUILD: dict[str, Reader] = {
     "additional_contexts": buildforms.contexts,
     "args": read.pairs,
+    "cache_from": read.many(read.word),
+    "cache_to": read.many(read.word),
     "context": buildforms.context,
     "dockerfile": read.word,
     "dockerfile_inline": read.text,
@@ -83,8 +84,6 @@ BUILD: dict[str, Reader] = {
     "ulimits": read.table(forms.ulimit),
 }
 BUILD_REFUSED = {
-    "cache_from": _HINTS_ONLY,
-    "cache_to": _HINTS_ONLY,
     "entitlements": "RUN gets no more than a container has by itself",
     "isolation": "that is for Windows",
     "privileged": "RUN gets no more than a container has by itself",
