@@ -33,7 +33,6 @@ from wherry.image.dockerfile.plan import ImageOrigin, plan_build
 from wherry.image.platforms import Platform
 from wherry.image.recording import record_image, tree_digest
 from wherry.image.reference import Reference
-from wherry.image.unpacking import tree_size
 
 if TYPE_CHECKING:
     from wherry.engine.build.contexts import Found
@@ -155,7 +154,7 @@ def _put_out(session: Session, request: Request, built: Sequence[BuiltImage]) ->
             commit=session.commit(image.tree, image.meta, image.config.platform),
             digest=digest,
             config=image.config,
-            size_bytes=tree_size(session.repo, image.tree),
+            size_bytes=image.size_bytes,
             created_s=image.config.created_s,
         )
         for image, digest in zip(built, digests, strict=True)

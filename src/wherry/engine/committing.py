@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wherry.engine.idranges import Owners
     from wherry.engine.info import ContainerInfo
     from wherry.engine.state import Paths
+    from wherry.image.catalog import ImageRecord
     from wherry.image.config import ImageConfig
     from wherry.image.layertar import Tree
     from wherry.store.format.objects import Xattrs
@@ -152,10 +153,11 @@ def commit(
         Conflict: the message is too long.
     """
     from wherry.engine.pausing import frozen
+    from wherry.image.catalog import Images
+    from wherry.image.layering import size_on
     from wherry.image.layertar import Tree
     from wherry.image.recording import record_image, tree_digest
     from wherry.image.reference import Reference
-    from wherry.image.unpacking import tree_size
 
     if len(message) > MAX_COMMENT_CHARS or len(author) > MAX_COMMENT_CHARS:
         raise Conflict(f"a message has at most {MAX_COMMENT_CHARS} characters")
@@ -165,7 +167,8 @@ def commit(
     with repo.transaction():
         with frozen(paths, info, wanted=pause):
             tree, meta = write_changes(paths, repo, info, note)
-        config = _with_layers(repo, info, document, Tree(tree, meta))
+        base = Images(repo).record_of(Checksum(info.config.commit)) if info.config.commit else None
+        config = _with_layers(repo, base, document, Tree(tree, meta))
         digest = tree_digest(config, tree, meta)
         if reference is None:
             reference = Reference.parse(f"localhost/commit:{digest[7:19]}")
@@ -174,7 +177,7 @@ def commit(
             reference,
             tree=tree,
             meta=meta,
-            size_bytes=tree_size(repo, tree),
+            size_bytes=size_on(repo, base, tree),
             config=config,
             digest=digest,
             body=message,
@@ -321,13 +324,12 @@ def _image_config(
     return document
 
 
-def _with_layers(repo: Repository, info: ContainerInfo, document: dict[str, Any], made: Tree) -> ImageConfig:
+def _with_layers(repo: Repository, image: ImageRecord | None, document: dict[str, Any], made: Tree) -> ImageConfig:
     """Returns the config of an image that has the layers below the container, and one of what it has changed."""
-    from wherry.image.catalog import Images
     from wherry.image.config import make_config
     from wherry.image.layering import Below, below, stack
 
-    base = below(repo, Images(repo).record_of(Checksum(info.config.commit))) if info.config.commit else Below()
+    base = below(repo, image) if image is not None else Below()
     same = bool(base.trees) and base.trees[-1] == made
     own = [{**step, "empty_layer": True} if same else step for step in document["history"]]
     document["history"] = [*base.history, *own]

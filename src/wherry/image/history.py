@@ -16,7 +16,7 @@ from wherry.core.digest import Checksum
 from wherry.core.errors import InvalidInput
 from wherry.image import layercache
 from wherry.image.config import MAX_LAYERS, parse_time
-from wherry.image.unpacking import file_size
+from wherry.image.unpacking import brought_bytes
 
 if TYPE_CHECKING:
     from wherry.image.catalog import ImageRecord
@@ -92,18 +92,6 @@ def layer_sizes(repo: Repository, record: ImageRecord) -> list[int | None]:
     before: Checksum | None = None
     for index, tree in enumerate(trees):
         known = tree is not None and (index == 0 or before is not None)
-        sizes.append(_brought(repo, before, tree) if known and tree is not None else None)
+        sizes.append(brought_bytes(repo, before, tree) if known and tree is not None else None)
         before = tree
     return sizes
-
-
-def _brought(repo: Repository, old: Checksum | None, new: Checksum) -> int:
-    """Returns the bytes of the files below `new` that are not the same below `old`."""
-    if old == new:
-        return 0
-    after = repo.load_dirtree(new)
-    before = repo.load_dirtree(old) if old is not None else None
-    files = dict(before.files) if before is not None else {}
-    dirs = {name: tree for name, tree, _ in before.dirs} if before is not None else {}
-    total = sum(file_size(repo, checksum) for name, checksum in after.files if files.get(name) != checksum)
-    return total + sum(_brought(repo, dirs.get(name), tree) for name, tree, _ in after.dirs)

@@ -18,12 +18,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wherry.core.digest import Digest
+from wherry.core.digest import Checksum, Digest
 from wherry.core.errors import InvalidInput
 from wherry.core.progress import QUIET, Progress
 from wherry.image import layercache, measuring
 from wherry.image.config import EPOCH, parse_time
 from wherry.image.layertar import LayerTar, Tree
+from wherry.image.unpacking import brought_bytes
 
 if TYPE_CHECKING:
     from wherry.image.catalog import ImageRecord
@@ -44,6 +45,14 @@ def tree_of(repo: Repository, record: ImageRecord) -> Tree:
     """Returns an image's tree."""
     commit = repo.load_commit(record.commit)
     return Tree(commit.tree, commit.meta)
+
+
+def size_on(repo: Repository, below: ImageRecord | None, tree: Checksum) -> int:
+    """Returns the bytes of all files of a tree that was made of an image's, by looking at what is different."""
+    if below is None:
+        return brought_bytes(repo, None, tree)
+    old = tree_of(repo, below).tree
+    return below.size_bytes + brought_bytes(repo, old, tree) - brought_bytes(repo, tree, old)
 
 
 def _kept_trees(repo: Repository, record: ImageRecord, whole: Tree) -> list[Tree] | None:

@@ -207,6 +207,18 @@ def tree_size(repo: Repository, tree: Checksum, sizes: dict[Checksum, int] | Non
     return total + sum(tree_size(repo, below, sizes) for _, below, _ in entries.dirs)
 
 
+def brought_bytes(repo: Repository, old: Checksum | None, new: Checksum) -> int:
+    """Returns the bytes of the files below `new` that are not the same below `old`; equal directories are not read."""
+    if old == new:
+        return 0
+    after = repo.load_dirtree(new)
+    before = repo.load_dirtree(old) if old is not None else None
+    files = dict(before.files) if before is not None else {}
+    dirs = {name: tree for name, tree, _ in before.dirs} if before is not None else {}
+    total = sum(file_size(repo, checksum) for name, checksum in after.files if files.get(name) != checksum)
+    return total + sum(brought_bytes(repo, dirs.get(name), tree) for name, tree, _ in after.dirs)
+
+
 def file_size(repo: Repository, checksum: Checksum) -> int:
     """Returns the bytes of a regular file's content; 0 for a symbolic link."""
     _, content = repo.load_file(checksum)

@@ -15,12 +15,13 @@ from wherry.image.catalog import ImageRecord, Images
 from wherry.image.config import make_config
 from wherry.image.importing import import_image
 from wherry.image.kept import KeptBlobs
-from wherry.image.layering import MAX_DEPTH, Below, below, layers_of, stack
+from wherry.image.layering import MAX_DEPTH, Below, below, layers_of, size_on, stack
 from wherry.image.layertar import Tree
 from wherry.image.outgoing import outgoing
 from wherry.image.recording import record_image, tree_digest
 from wherry.image.reference import Reference
 from wherry.image.tidying import tidy
+from wherry.image.unpacking import tree_size
 from wherry.store.format.objects import FileHeader, Mode
 from wherry.store.repository import Repository
 from wherry.store.tree.mutable import TreeBuilder
@@ -123,3 +124,17 @@ def test_more_steps_than_an_overlay_has_layers_are_one(repo: Repository) -> None
     assert record.config.diff_ids == ()
     assert len(outgoing(repo, record).layers) == 1
     assert len(outgoing(repo, built(repo, Below(), MAX_DEPTH, name="b:1")).layers) == MAX_DEPTH
+
+
+def test_the_size_of_what_stands_on_an_image(repo: Repository, tmp_path: Path) -> None:
+    base = pulled(repo, tmp_path / "in", make_tar(file("a/one", "1"), file("a/two", "22"), file("b/three", "333")))
+    builder = TreeBuilder(repo)
+    builder.overlay_tree(*below(repo, base).trees[-1])
+    with repo.transaction():
+        builder.remove("a/two")
+        builder.mkdir("c")
+        for name in ("a/one", "c/three"):
+            builder.add_file(name, FileHeader(uid=1, gid=0, mode=stat.S_IFREG | 0o600), b"changed")
+        tree, _ = builder.write()
+    assert size_on(repo, base, tree) == tree_size(repo, tree) == 7 + 3 + 7
+    assert size_on(repo, None, tree) == 17

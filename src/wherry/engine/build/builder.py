@@ -26,7 +26,7 @@ from wherry.image.dockerfile.plan import ContextOrigin, ImageOrigin, StageOrigin
 from wherry.image.dockerfile.problems import Place
 from wherry.image.dockerfile.runs import run_script
 from wherry.image.dockerfile.syntax import Add, Arg, Cmd, Copy, Run, Workdir
-from wherry.image.layering import Below, below, stack
+from wherry.image.layering import Below, below, size_on, stack
 from wherry.image.layertar import Tree
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class BuiltImage:
     tree: Checksum
     meta: Checksum
     config: ImageConfig
+    size_bytes: int
+    """Of all its files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +198,10 @@ class Builder:
             document[inline.CONFIG_KEY] = inline.told(len(stage.layers), stage.keys)
         for key in ("container", "container_config", "docker_version", "id", "parent"):
             document.pop(key, None)  # of docker's own builder, about the image below
-        return BuiltImage(tree=tree, meta=meta, config=make_config(document, where="the image's config"))
+        size = size_on(self.repo, stage.below, tree)
+        return BuiltImage(
+            tree=tree, meta=meta, config=make_config(document, where="the image's config"), size_bytes=size
+        )
 
     # --- instructions
 
