@@ -84,6 +84,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         "system": ("system", "system", "Disk use, and what can go."),
         "generate": ("generate", "generate", "A container as a systemd unit."),
         "network": ("network", "network", "Networks of containers."),
+        "layer": ("layer", "layer", "What hosts are built from."),
         "device": ("device", "device", "This machine as a device of a fleet."),
         "hub": ("hub", "hub", "The fleet server."),
         "fleet": ("fleet", "fleet", "Devices, as the hub knows them."),

@@ -1,0 +1,1 @@
+"""Builds of hosts: layers, and what becomes of them."""

@@ -1,0 +1,127 @@
+"""What is wrong with layers, before a build finds out: names, dependencies, folders, scripts and Kconfig fragments."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wherry.build.layers import KINDS
+from wherry.build.resolving import resolve
+from wherry.core.errors import WherryError
+
+if TYPE_CHECKING:
+    from wherry.build.layers import Layer, Layers
+
+FRAGMENT_KINDS = ("buildroot", "busybox", "kernel", "uboot")
+"""The kinds whose files are Kconfig fragments."""
+METADATA = frozenset({"buildtarget", "commands", "dependencies", "description", "uniquegroup", "unlisted"})
+MAX_FRAGMENT_BYTES = 1024 * 1024
+_EXTERNAL_FILES = ("Config.in", "external.desc", "external.mk")
+_HOOKS = frozenset({"pre.sh", "post.sh"})
+_SYMBOL = re.compile(r"[A-Za-z0-9_]+=(?:[^\"].*|\"(?:[^\"\\]|\\.)*\"\s*|)\Z")
+_UNSET = re.compile(r"#\s*[A-Za-z0-9_]+ is not set\s*\Z")
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    ERROR = "error"
+    """A build fails, or leaves it out."""
+    WARNING = "warning"
+    """Nobody would mean it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is wrong."""
+
+    level: Level
+    layer: str
+    where: str
+    what: str
+
+
+def check(layers: Layers, chosen: Iterable[Layer]) -> list[Finding]:
+    """Returns what is wrong with some layers.
+
+    Args:
+        layers: those that there are.
+        chosen: those that are looked at.
+    """
+    found: list[Finding] = []
+    circles: set[frozenset[str]] = set()
+    for layer in chosen:
+        found += _of_layer(layer)
+        try:
+            resolve(layers, [layer.name])
+        except WherryError as error:
+            names = frozenset(error.what.partition(": ")[2].split(" -> "))
+            if not (names and names in circles):  # a circle is one finding, not one for each that leads into it
+                found.append(_finding(Level.ERROR, layer, error.where or layer.path, error.what))
+            if names:
+                circles.add(names)
+    return found
+
+
+def _finding(level: Level, layer: Layer, where: object, what: str) -> Finding:
+    return Finding(level=level, layer=layer.name, where=str(where), what=what)
+
+
+def _of_layer(layer: Layer) -> Iterator[Finding]:
+    try:
+        if not layer.description and layer.listed:
+            yield _finding(Level.WARNING, layer, layer.path / "metadata/description", "says not what it is for")
+    except WherryError as error:
+        yield _finding(Level.ERROR, layer, error.where, error.what)
+    for name in sorted(os.listdir(layer.path)):
+        path = layer.path / name
+        if path.is_dir() and name not in KINDS and not name.startswith("."):
+            yield _finding(Level.WARNING, layer, path, "no build looks there")
+    for name in sorted(os.listdir(layer.path / "metadata")) if (layer.path / "metadata").is_dir() else ():
+        if name not in METADATA and not name.startswith("."):
+            yield _finding(Level.WARNING, layer, layer.path / "metadata" / name, "nothing reads this")
+    if (layer.path / "metadata/commands").exists() and not (layer.path / "extensions/Makefile").is_file():
+        yield _finding(Level.WARNING, layer, layer.path / "extensions/Makefile", "there are commands, and no Makefile")
+    external = layer.path / "buildroot_ext"
+    for name in _EXTERNAL_FILES if external.is_dir() else ():
+        if not (external / name).is_file():
+            yield _finding(Level.ERROR, layer, external / name, "Buildroot wants this of an external tree")
+    yield from _of_hooks(layer)
+    for kind in FRAGMENT_KINDS:
+        folder = layer.path / kind
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if path.is_file() and not path.name.startswith("."):
+                yield from _of_fragment(layer, path)
+
+
+def _of_hooks(layer: Layer) -> Iterator[Finding]:
+    folder = layer.path / "hooks"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name in _HOOKS:
+            if not path.stat().st_mode & stat.S_IXUSR:
+                yield _finding(Level.WARNING, layer, path, "is not executable")
+        elif path.suffix == ".sh":
+            yield _finding(Level.WARNING, layer, path, f"is no hook: there are {', '.join(sorted(_HOOKS))}")
+
+
+def _of_fragment(layer: Layer, path: Path) -> Iterator[Finding]:
+    with open(path, "rb") as file:
+        data = file.read(MAX_FRAGMENT_BYTES + 1)
+    if len(data) > MAX_FRAGMENT_BYTES:
+        yield _finding(Level.ERROR, layer, path, f"more than {MAX_FRAGMENT_BYTES} bytes")
+        return
+    for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
+        text = line.strip()
+        if not text or (text.startswith("#") and not text.endswith("is not set")):
+            continue
+        if not (_SYMBOL.match(text) or _UNSET.match(text)):
+            what = f"not a line of a fragment: {text[:60]!r}"
+            yield _finding(Level.ERROR, layer, f"{path}:{number}", what)
+        elif line != line.lstrip():
+            yield _finding(Level.WARNING, layer, f"{path}:{number}", "begins with space, so the tools pass it over")
