@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wherry.build import fragments
 from wherry.build.layers import KINDS
 from wherry.build.resolving import resolve
 from wherry.core.errors import WherryError
@@ -18,14 +18,9 @@ from wherry.core.errors import WherryError
 if TYPE_CHECKING:
     from wherry.build.layers import Layer, Layers
 
-FRAGMENT_KINDS = ("buildroot", "busybox", "kernel", "uboot")
-"""The kinds whose files are Kconfig fragments."""
 METADATA = frozenset({"buildtarget", "commands", "dependencies", "description", "uniquegroup", "unlisted"})
-MAX_FRAGMENT_BYTES = 1024 * 1024
 _EXTERNAL_FILES = ("Config.in", "external.desc", "external.mk")
 _HOOKS = frozenset({"pre.sh", "post.sh"})
-_SYMBOL = re.compile(r"[A-Za-z0-9_]+=(?:[^\"].*|\"(?:[^\"\\]|\\.)*\"\s*|)\Z")
-_UNSET = re.compile(r"#\s*[A-Za-z0-9_]+ is not set\s*\Z")
 
 
 class Level(StrEnum):
@@ -93,11 +88,9 @@ def _of_layer(layer: Layer) -> Iterator[Finding]:
         if not (external / name).is_file():
             yield _finding(Level.ERROR, layer, external / name, "Buildroot wants this of an external tree")
     yield from _of_hooks(layer)
-    for kind in FRAGMENT_KINDS:
-        folder = layer.path / kind
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if path.is_file() and not path.name.startswith("."):
-                yield from _of_fragment(layer, path)
+    for kind in fragments.KINDS:
+        for path in fragments.fragments_of(layer, kind):
+            yield from _of_fragment(layer, path)
 
 
 def _of_hooks(layer: Layer) -> Iterator[Finding]:
@@ -111,17 +104,17 @@ def _of_hooks(layer: Layer) -> Iterator[Finding]:
 
 
 def _of_fragment(layer: Layer, path: Path) -> Iterator[Finding]:
-    with open(path, "rb") as file:
-        data = file.read(MAX_FRAGMENT_BYTES + 1)
-    if len(data) > MAX_FRAGMENT_BYTES:
-        yield _finding(Level.ERROR, layer, path, f"more than {MAX_FRAGMENT_BYTES} bytes")
+    try:
+        text = fragments.read(path)
+    except WherryError as error:
+        yield _finding(Level.ERROR, layer, error.where, error.what)
         return
-    for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
-        text = line.strip()
-        if not text or (text.startswith("#") and not text.endswith("is not set")):
+    for found in fragments.parse(text):
+        if not isinstance(found, fragments.Problem):
             continue
-        if not (_SYMBOL.match(text) or _UNSET.match(text)):
-            what = f"not a line of a fragment: {text[:60]!r}"
-            yield _finding(Level.ERROR, layer, f"{path}:{number}", what)
-        elif line != line.lstrip():
-            yield _finding(Level.WARNING, layer, f"{path}:{number}", "begins with space, so the tools pass it over")
+        if found.passed_over:
+            what = "begins with space, so the tools pass it over"
+            yield _finding(Level.WARNING, layer, f"{path}:{found.line}", what)
+        else:
+            what = f"not a line of a fragment: {found.text[:60]!r}"
+            yield _finding(Level.ERROR, layer, f"{path}:{found.line}", what)

@@ -233,6 +233,47 @@ def _draw(layers: Layers, name: str, head: str, below: str, shown: set[str]) -> 
 
 
 @layer.command()
+@layers_path_option
+@click.option("--blame", is_flag=True, help="Of every symbol who set it, and what that replaced.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("kind", type=click.Choice(["buildroot", "busybox", "kernel", "uboot"]))
+@click.argument("names", nargs=-1, metavar="NAME...")
+def kconfig(layers_path: tuple[str, ...], blame: bool, as_json: bool, kind: str, names: tuple[str, ...]) -> None:
+    """Print the Kconfig fragments of a chain of layers, merged: the later wins.
+
+    Values that were replaced by others are told on standard error.
+
+    \b
+    Examples:
+      wherry layer kconfig kernel virt/qemu skiff/core >kernel.config
+      wherry layer kconfig --blame buildroot pi/4 | grep BR2_TARGET
+    """
+    from wherry.build.fragments import merge
+
+    merged = merge(chain_of(find(layers_path), names), kind)
+    for where, problem in merged.problems:
+        note(f"wherry: {where}: not a line of a fragment, passed over: {problem.text[:60]}", quiet=settings().quiet)
+    if as_json:
+        print_json(
+            {
+                symbol: [
+                    {"value": item.value, "layer": item.layer, "path": item.path, "line": item.line} for item in every
+                ]
+                for symbol, every in merged.history.items()
+            }
+        )
+    elif blame:
+        for every in merged.history.values():
+            print(f"{every[-1].text()}  <- {every[-1].where}")
+            for old in reversed(every[:-1]):
+                print(f"    was {old.text()}  <- {old.where}")
+    else:
+        print(merged.text(), end="")
+        for old, new in merged.redefined():
+            note(f"wherry: {new.where}: {new.text()} replaces {old.text()} of {old.where}", quiet=settings().quiet)
+
+
+@layer.command()
 @click.option("--dir", "folder", default="layers", show_default=True, metavar="DIR", help="The folder of layers.")
 @click.option("-m", "--description", default="", metavar="TEXT", help="What it is for, in a line.")
 @click.option("--depends", multiple=True, metavar="NAME", help="A layer that comes before it.")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from wherry.build.checking import Level, check
+from wherry.build.fragments import fragments_of, merge, parse
 from wherry.build.layers import Layers, find_layers
 from wherry.build.resolving import resolve, skiffos_order
 from wherry.core.errors import WherryError
@@ -67,3 +68,22 @@ def test_its_own_order(skiffos: Path, layers: Layers) -> None:
         except WherryError as error:
             raise AssertionError(names) from error
         assert ours == theirs(skiffos, names), names
+
+
+@pytest.mark.parametrize(
+    "names", [["virt/qemu", "skiff/core"], ["pi/4", "core/gentoo"], ["bananapi/m1"], ["odroid/xu4"]]
+)
+def test_the_kernels_own_script_merges_the_same(
+    skiffos: Path, layers: Layers, names: list[str], tmp_path: Path
+) -> None:
+    chain = resolve(layers, names)
+    files = [path for layer in chain for path in fragments_of(layer, "kernel")]
+    (tmp_path / "base").touch()
+    script = [str(skiffos / "scripts/merge_config.sh"), "-O", str(tmp_path), "-m", "-r", str(tmp_path / "base")]
+    subprocess.run([*script, *map(str, files)], cwd=tmp_path, capture_output=True, check=True)
+    theirs = {item[1]: item[2] for item in parse((tmp_path / ".config").read_text()) if isinstance(item, tuple)}
+    ours = {setting.symbol: setting.value for setting in merge(chain, "kernel").settings()}
+    ours = {symbol: value and value.replace(str(skiffos), "SKIFF") for symbol, value in ours.items()}
+    assert {symbol: ours.get(symbol) for symbol in ours if "SKIFF" not in (ours[symbol] or "")} == {
+        symbol: value for symbol, value in theirs.items() if "SKIFF" not in (value or "")
+    }
