@@ -30,7 +30,7 @@ ENGINE_BENCH_PACKAGES := bubblewrap busybox-static containerd crun docker.io gcc
 IMAGE_BENCH_PACKAGES := buildah docker-registry golang-github-containers-common mmdebstrap ostree podman runc skopeo \
 	squashfs-tools
 DELTA_BENCH_PACKAGES := casync mmdebstrap ostree xdelta3 zstd
-OCI_TEST_PACKAGES := crun gcc golang-go libc6-dev libseccomp-dev python3-libmount runc user-mode-linux util-linux
+OCI_TEST_PACKAGES := crun gcc golang-go libc6-dev libseccomp-dev runc user-mode-linux util-linux
 OSTREE_TEST_PACKAGES := attr cpio gnupg openssl ostree ostree-tests strace
 
 # $(call apt,LIST): installs what is missing of LIST.
