@@ -95,6 +95,7 @@ def _image(layout: Path, old: Path, new: Path, number: int) -> dict[str, object]
             "type": "layers",
             "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers],
         },
+        "history": [{"created_by": "Debian"}, {"created_by": "the app"}],  # podman builds on nothing without it
     }
     manifest = {
         "schemaVersion": 2,
