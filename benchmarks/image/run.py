@@ -215,7 +215,7 @@ def packs(peers: Peers, rounds: int) -> None:
     wherry, podman = peers.wherry(peers.scratch / "wherry-pack"), peers.podman(peers.scratch / "podman-pack")
     run([*wherry, "image", "pull", "-q", f"{peers.name}:v1"])
     run([*podman, "pull", "-q", "--tls-verify=false", f"{peers.name}:v1"])
-    laid = peers.scratch / "laid"
+    laid = peers.scratch / "laid-pack"
     tree(1, laid)
     os.mknod(laid / "dev/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))  # perl -e opens it
     app = peers.scratch / "app"
