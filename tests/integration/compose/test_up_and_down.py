@@ -287,7 +287,7 @@ def test_other_words(compose: Compose) -> None:
     assert "start" in compose.run("events", "--since", "1h", "--until", "0s").stdout
     compose.run("rm", "-fs")
     assert compose.ps() == {}
-    assert "not built by compose" in compose.run("build", status=2).stderr
+    assert "sources are not watched" in compose.run("watch", status=2).stderr
 
 
 def test_a_dependency_that_is_restarted_is_waited_for(compose: Compose) -> None:
