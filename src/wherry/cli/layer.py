@@ -274,6 +274,48 @@ def kconfig(layers_path: tuple[str, ...], blame: bool, as_json: bool, kind: str,
 
 
 @layer.command()
+@layers_path_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("names", nargs=-1, metavar="NAME...")
+def plan(layers_path: tuple[str, ...], as_json: bool, names: tuple[str, ...]) -> None:
+    """Show what a chain of layers contributes to a build, and the digest of all of it.
+
+    \b
+    Examples:
+      wherry layer plan virt/qemu skiff/core
+    """
+    from wherry.build.contributions import digest, gather
+
+    found = gather(chain_of(find(layers_path), names))
+    parts = {"root_overlay": found.overlays, **found.patches, "buildroot_ext": found.externals}
+    scripts = {f"hooks ({word})": places for word, places in found.hooks.items()}
+    symbols = {kind: len(merged.history) for kind, merged in found.fragments.items()}
+    if as_json:
+        print_json(
+            {
+                "layers": [item.name for item in found.chain],
+                "digest": digest(found.chain),
+                "build_target": found.build_target,
+                "cflags": found.joined_cflags,
+                "packages": [line.text for line in found.packages],
+                "users": [line.text for line in found.users],
+                "symbols": symbols,
+                **{kind: [str(part.path) for part in places] for kind, places in parts.items()},
+                "hooks": {word: [str(part.path) for part in places] for word, places in found.hooks.items()},
+            }
+        )
+        return
+    rows = [("layers", " ".join(item.name for item in found.chain)), ("digest", digest(found.chain))]
+    rows += [(kind, _count(number, "symbol")) for kind, number in symbols.items() if number]
+    rows += [(kind, " ".join(part.layer for part in places)) for kind, places in {**parts, **scripts}.items() if places]
+    rows += [("cflags", found.joined_cflags), ("packages", " ".join(line.text for line in found.packages))]
+    rows += [("users", _count(len(found.users), "line") if found.users else ""), ("builds", found.build_target)]
+    for title, text in rows:
+        if text:
+            print(f"{title + ':':19}{text}")
+
+
+@layer.command()
 @click.option("--dir", "folder", default="layers", show_default=True, metavar="DIR", help="The folder of layers.")
 @click.option("-m", "--description", default="", metavar="TEXT", help="What it is for, in a line.")
 @click.option("--depends", multiple=True, metavar="NAME", help="A layer that comes before it.")

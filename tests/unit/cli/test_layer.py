@@ -99,3 +99,18 @@ def test_begun_in_a_project_and_checked(folder: Path, capfd: pytest.CaptureFixtu
     status, out, err = call(capfd, "check", "--layers-path", "configs", "site/kiosk")
     assert (status, out) == (0, "")
     assert "1 layer, 0 warnings" in err
+
+
+def test_what_a_chain_contributes(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    overlay = folder / "configs/skiff/core/root_overlay"
+    overlay.mkdir()
+    (folder / "configs/apps/docker/kernel").mkdir()
+    (folder / "configs/apps/docker/kernel/x").write_text("CONFIG_A=y\nCONFIG_B=m\n")
+    found = json.loads(call(capfd, "plan", "--json", "--layers-path", "configs", "core/gentoo")[1])
+    assert found["layers"] == ["apps/docker", "skiff/core", "core/gentoo"]
+    assert (found["root_overlay"], found["symbols"]["kernel"]) == (["configs/skiff/core/root_overlay"], 2)
+    _, out, _ = call(capfd, "plan", "--layers-path", "configs", "core/gentoo")
+    assert f"digest:            {found['digest']}" in out
+    assert "kernel:            2 symbols" in out
+    _, out, _ = call(capfd, "kconfig", "--blame", "--layers-path", "configs", "kernel", "core/gentoo")
+    assert out.splitlines()[0] == "CONFIG_A=y  <- apps/docker: kernel/x:1"
