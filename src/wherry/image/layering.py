@@ -5,7 +5,8 @@ An image is one commit of one tree. Which layers it was made of is known where t
 images on one base have that base's layers in common elsewhere, too. Where a tree is missing, the image is one layer.
 
 What a build or a commit adds is given the digests of the very layers in which it will leave; so its config, and with it
-the image's ID, is the same here and wherever it is pushed to.
+the image's ID, is the same here and wherever it is pushed to, unless it stands on one whose layers came from elsewhere
+and were not kept: those are made anew, and have other digests.
 
 Every entry of a layer has the time of the step in the config's ``history`` that brought it, or that of the image.
 
