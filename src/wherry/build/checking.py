@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wherry.build import fragments
+from wherry.build.contributions import EXTERNAL_FILES, HOOKS
 from wherry.build.layers import KINDS
 from wherry.build.resolving import resolve
 from wherry.core.errors import WherryError
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from wherry.build.layers import Layer, Layers
 
 METADATA = frozenset({"buildtarget", "commands", "dependencies", "description", "uniquegroup", "unlisted"})
-_EXTERNAL_FILES = ("Config.in", "external.desc", "external.mk")
-_HOOKS = frozenset({"pre.sh", "post.sh"})
+_HOOKS = frozenset(HOOKS.values())
 
 
 class Level(StrEnum):
@@ -84,7 +84,7 @@ def _of_layer(layer: Layer) -> Iterator[Finding]:
     if (layer.path / "metadata/commands").exists() and not (layer.path / "extensions/Makefile").is_file():
         yield _finding(Level.WARNING, layer, layer.path / "extensions/Makefile", "there are commands, and no Makefile")
     external = layer.path / "buildroot_ext"
-    for name in _EXTERNAL_FILES if external.is_dir() else ():
+    for name in EXTERNAL_FILES if external.is_dir() else ():
         if not (external / name).is_file():
             yield _finding(Level.ERROR, layer, external / name, "Buildroot wants this of an external tree")
     yield from _of_hooks(layer)
