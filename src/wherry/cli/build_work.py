@@ -17,7 +17,7 @@ from wherry.cli.context import settings
 from wherry.cli.image_repo import open_or_make_store
 from wherry.cli.output import note
 from wherry.core.digest import Checksum, Digest
-from wherry.core.errors import InvalidInput, NetworkError, NotFound, ToolError, UsageError
+from wherry.core.errors import InvalidInput, NetworkError, NotFound, NotPermitted, ToolError, UsageError
 from wherry.engine.build.builder import Builder, BuiltImage
 from wherry.engine.build.contexts import Contexts, with_images
 from wherry.engine.build.mounts import Offered, Secret
@@ -313,7 +313,7 @@ class _Work:
         for reference in self.request.cache_from:
             try:
                 record = self._image(ImageOrigin(reference=reference), platform)
-            except (NotFound, NetworkError) as error:
+            except (NotFound, NotPermitted, NetworkError) as error:  # many registries forbid what is not there
                 note(f"--cache-from {reference.familiar}: {error.what}", quiet=self.request.quiet)
                 continue
             found.update(inline.known(self.session.repo, record))

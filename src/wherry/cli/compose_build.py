@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wherry.cli.compose_context import engine_of, load_project, teller
+from wherry.cli.compose_context import end_with, engine_of, load_project, teller
 from wherry.cli.output import note
 from wherry.core.errors import NotFound, WherryError
 
@@ -108,11 +108,9 @@ def push(services: tuple[str, ...], include_deps: bool, ignore_push_failures: bo
         except WherryError as error:
             tell("Image", service["image"], "Error")
             failures.append(error)
-            note(f"wherry: {error}")
         else:
             tell("Image", service["image"], "Pushed")
-    if failures and not ignore_push_failures:
-        raise failures[0]
+    end_with(failures, ignore=ignore_push_failures)
 
 
 def _named(project: Project, services: tuple[str, ...], *, with_dependencies: bool) -> list[str]:
@@ -220,7 +218,11 @@ def _request(engine: Engine, project: Project, name: str, options: BuildOptions)
         environment=dict(os.environ),
         check=check_dockerfile if options.check else None,
     )
-    return request, found or find_dockerfile(context, file, sys.stdin.buffer)
+    try:
+        return request, found or find_dockerfile(context, file, sys.stdin.buffer)
+    except NotFound as error:
+        place = project.place("services", name, "build")
+        raise NotFound(error.what, where=error.where, hint=f"the build at {place} wants it") from None
 
 
 def _dockerfile(project: Project, name: str, context: str) -> tuple[str, Found | None]:

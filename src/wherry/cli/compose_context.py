@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import click
 from wherry.cli.container_run import open_engine
 from wherry.cli.context import settings
 from wherry.cli.output import note
-from wherry.core.errors import NotFound, UsageError
+from wherry.core.errors import NotFound, UsageError, WherryError
 
 if TYPE_CHECKING:
     from wherry.engine.compose.model import Project
@@ -159,6 +159,14 @@ def _mark(word: str) -> tuple[str, int]:
     if word.startswith(("Error", "In use")) or " " in word:
         return "!", 33
     return ("·", 34) if word.endswith("ing") and word != "Running" else ("✔", 32)
+
+
+def end_with(failures: Sequence[WherryError], *, ignore: bool) -> None:
+    """Tells of what went wrong with some of several images: the last is the command's error unless all are ignored."""
+    for failure in failures if ignore else failures[:-1]:
+        note(f"wherry: {failure}")
+    if failures and not ignore:
+        raise failures[-1]
 
 
 def parse_scale(items: Iterable[str]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wherry.cli.compose_context import engine_of, load_project, teller
+from wherry.cli.compose_context import end_with, engine_of, load_project, teller
 from wherry.cli.output import note
 from wherry.core.errors import NotFound, UsageError, WherryError
 
@@ -71,13 +71,11 @@ def pull(
         try:
             _pull(engine, project, each, policy, teller(), quiet=quiet)
         except WherryError as error:
-            note(f"wherry: {error}")
             if each.built:
-                note(f"wherry: {each.image} must be built: `wherry compose build {each.built}`")
+                note(f"wherry: {error}\nwherry: {each.image} must be built: `wherry compose build {each.built}`")
             else:
                 failures.append(error)
-    if failures and not ignore_pull_failures:
-        raise failures[0]
+    end_with(failures, ignore=ignore_pull_failures)
 
 
 def provide_images(
