@@ -109,3 +109,14 @@ def test_another_machine_need_not_run_what_the_image_tells(
     assert after["second"] != made["second"], "what follows a change is run"
     assert build(second)["second"] != after["second"], "what an image tells counts for the build that names it"
     assert "only type=inline" in first("build", "--cache-to", "type=local,dest=x", str(context), status=2)
+
+
+def test_a_cache_that_may_not_be_read_is_no_failure(
+    machine: Callable[[str], Machine], start_registry: Callable[[str, str], Registry], tmp_path: Path
+) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text("ann:$2y$05$" + "a" * 53 + "\n")
+    registry = start_registry("", f"auth: {{htpasswd: {{realm: r, path: {passwords}}}}}\n")
+    builder = machine("builder")
+    assert builder("build", "-t", "app:1", "--cache-from", f"{registry.domain}/app:1", "-", stdin=DOCKERFILE)
+    builder("image", "inspect", "app:1")
