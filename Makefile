@@ -135,7 +135,7 @@ docs: venv-test ## Write the generated reference pages; check every link
 .PHONY: requirements
 requirements: ## Pin requirements/*.in anew, with hashes
 	@$(PYTHON) -m venv $(BUILD)/uv && $(BUILD)/uv/bin/pip install --quiet uv
-	@for set in run hub build images test; do \
+	@for set in run hub build images host test; do \
 		$(BUILD)/uv/bin/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links \
 			--python-version 3.11 --custom-compile-command "make requirements" \
 			requirements/$$set.in --output-file requirements/$$set.txt; done

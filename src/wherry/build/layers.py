@@ -43,7 +43,7 @@ SKIFFOS_KINDS = (
     "uboot_patches",
     "users",
 )
-OWN_KINDS = ("apps", "image", "packages")
+OWN_KINDS = ("apps", "board", "image", "packages")
 KINDS = tuple(sorted((*SKIFFOS_KINDS, *OWN_KINDS)))
 """The folders that a layer may have."""
 MAX_METADATA_BYTES = 64 * 1024

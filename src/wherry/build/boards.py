@@ -1,0 +1,116 @@
+"""Boards: what a layer says of the hardware that a build is for, in ``board/board.yaml``.
+
+Where several layers of a chain have one, they are merged key by key, the later over the earlier (RFC 7396), so that a
+board's layer may stand on its family's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from wherry.build.yamlfiles import merge_patch, read_mapping
+from wherry.spec.architecture import architecture
+from wherry.spec.codec import decode
+
+if TYPE_CHECKING:
+    from wherry.build.layers import Layer
+    from wherry.spec.architecture import Architecture
+
+FILE = "board/board.yaml"
+
+
+class Boot(StrEnum):
+    """How the board's firmware finds the kernel."""
+
+    NONE = "none"
+    """It does not: the host is a container, or another program loads the kernel."""
+    UEFI = "uefi"
+    """systemd-boot, with entries of the Boot Loader Specification."""
+    EXTLINUX = "extlinux"
+    """U-Boot reads ``extlinux/extlinux.conf``."""
+    RASPBERRY_PI = "raspberry-pi"
+    """The Raspberry Pi's own firmware reads ``config.txt``."""
+    U_BOOT_SCRIPT = "u-boot-script"
+    """U-Boot runs ``boot.scr``."""
+
+
+class Proof(StrEnum):
+    """How far a board is proven."""
+
+    BOOTED = "booted"
+    """Booted in QEMU, by a test."""
+    BUILDS = "builds"
+    """An image was built."""
+    CONFIGURED = "configured"
+    """Its configuration was checked against Buildroot's own Kconfig, and no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """How QEMU imitates the board."""
+
+    machine: str = ""
+    """QEMU's ``-M``; "" where QEMU has nothing like it."""
+    cpu: str = ""
+    cpus: int = 1
+    memory: str = "1GiB"
+    firmware: str = ""
+    """``uefi``, ``u-boot``, or ``none``, where QEMU loads the kernel itself; "" for what the board boots by."""
+    drive: str = "virtio"
+    console: str = ""
+    """The kernel's console there, if another than the board's."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """One board."""
+
+    title: str = ""
+    """Its maker's name for it."""
+    architecture: str = ""
+    """Debian's name; "" where the layer says nothing of it."""
+    boot: Boot = Boot.NONE
+    console: str = ""
+    """The kernel's ``console=``, as ``ttyS0,115200``."""
+    command_line: tuple[str, ...] = ()
+    """More words for the kernel."""
+    device_tree: str = ""
+    """The file below ``dtb/``, as ``broadcom/bcm2837-rpi-3-b.dtb``."""
+    modules: tuple[str, ...] = ()
+    """Kernel modules that reach the root: for the initramfs."""
+    kernel: str = ""
+    """The distribution's package of the kernel, if another than its usual one."""
+    builder: str = ""
+    """The builder that is taken where nobody says which."""
+    machine: Machine = field(default_factory=Machine)
+    proof: Proof = Proof.CONFIGURED
+    proof_note: str = ""
+
+
+def board_of(chain: Sequence[Layer]) -> Board:
+    """Returns the board of a chain of layers; an empty one where no layer says anything.
+
+    Raises:
+        InvalidInput: a file is malformed; names the layer, the key and the line where it is known.
+    """
+    merged: dict[str, Any] = {}
+    last: object = None
+    for layer in chain:
+        path = layer.path / FILE
+        if path.is_file():
+            merged = merge_patch(merged, read_mapping(path))
+            decode(Board, merged, where=path)  # so that an error names the file that brought it
+            last = path
+    board = decode(Board, merged, where=last)
+    if board.architecture:
+        architecture(board.architecture, where=last)
+    return board
+
+
+def architecture_of(board: Board) -> Architecture | None:
+    """Returns a board's architecture; None where it says none."""
+    return architecture(board.architecture) if board.architecture else None
