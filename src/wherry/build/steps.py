@@ -11,11 +11,14 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from wherry.core.errors import InvalidInput
 from wherry.core.jsonio import canonical
 from wherry.core.progress import Progress
+
+if TYPE_CHECKING:
+    from wherry.runtime.spec import Mount
 
 
 class Place(Protocol):
@@ -46,13 +49,17 @@ class Place(Protocol):
         stdin: bytes | None = None,
         readable: Sequence[Path] = (),
         writable: Sequence[Path] = (),
+        mounts: Sequence[Mount] = (),
         root: Path | None = None,
         on_line: Callable[[str], None] | None = None,
     ) -> None:
         """Runs a program in the step's sandbox, with what it prints in the log.
 
         It sees this machine's ``/usr`` and what a program needs besides, read only; `output`, `scratch` and `kept` to
-        write to, the inputs and downloads to read; a ``/tmp`` of its own; no network unless the step fetches.
+        write to, the inputs and downloads to read; a ``/tmp`` of its own; no network unless the step fetches. The
+        folders are there under their own paths, and as ``/build/output``, ``/build/scratch``, ``/build/kept``,
+        ``/build/downloads`` and ``/build/in/NAME``, which are the same everywhere: use these where a path gets into
+        the result.
 
         Args:
             args: the program and its arguments.
@@ -61,6 +68,7 @@ class Place(Protocol):
             stdin: bytes for its standard input; None gives it an empty one.
             readable: more that it may read.
             writable: more that it may write to.
+            mounts: more mounts, as the runtime has them: an overlay.
             root: a root file system in whose place it runs, in place of this machine's; written to.
             on_line: called with each line that it prints.
 
@@ -68,7 +76,14 @@ class Place(Protocol):
             ToolError: it failed; the error has the end of what it printed.
         """
 
-    def read(self, args: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    def read(
+        self,
+        args: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        readable: Sequence[Path] = (),
+    ) -> str:
         """Runs a program as `run` does, and returns what it wrote on its standard output."""
 
 
@@ -89,6 +104,8 @@ class Step:
     """The layer that it is done for; "" where there is no single one."""
     network: bool = False
     """Whether it fetches; such a step checks what it fetched by digests that are in `inputs`."""
+    makes_roots: bool = False
+    """Whether its programs mount, change root and make device nodes, as those do that make root file systems."""
     kept: bool = True
     """Whether its result is kept for other builds; else it is taken every time that a step needs it."""
 
