@@ -275,6 +275,50 @@ def kconfig(layers_path: tuple[str, ...], blame: bool, as_json: bool, kind: str,
 
 @layer.command()
 @layers_path_option
+@click.option("--blame", is_flag=True, help="Of every value who said it, and what that replaced.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the value, and who said what.")
+@click.argument("file", metavar="FILE")
+@click.argument("names", nargs=-1, metavar="NAME...")
+def dropins(layers_path: tuple[str, ...], blame: bool, as_json: bool, file: str, names: tuple[str, ...]) -> None:
+    """Print a JSON file that layers have drop-ins of, merged: the later wins.
+
+    FILE is a path below resources/ of layers, which have the drop-ins in a folder beside it, as
+    resources/docker/daemon.json.d/*.json. A null takes a key away. What was replaced is told on standard error.
+
+    \b
+    Examples:
+      wherry layer dropins docker/daemon.json skiff/core site/kiosk
+      wherry layer dropins --blame docker/daemon.json site/kiosk
+    """
+    from wherry.build.dropins import combine
+
+    found = combine(chain_of(find(layers_path), names), file)
+    if as_json:
+        history = {
+            pointer: [{"value": said.value, "layer": said.layer, "path": said.path} for said in every]
+            for pointer, every in found.history.items()
+        }
+        print_json({"value": found.value, "history": history})
+    elif blame:
+        for pointer, every in found.history.items():
+            print(f"{pointer} {_said(every[-1].value)}  <- {every[-1].where}")
+            for said in reversed(every[:-1]):
+                print(f"    was {_said(said.value)}  <- {said.where}")
+    else:
+        print_json(found.value)
+        for pointer, old, new in found.redefined():
+            text = f"{new.where}: {pointer} {_said(new.value)} replaces {_said(old.value)} of {old.where}"
+            note(f"wherry: {text}", quiet=settings().quiet)
+
+
+def _said(value: Any) -> str:
+    from wherry.core.jsonio import compact
+
+    return "(taken away)" if value is None else compact(value).decode()
+
+
+@layer.command()
+@layers_path_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.argument("names", nargs=-1, metavar="NAME...")
 def plan(layers_path: tuple[str, ...], as_json: bool, names: tuple[str, ...]) -> None:

@@ -114,3 +114,23 @@ def test_what_a_chain_contributes(folder: Path, capfd: pytest.CaptureFixture[str
     assert "kernel:            2 symbols" in out
     _, out, _ = call(capfd, "kconfig", "--blame", "--layers-path", "configs", "kernel", "core/gentoo")
     assert out.splitlines()[0] == "CONFIG_A=y  <- apps/docker: kernel/x:1"
+
+
+def test_drop_ins(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name, text in (("apps/docker", '{"a": 1, "b": {"c": []}}'), ("skiff/core", '{"a": 2, "b": null}')):
+        place = folder / "configs" / name / "resources/docker/daemon.json.d"
+        place.mkdir(parents=True)
+        (place / "x.json").write_text(text)
+    asked = ("--layers-path", "configs", "docker/daemon.json", "skiff/core")
+    status, out, err = call(capfd, "dropins", *asked)
+    assert (status, json.loads(out)) == (0, {"a": 2})
+    where = "resources/docker/daemon.json.d/x.json"
+    assert f"wherry: skiff/core: {where}: /a 2 replaces 1 of apps/docker: {where}\n" in err
+    assert call(capfd, "dropins", "--blame", *asked)[1].splitlines() == [
+        f"/a 2  <- skiff/core: {where}",
+        f"    was 1  <- apps/docker: {where}",
+        f"/b (taken away)  <- skiff/core: {where}",
+    ]
+    document = json.loads(call(capfd, "dropins", "--json", *asked)[1])
+    assert [item["layer"] for item in document["history"]["/a"]] == ["apps/docker", "skiff/core"]
+    assert call(capfd, "dropins", "--layers-path", "configs", "x.json", "skiff/core")[0] == 3
