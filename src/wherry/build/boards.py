@@ -1,18 +1,20 @@
 """Boards: what a layer says of the hardware that a build is for, in ``board/board.yaml``.
 
 Where several layers of a chain have one, they are merged key by key, the later over the earlier (RFC 7396), so that a
-board's layer may stand on its family's.
+board's layer may stand on its family's. A board is of one architecture; others that it can be built for are named under
+``architectures``, each with what is different there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from wherry.build.yamlfiles import merge_patch, read_mapping
-from wherry.spec.architecture import architecture
+from wherry.core.errors import InvalidInput
+from wherry.spec.architecture import architecture as find_architecture
 from wherry.spec.codec import decode
 
 if TYPE_CHECKING:
@@ -71,8 +73,12 @@ class Board:
 
     title: str = ""
     """Its maker's name for it."""
+    family: str = ""
+    """What it has in common with others: a maker's systems on a chip, or PCs."""
     architecture: str = ""
     """Debian's name; "" where the layer says nothing of it."""
+    architectures: Mapping[str, Any] = field(default_factory=dict)
+    """Others that it can be built for -> what is different there, as a patch (RFC 7396) over all else that it says."""
     boot: Boot = Boot.NONE
     console: str = ""
     """The kernel's ``console=``, as ``ttyS0,115200``."""
@@ -91,11 +97,16 @@ class Board:
     proof_note: str = ""
 
 
-def board_of(chain: Sequence[Layer]) -> Board:
+def board_of(chain: Sequence[Layer], architecture: str = "") -> Board:
     """Returns the board of a chain of layers; an empty one where no layer says anything.
 
+    Args:
+        chain: the layers, in their order.
+        architecture: the one that is wanted; "" for the board's own.
+
     Raises:
-        InvalidInput: a file is malformed; names the layer, the key and the line where it is known.
+        InvalidInput: a file is malformed; names the layer, the key and the line where it is known. Or the board is not
+            of the architecture that is wanted.
     """
     merged: dict[str, Any] = {}
     last: object = None
@@ -106,11 +117,30 @@ def board_of(chain: Sequence[Layer]) -> Board:
             decode(Board, merged, where=path)  # so that an error names the file that brought it
             last = path
     board = decode(Board, merged, where=last)
-    if board.architecture:
-        architecture(board.architecture, where=last)
+    for name in (architecture, board.architecture, *board.architectures):
+        if name:
+            find_architecture(name, where=last if name != architecture else None)
+    if architecture and architecture != board.architecture:
+        board = decode(Board, _other(board, merged, architecture, last), where=last)
     return board
+
+
+def _other(board: Board, merged: dict[str, Any], architecture: str, where: object) -> dict[str, Any]:
+    """Returns what is said of a board where it is of another architecture than its own."""
+    patch = board.architectures.get(architecture)
+    if patch is None and board.architecture:
+        known = ", ".join((board.architecture, *board.architectures))
+        raise InvalidInput(
+            f"{board.title or 'the board'} is not {architecture}",
+            where=where,
+            hint=f"it is {known}; or take another board",
+        )
+    if patch is not None and not isinstance(patch, Mapping):
+        raise InvalidInput(f"architectures.{architecture} must be a mapping", where=where)
+    found: dict[str, Any] = merge_patch(merged, {**(patch or {}), "architecture": architecture})
+    return found
 
 
 def architecture_of(board: Board) -> Architecture | None:
     """Returns a board's architecture; None where it says none."""
-    return architecture(board.architecture) if board.architecture else None
+    return find_architecture(board.architecture) if board.architecture else None

@@ -1,16 +1,18 @@
-"""What is wrong with layers, before a build finds out: names, dependencies, folders, scripts and Kconfig fragments."""
+"""What is wrong with layers, before a build finds out: names, dependencies, folders, scripts, fragments and boards."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wherry.build import fragments
+from wherry.build.boards import FILE as BOARD
+from wherry.build.boards import board_of
 from wherry.build.contributions import EXTERNAL_FILES, HOOKS
 from wherry.build.layers import KINDS
 from wherry.build.resolving import resolve
@@ -54,13 +56,15 @@ def check(layers: Layers, chosen: Iterable[Layer]) -> list[Finding]:
     for layer in chosen:
         found += _of_layer(layer)
         try:
-            resolve(layers, [layer.name])
+            chain = resolve(layers, [layer.name])
         except WherryError as error:
             names = frozenset(error.what.partition(": ")[2].split(" -> "))
             if not (names and names in circles):  # a circle is one finding, not one for each that leads into it
                 found.append(_finding(Level.ERROR, layer, error.where or layer.path, error.what))
             if names:
                 circles.add(names)
+        else:
+            found += _of_board(layer, chain)
     return found
 
 
@@ -91,6 +95,19 @@ def _of_layer(layer: Layer) -> Iterator[Finding]:
     for kind in fragments.KINDS:
         for path in fragments.fragments_of(layer, kind):
             yield from _of_fragment(layer, path)
+
+
+def _of_board(layer: Layer, chain: Sequence[Layer]) -> Iterator[Finding]:
+    """Gives what is wrong with a layer's board, on top of those that it stands on."""
+    path = layer.path / BOARD
+    if not path.is_file():
+        return
+    try:
+        board = board_of(chain)
+        for other in board.architectures:
+            board_of(chain, other)
+    except WherryError as error:
+        yield _finding(Level.ERROR, layer, error.where or path, error.what)
 
 
 def _of_hooks(layer: Layer) -> Iterator[Finding]:

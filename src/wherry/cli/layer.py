@@ -34,11 +34,13 @@ def layers_path_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def search_paths(given: Sequence[str]) -> list[Path]:
-    """Returns where layers are looked for: what was given, the project's own, SkiffOS' variable.
+    """Returns where layers are looked for: what was given, the project's own, SkiffOS' variable, Wherry's own.
 
     Raises:
         NotFound: what was given is not there.
     """
+    from wherry.build.builtin import builtin_layers
+
     paths = [Path(path) for text in given for path in text.split(":") if path]
     if Path("wherry.yaml").is_file() and Path("layers").is_dir():
         paths.append(Path("layers"))
@@ -47,7 +49,8 @@ def search_paths(given: Sequence[str]) -> list[Path]:
             note(f"wherry: {EXTRA_PATH}: {text}: no such folder; it is passed over", quiet=settings().quiet)
         elif text:
             paths.append(Path(text))
-    return paths
+    builtin = builtin_layers()
+    return [*paths, builtin] if builtin is not None else paths
 
 
 def find(given: Sequence[str]) -> Layers:
@@ -61,8 +64,8 @@ def find(given: Sequence[str]) -> Layers:
 def layer() -> None:
     """Layers: what hosts are built from, each a folder of contributions.
 
-    Layers are looked for in --layers-path, in layers/ of the project's folder, and in SKIFF_EXTRA_CONFIGS_PATH; trees
-    of SkiffOS layers are used as they are.
+    Layers are looked for in --layers-path, in layers/ of the project's folder, in SKIFF_EXTRA_CONFIGS_PATH, and among
+    those that come with Wherry; trees of SkiffOS layers are used as they are.
 
     \b
     Examples:
@@ -395,19 +398,23 @@ def new(folder: str, description: str, depends: tuple[str, ...], name: str) -> N
 def check(layers_path: tuple[str, ...], as_json: bool, names: tuple[str, ...]) -> None:
     """Tell what is wrong with layers: all that are found, or those that are named.
 
-    Ends with 5 where a build would fail or leave something out.
+    Those that come with Wherry are looked at where there are no others. Ends with 5 where a build would fail or leave
+    something out.
 
     \b
     Examples:
       wherry layer check
       wherry layer check site/kiosk --json
     """
+    from wherry.build.builtin import builtin_layers
     from wherry.build.checking import Level
     from wherry.build.checking import check as look
     from wherry.build.layers import split_names
 
     layers = find(layers_path)
-    chosen = [layers.get(name) for name in split_names(names)] or list(layers)
+    builtin = builtin_layers()
+    own = [item for item in layers if builtin is None or not item.path.is_relative_to(builtin)]
+    chosen = [layers.get(name) for name in split_names(names)] or own or list(layers)
     findings = look(layers, chosen)
     if as_json:
         print_json(
@@ -417,7 +424,8 @@ def check(layers_path: tuple[str, ...], as_json: bool, names: tuple[str, ...]) -
         for item in findings:
             print(f"{item.where}: {item.level}: {item.what}")
         for shadowed in layers.shadowed:
-            note(f"wherry: {shadowed.path}: an earlier path has a layer of that name", quiet=settings().quiet)
+            if builtin is None or not shadowed.path.is_relative_to(builtin):
+                note(f"wherry: {shadowed.path}: an earlier path has a layer of that name", quiet=settings().quiet)
     bad = sum(item.level is Level.ERROR for item in findings)
     if bad:
         raise InvalidInput(f"{_count(bad, 'error')} in {_count(len(chosen), 'layer')}")
