@@ -1,0 +1,1 @@
+"""Hosts from the distribution's packages."""
