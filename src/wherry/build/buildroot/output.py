@@ -1,0 +1,137 @@
+"""Buildroot's output folder, which stays from one build to the next, and what is taken from it.
+
+Buildroot builds a package once, and looks not at whether what it depends on has changed since. So that what stays does
+not change the result, the folder is emptied where packages would be built in another way: with another configuration,
+other patches, external trees, or another Buildroot. (``incremental: true`` leaves it as it is, as one is used to from
+Buildroot.) In any case the root and the images are put together anew, of the packages as they were built: what a layer,
+a package or a hook left there before is gone.
+
+Fragments for the kernel, busybox and U-Boot are copied only where they have changed, since Buildroot goes by their
+times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wherry.build import kconfig
+from wherry.build.buildroot import staging
+from wherry.build.buildroot.places import CONFIG, FRAGMENTS, LAYERS, OUTPUT, Places
+from wherry.core.jsonio import pretty
+
+if TYPE_CHECKING:
+    from wherry.build.buildroot.making import Make
+    from wherry.build.fragments import Merged
+    from wherry.build.steps import Place
+
+IMAGES = "images"
+STATE = "built-of"
+"""In the folder that stays: the digest of all that changes how packages are built."""
+AGAIN = (".stamp_images_installed", ".stamp_target_installed")
+"""Stamps without which a package is installed again as it was built."""
+COMPILERS = "host-gcc-final-*"
+"""The package that puts the compiler's libraries into the root while it is installed on the host."""
+TREES = {"kernel": "LINUX_DIR", "busybox": "BUSYBOX_DIR", "uboot": "UBOOT_DIR"}
+"""Where the tools' own configurations are, by Buildroot's variables."""
+LISTS = ("build/build-time.log", "build/packages-file-list.txt")
+
+
+def begin(place: Place, places: Places, *, tree: str, incremental: bool) -> None:
+    """Prepares the output folder for this configuration.
+
+    Args:
+        place: a step's, which needs the tree, the layers and the configuration.
+        places: what the sandbox sees.
+        tree: digest of the tree of Buildroot.
+        incremental: whether packages are left as they were built.
+    """
+    folder = place.kept / OUTPUT
+    state = _state(place, tree)
+    known = place.kept / STATE
+    if folder.is_dir() and not incremental and (not known.is_file() or known.read_text() != state):
+        place.say("packages would be built in another way: the output folder is emptied")
+        shutil.rmtree(folder)
+    folder.mkdir(exist_ok=True)
+    if not (folder / "output").is_symlink():
+        (folder / "output").symlink_to(places.output)  # layers of SkiffOS know it by this name, too
+    _forget_the_root(folder)
+    _put_fragments(place)
+    config = (place.inputs[CONFIG] / "config").read_bytes()
+    if not (folder / ".config").is_file() or (folder / ".config").read_bytes() != config:
+        (folder / ".config").write_bytes(config)
+    known.write_text(state)
+
+
+def _state(place: Place, tree: str) -> str:
+    whole = hashlib.sha256(tree.encode())
+    whole.update((place.inputs[CONFIG] / "config").read_bytes())
+    whole.update((place.inputs[LAYERS] / "parts.json").read_bytes())
+    return whole.hexdigest()
+
+
+def _forget_the_root(folder: Path) -> None:
+    for name in ("target", IMAGES, "extra_images"):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+    for stamp in AGAIN:
+        for path in (folder / "build").glob(f"*/{stamp}"):
+            path.unlink()
+    for path in (folder / "build").glob(f"{COMPILERS}/.stamp_host_installed"):
+        path.unlink()
+
+
+def _put_fragments(place: Place) -> None:
+    target = place.kept / FRAGMENTS
+    target.mkdir(exist_ok=True)
+    found = staging.fragment_files(place.inputs[LAYERS])
+    for path in target.iterdir():
+        if path.name.removesuffix(".config") not in found:
+            path.unlink()
+    for kind, path in found.items():
+        copy = target / f"{kind}.config"
+        if not copy.is_file() or copy.read_bytes() != path.read_bytes():
+            shutil.copyfile(path, copy)
+
+
+def take(place: Place, make: Make, tools: Mapping[str, Merged]) -> None:
+    """Takes from the output folder what other steps and people need.
+
+    ::
+
+        images/  config  kernel.config busybox.config uboot.config  build-time.log packages-file-list.txt
+        untaken.json    what was asked of the kernel, busybox and U-Boot and did not take
+    """
+    folder = place.kept / OUTPUT
+    if (folder / IMAGES).is_dir():
+        # hard links would let a later build change what was kept
+        place.run(["cp", "-a", "--reflink=auto", str(folder / IMAGES), str(place.output / IMAGES)])
+    shutil.copyfile(place.inputs[CONFIG] / "config", place.output / "config")
+    for name in LISTS:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, place.output / Path(name).name)
+    untaken: list[kconfig.Untaken] = []
+    for kind, path in tool_configs(place, make).items():
+        shutil.copyfile(path, place.output / f"{kind}.config")
+        if kind in tools:
+            untaken += kconfig.compare(tools[kind], kconfig.read(path))
+    for item in untaken:
+        place.say(f"did not take: {item.text()}")
+    (place.output / "untaken.json").write_text(pretty([item.as_json() for item in untaken]) + "\n", encoding="utf-8")
+
+
+def tool_configs(place: Place, make: Make) -> dict[str, Path]:
+    """Returns the whole configurations of the kernel, busybox and U-Boot that were built, by their kinds."""
+    said = make.read(place, "printvars", f"VARS={' '.join(TREES.values())}", "QUOTED_VARS=")
+    values = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    found: dict[str, Path] = {}
+    for kind, name in TREES.items():
+        tree = values.get(name, "").strip("'\"")
+        if tree:
+            path = place.kept / Path(tree).relative_to(make.places.top / "kept") / ".config"
+            if path.is_file():
+                found[kind] = path
+    return found
