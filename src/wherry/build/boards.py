@@ -1,7 +1,8 @@
 """Boards: what a layer says of the hardware that a build is for, in ``board/board.yaml``.
 
 Where several layers of a chain have one, they are merged key by key, the later over the earlier (RFC 7396), so that a
-board's layer may stand on its family's. A board is of one architecture; others that it can be built for are named under
+board's layer may stand on its family's. Of ``command_line`` and ``modules`` the words of all layers count, in the order
+of the chain; ``-WORD`` takes one away. A board is of one architecture; others that it can be built for are named under
 ``architectures``, each with what is different there.
 """
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from wherry.spec.architecture import Architecture
 
 FILE = "board/board.yaml"
+_LISTS = ("command_line", "modules")
 
 
 class Boot(StrEnum):
@@ -113,7 +115,7 @@ def board_of(chain: Sequence[Layer], architecture: str = "") -> Board:
     for layer in chain:
         path = layer.path / FILE
         if path.is_file():
-            merged = merge_patch(merged, read_mapping(path))
+            merged = _patched(merged, read_mapping(path))
             decode(Board, merged, where=path)  # so that an error names the file that brought it
             last = path
     board = decode(Board, merged, where=last)
@@ -137,8 +139,23 @@ def _other(board: Board, merged: dict[str, Any], architecture: str, where: objec
         )
     if patch is not None and not isinstance(patch, Mapping):
         raise InvalidInput(f"architectures.{architecture} must be a mapping", where=where)
-    found: dict[str, Any] = merge_patch(merged, {**(patch or {}), "architecture": architecture})
+    return _patched(merged, {**(patch or {}), "architecture": architecture})
+
+
+def _patched(merged: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    lists = {key: _gathered(merged.get(key), patch[key]) for key in _LISTS if isinstance(patch.get(key), list)}
+    found: dict[str, Any] = merge_patch(merged, {**patch, **lists})
     return found
+
+
+def _gathered(before: object, words: list[object]) -> list[object]:
+    gathered = list(before) if isinstance(before, list) else []
+    for word in words:
+        taken = word[1:] if isinstance(word, str) and word.startswith("-") else word
+        gathered = [each for each in gathered if each != taken]
+        if taken is word:
+            gathered.append(word)
+    return gathered
 
 
 def architecture_of(board: Board) -> Architecture | None:

@@ -8,6 +8,7 @@ externals               external trees of Buildroot's
 users                   lines of Buildroot's tables of users
 cflags                  flags for the compiler, joined
 hooks                   scripts before the images are made, and after
+apps                    folders of Compose projects that the host brings along
 packages                names of the distribution's packages; ``-NAME`` takes one away that an earlier layer wants
 ======================  ==================================================================================
 
@@ -41,6 +42,7 @@ PATCHES = ("buildroot_patches", "kernel_patches", "uboot_patches")
 HOOKS = {"before": "pre.sh", "after": "post.sh"}
 """When a script is called: before images are made of the root, and after -> its file."""
 EXTERNAL_FILES = ("Config.in", "external.desc", "external.mk")
+COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 _USER_FIELDS = 9
 
 
@@ -77,6 +79,8 @@ class Contributions:
     hooks: Mapping[str, Sequence[Part]] = field(default_factory=dict)
     """By the words of `HOOKS`."""
     packages: tuple[Line, ...] = ()
+    apps: Mapping[str, Part] = field(default_factory=dict)
+    """By their names; where two layers have one of a name, the later one's."""
     build_target: str = ""
     """Of the last layer that has one."""
 
@@ -103,6 +107,7 @@ def gather(chain: Sequence[Layer]) -> Contributions:
         cflags=tuple(_lines(chain, "cflags")),
         hooks={word: tuple(_hooks(chain, name)) for word, name in HOOKS.items()},
         packages=tuple(_packages(chain)),
+        apps={path.name: Part(layer=part.layer, path=path) for part, path in _apps(chain)},
         build_target=targets[-1] if targets else "",
     )
 
@@ -124,6 +129,15 @@ def _hooks(chain: Sequence[Layer], name: str) -> Iterator[Part]:
         path = layer.path / "hooks" / name
         if path.is_file():
             yield Part(layer=layer.name, path=path)
+
+
+def _apps(chain: Sequence[Layer]) -> Iterator[tuple[Part, Path]]:
+    for part in _folders(chain, "apps"):
+        for path in sorted(part.path.iterdir(), key=lambda path: path.name.encode()):
+            if path.is_dir():
+                if not any((path / name).is_file() for name in COMPOSE_FILES):
+                    raise InvalidInput("an app without a Compose file", where=path, hint="it is called compose.yaml")
+                yield part, path
 
 
 def _lines(chain: Sequence[Layer], kind: str) -> Iterator[Line]:
@@ -162,12 +176,17 @@ def _packages(chain: Sequence[Layer]) -> list[Line]:
     return list(wanted.values())
 
 
-def digest(chain: Sequence[Layer]) -> str:
-    """Returns what names all that a chain contributes: 64 hex digits; another one after a change of any file."""
+def digest(chain: Sequence[Layer], kinds: Sequence[str] = KINDS) -> str:
+    """Returns what names all that a chain contributes: 64 hex digits; another one after a change of any file.
+
+    Args:
+        chain: the layers.
+        kinds: which contributions count.
+    """
     whole = hashlib.sha256()
     for layer in chain:
         whole.update(f"layer {layer.name}\n".encode())
-        for kind in KINDS:
+        for kind in kinds:
             if (layer.path / kind).is_dir():
                 _add(whole, layer.path / kind, kind)
     return whole.hexdigest()

@@ -26,7 +26,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -73,6 +73,9 @@ class Watcher(Protocol):
     def ends(self, result: Result) -> None:
         """A step is done, or its result was there."""
 
+    def close(self) -> None:
+        """There is no more to see."""
+
 
 class _Nobody:
     def begins(self, step: Step, number: int, count: int) -> None:
@@ -82,6 +85,9 @@ class _Nobody:
         """Does nothing."""
 
     def ends(self, result: Result) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
         """Does nothing."""
 
 
@@ -131,7 +137,7 @@ class Execution:
             if name in results:
                 return
             step = plan.step(name)
-            found = None if name in self.force else self._kept(step, keys[name])
+            found = None if name in self.force else self.kept(step, keys[name])
             if found is None:
                 for other in step.needs:
                     need(other)
@@ -149,11 +155,13 @@ class Execution:
         """Returns where the log of a step's last run is."""
         return self.work / "logs" / f"{step}.log"
 
-    def _folder(self, key: str) -> Path:
+    def folder(self, key: str) -> Path:
+        """Returns where the result of a key is, if it is kept."""
         return self.cache / "results" / key
 
-    def _kept(self, step: Step, key: str) -> Result | None:
-        folder = self._folder(key)
+    def kept(self, step: Step, key: str) -> Result | None:
+        """Returns the kept result of a step; None where there is none."""
+        folder = self.folder(key)
         if not step.kept:
             return None
         try:
@@ -172,7 +180,7 @@ class Execution:
 
     def _make(self, step: Step, key: str, needed: dict[str, Result]) -> Result:
         with file_lock(self.cache / "locks" / key, what=f"the result of step {step.name}"):
-            found = None if step.name in self.force else self._kept(step, key)
+            found = None if step.name in self.force else self.kept(step, key)
             return found or self._run(step, key, needed)
 
     def _run(self, step: Step, key: str, needed: dict[str, Result]) -> Result:
@@ -223,7 +231,7 @@ class Execution:
         shutil.move(new, target)
 
     def _publish(self, step: Step, key: str, new: Path, began: float) -> Result:
-        with _mapped("cannot keep the result of a step", self._folder(key)):
+        with _mapped("cannot keep the result of a step", self.folder(key)):
             remove_tree(new / "scratch")
             seconds = time.monotonic() - began
             size = size_of(new / "output")
@@ -237,7 +245,7 @@ class Execution:
             write_file(new / "result.json", pretty(document).encode())
             syncfs(new)
             trace.reach("build.step.publish")
-            target = self._folder(key)
+            target = self.folder(key)
             remove_tree(target)
             os.rename(new, target)
             fsync_dir(target.parent)
@@ -251,8 +259,12 @@ class Execution:
             started_s=began - self._started_s,
         )
 
-    def again(self, step: Step) -> StepPlace:
+    def again(self, step: Step, results: Mapping[str, Path]) -> StepPlace:
         """Returns a place of a failed step as it was left, for a person to look around in.
+
+        Args:
+            step: which.
+            results: where those of all steps are, of which it gets what it needs.
 
         Raises:
             NotFound: it has not failed.
@@ -267,6 +279,7 @@ class Execution:
             downloads=self.cache / "downloads",
             bundle=self.work / "sandbox" / step.name,
             log=open(os.devnull, "wb"),
+            inputs={name: results[name] for name in step.needs if results[name].is_dir()},
             network=step.network,
             makes_roots=step.makes_roots,
             epoch=self.epoch,

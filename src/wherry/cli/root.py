@@ -85,6 +85,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         "generate": ("generate", "generate", "A container as a systemd unit."),
         "network": ("network", "network", "Networks of containers."),
         "layer": ("layer", "layer", "What hosts are built from."),
+        "host": ("host", "host", "Hosts: built from layers, into images."),
         "device": ("device", "device", "This machine as a device of a fleet."),
         "hub": ("hub", "hub", "The fleet server."),
         "fleet": ("fleet", "fleet", "Devices, as the hub knows them."),

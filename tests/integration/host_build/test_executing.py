@@ -90,7 +90,7 @@ def test_a_failed_step_says_where_and_leaves_itself_to_be_looked_at(tmp_path: Pa
     assert failed.value.exit_code == ToolError.exit_code
     assert failed.value.tail == ("the end",)
     assert "the end" in failed.value.log.read_text()
-    assert (run.again(step).output / "half").read_text() == "half\n"
+    assert (run.again(step, {}).output / "half").read_text() == "half\n"
     assert not list((tmp_path / "cache/results").iterdir())
     good = shell("bad", "echo whole >/build/output/half")
     found = run.take(Plan(steps=(good,)), ["bad"])

@@ -1,0 +1,161 @@
+"""``wherry host build`` and ``plan``: steps taken, and shown."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from wherry.cli.context import settings
+from wherry.cli.host_context import cache_option, execution, find_workspace, load, workspace_argument
+from wherry.cli.output import note, print_json, print_table
+from wherry.core.errors import WherryError
+from wherry.core.units import format_size
+
+if TYPE_CHECKING:
+    from wherry.build.building import Built
+    from wherry.build.executing import StepFailed
+
+
+@click.command()
+@click.option("--image", "images", multiple=True, metavar="NAME", help="Only this image (several).")
+@click.option("--offline", is_flag=True, help="Fetch nothing.")
+@click.option("--force", multiple=True, metavar="STEP", help="Take a step again though its result is kept (several).")
+@click.option("-v", "--verbose", is_flag=True, help="Show all that the steps print.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record of what was built.")
+@cache_option
+@workspace_argument
+def build(
+    images: tuple[str, ...],
+    offline: bool,
+    force: tuple[str, ...],
+    verbose: bool,
+    as_json: bool,
+    cache: str | None,
+    workspace: str | None,
+) -> None:
+    """Build a host: its root, committed to the workspace's store, and its images, in output/.
+
+    Steps whose results are kept are not taken again. A failed step tells its layer and the end of its log.
+
+    \b
+    Examples:
+      wherry host build my-device
+      wherry host build --image disk --offline
+    """
+    from wherry.build.building import build as build_host
+    from wherry.build.executing import StepFailed
+    from wherry.cli.host_progress import watcher
+
+    settings().enter_home()
+    found = find_workspace(workspace)
+    host = load(found, offline=offline)
+    shown = watcher(quiet=settings().quiet, verbose=verbose)
+    began = time.monotonic()
+    try:
+        built = build_host(
+            host,
+            execution(found, cache, epoch=host.inputs.epoch, watcher=shown, force=force),
+            images=images or None,
+        )
+    except StepFailed as error:
+        shown.close()
+        _tell_failure(error, found.name, verbose=verbose)
+        raise
+    finally:
+        shown.close()
+    if as_json:
+        print_json(built.record)
+        return
+    _tell(built, time.monotonic() - began)
+
+
+def _tell(built: Built, seconds: float) -> None:
+    record = built.record
+    if record.commit:
+        print(f"root    {record.commit}")
+    for name, image in sorted(record.images.items()):
+        print(f"{name:<7} {image.path}  {format_size(image.size_bytes)}")
+    taken = sum(not result.cached for result in built.results.values())
+    note(f"{record.name}: {taken} of {len(built.results)} steps taken, {seconds:.1f} s", quiet=settings().quiet)
+
+
+def _tell_failure(error: StepFailed, name: str, *, verbose: bool) -> None:
+    if error.tail and not verbose:
+        for line in error.tail:
+            print(f"  | {line}", file=sys.stderr)
+    error.hint = (
+        f"all of it: wherry host log {name} {error.step.name}; look around: wherry host shell {name} {error.step.name}"
+    )
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@cache_option
+@workspace_argument
+def plan(as_json: bool, cache: str | None, workspace: str | None) -> None:
+    """Show the steps of a build, and which of their results are kept.
+
+    \b
+    Examples:
+      wherry host plan my-device
+    """
+    from wherry.build.building import whole_plan
+
+    found = find_workspace(workspace)
+    host = load(found)
+    run = execution(found, cache, epoch=host.inputs.epoch)
+    whole, _ = whole_plan(host)
+    keys = whole.keys()
+    rows = [(step, keys[step.name], run.kept(step, keys[step.name]) is not None) for step in whole.steps]
+    if as_json:
+        print_json(
+            [
+                {"name": step.name, "what": step.what, "needs": list(step.needs), "key": key, "kept": kept}
+                for step, key, kept in rows
+            ]
+        )
+        return
+    print_table(
+        ("STEP", "WHAT", "KEY", "KEPT"),
+        [(step.name, step.what, key[:12], "yes" if kept else "no") for step, key, kept in rows],
+        shrink=1,
+    )
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the logs, or the lines of one.")
+@workspace_argument
+@click.argument("step", required=False)
+def log(as_json: bool, workspace: str | None, step: str | None) -> None:
+    """Print the log of a step's last run; without a step, which logs there are.
+
+    \b
+    Examples:
+      wherry host log my-device base
+    """
+    from wherry.core.errors import NotFound
+
+    found = find_workspace(workspace)
+    folder = found.work / "logs"
+    names = sorted(path.stem for path in folder.glob("*.log")) if folder.is_dir() else []
+    if step is None:
+        if as_json:
+            print_json(names)
+            return
+        for name in names:
+            print(name)
+        return
+    if step not in names:
+        raise NotFound(f"no log of a step {step!r}", where=found.path, hint=f"there are {', '.join(names) or 'none'}")
+    try:
+        with open(folder / f"{step}.log", "rb") as file:
+            if as_json:
+                print_json([line.decode(errors="replace").rstrip("\n") for line in file])
+                return
+            while data := file.read(65536):
+                sys.stdout.buffer.write(data)
+    except OSError as error:
+        raise WherryError(f"cannot read the log: {error.strerror}", where=folder) from error

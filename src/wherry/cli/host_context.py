@@ -1,0 +1,94 @@
+"""What the commands of ``wherry host`` share: the workspace that is meant, its layers, where builds keep results."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wherry.cli.context import settings
+from wherry.cli.layer import search_paths
+
+if TYPE_CHECKING:
+    from wherry.build.executing import Execution, Watcher
+    from wherry.build.hosts import Host
+    from wherry.build.layers import Layers
+    from wherry.build.workspace import Workspace
+
+CACHE_VARIABLE = "WHERRY_BUILD_CACHE"
+
+
+def workspace_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the argument ``[WORKSPACE]``."""
+    return click.argument(
+        "workspace", required=False, metavar="[WORKSPACE]", shell_complete=_complete, type=click.Path(file_okay=False)
+    )(command)
+
+
+def _complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from wherry.build.workspace import find_workspaces
+
+    del context
+    return [each.name for each in find_workspaces(Path.cwd()) if each.name.startswith(incomplete)]
+
+
+def cache_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds ``--cache``."""
+    return click.option(
+        "--cache",
+        metavar="DIR",
+        envvar=CACHE_VARIABLE,
+        help="Where results of steps and downloads are kept.  [default: build/ in --root]",
+    )(command)
+
+
+def find_workspace(name: str | None) -> Workspace:
+    """Returns the workspace that a command means."""
+    from wherry.build.workspace import open_workspace, the_workspace
+
+    return open_workspace(Path(name)) if name else the_workspace(Path.cwd())
+
+
+def find_layers_of(more: Sequence[Path], given: Sequence[str] = ()) -> Layers:
+    """Returns the layers of a workspace: those of its own paths first."""
+    from wherry.build.layers import find_layers
+
+    own = [Path(word) for text in given for word in text.split(":") if word]
+    return find_layers([*own, *more, *search_paths(())])
+
+
+def load(workspace: Workspace, *, given: Sequence[str] = (), **options: Any) -> Host:
+    """Returns the host of a workspace."""
+    from wherry.build.hosts import load_host
+
+    return load_host(workspace, lambda paths: find_layers_of(paths, given), machine=os.uname().machine, **options)
+
+
+def cache_folder(given: str | None) -> Path:
+    """Returns where results are kept."""
+    return Path(given).absolute() if given else settings().root / "build"
+
+
+def execution(
+    workspace: Workspace,
+    cache: str | None,
+    *,
+    epoch: int,
+    watcher: Watcher | None = None,
+    force: Sequence[str] = (),
+) -> Execution:
+    """Returns what takes the steps of a workspace."""
+    from wherry.build.executing import NOBODY, Execution
+    from wherry.core.progress import QUIET
+
+    return Execution(
+        cache=cache_folder(cache),
+        work=workspace.work,
+        epoch=epoch,
+        progress=settings().progress() if watcher is None else QUIET,
+        watcher=watcher or NOBODY,
+        force=frozenset(force),
+    )
