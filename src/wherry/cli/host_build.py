@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from wherry.cli.context import settings
-from wherry.cli.host_context import cache_option, execution, find_workspace, load, workspace_argument
+from wherry.cli.host_context import (
+    cache_option,
+    execution,
+    find_workspace,
+    find_workspace_and_step,
+    load,
+    workspace_argument,
+)
 from wherry.cli.output import note, print_json, print_table
 from wherry.core.errors import WherryError
 from wherry.core.units import format_size
@@ -138,7 +145,7 @@ def log(as_json: bool, workspace: str | None, step: str | None) -> None:
     """
     from wherry.core.errors import NotFound
 
-    found = find_workspace(workspace)
+    found, step = find_workspace_and_step(workspace, step)
     folder = found.work / "logs"
     names = sorted(path.stem for path in folder.glob("*.log")) if folder.is_dir() else []
     if step is None:

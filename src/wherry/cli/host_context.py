@@ -11,6 +11,7 @@ import click
 
 from wherry.cli.context import settings
 from wherry.cli.layer import search_paths
+from wherry.core.errors import UsageError
 
 if TYPE_CHECKING:
     from wherry.build.executing import Execution, Watcher
@@ -50,6 +51,18 @@ def find_workspace(name: str | None) -> Workspace:
     from wherry.build.workspace import open_workspace, the_workspace
 
     return open_workspace(Path(name)) if name else the_workspace(Path.cwd())
+
+
+def find_workspace_and_step(name: str | None, step: str | None) -> tuple[Workspace, str | None]:
+    """Returns what the words ``[WORKSPACE] [STEP]`` mean: a single one may be either."""
+    from wherry.build.workspace import FILE
+
+    if step is None and name is not None and not (Path(name) / FILE).is_file() and "/" not in name:
+        try:
+            return find_workspace(None), name
+        except UsageError:
+            pass  # there is none here, so that it was meant to be one
+    return find_workspace(name), step
 
 
 def find_layers_of(more: Sequence[Path], given: Sequence[str] = ()) -> Layers:

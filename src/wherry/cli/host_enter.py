@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 import click
 
 from wherry.cli.context import settings
-from wherry.cli.host_context import cache_option, execution, find_layers_of, find_workspace, load, workspace_argument
+from wherry.cli.host_context import (
+    cache_option,
+    execution,
+    find_layers_of,
+    find_workspace,
+    find_workspace_and_step,
+    load,
+    workspace_argument,
+)
 from wherry.cli.output import note
 from wherry.core.errors import InvalidInput, NotFound
 
@@ -42,7 +50,7 @@ def shell(cache: str | None, workspace: str | None, step: str | None) -> None:
     from wherry.build.sandbox import with_terminal
 
     settings().enter_home()
-    found = find_workspace(workspace)
+    found, step = find_workspace_and_step(workspace, step)
     host = load(found)
     run = execution(found, cache, epoch=host.inputs.epoch)
     plan, _ = whole_plan(host)
