@@ -186,6 +186,10 @@ _LATER = re.compile(
     r"version (\d)(?:\.(\d))?(?:\.0)?,? (?:of the (?:license|licence),? )?(?:or|and) ?,? ?(?:\(?at your option\)? )?"
     r"(?:any|all) later version"
 )
+_GNU_NAMED = re.compile(
+    r"gnu (lesser |library |affero )?general public licen[sc]e,? (?:version |v)(\d)(?:\.(\d))?"
+    r"(,? ?\(?(?:of the licen[sc]e,? )?(?:or|and),? ?\(?(?:at your option\)?,? ?)?(?:any|all) later version)?"
+)
 _PHRASES = (
     (
         "MIT",
@@ -230,7 +234,17 @@ def recognise(text: str) -> tuple[str, ...]:
             found.add("BSD-4-Clause")
         else:
             found.add("BSD-3-Clause" if _BSD_NAME.search(words) else "BSD-2-Clause")
-    return tuple(sorted(found - {""}))
+    return tuple(sorted(found - {""} or _named_in(words)))
+
+
+def _named_in(words: str) -> set[str]:
+    """Returns the GNU licences that a text calls by their full names: ``GNU General Public License, version 2``."""
+    found = set()
+    for match in _GNU_NAMED.finditer(words.replace('"', "")):
+        family = {"lesser ": "LGPL", "library ": "LGPL", "affero ": "AGPL", None: "GPL"}[match[1]]
+        name = f"{family}-{match[2]}.{match[3] or '0'}-{'or-later' if match[4] else 'only'}"
+        found |= {name} & _library().known_symbols.keys()
+    return found
 
 
 def _common(name: str, later: set[str]) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
@@ -122,6 +123,22 @@ class Tree:
         """Returns the same as text; bytes that are not UTF-8 become U+FFFD."""
         return self.read(path, max_bytes=max_bytes).decode("utf-8", "replace")
 
+    def with_files(self, files: Mapping[str, bytes]) -> Tree:
+        """Returns the same tree with some files more, in the place of whatever has their names; this one stays.
+
+        Args:
+            files: contents by paths, which are taken as they are: no link on the way is followed.
+        """
+        root = self._root
+        for path in files:
+            root = _with_leaf(root, path.split("/"))
+        below = self._opener
+
+        def open_(path: str) -> BinaryIO:
+            return BytesIO(files[path]) if path in files else below(path)
+
+        return Tree(root, open_)
+
     def _follow(self, path: str) -> tuple[list[str], _Folder | _Leaf] | None:
         pending = path.split("/")[::-1]
         real: list[str] = []
@@ -150,6 +167,16 @@ class Tree:
             real.append(part)
             above.append(entry)
         return real, above[-1]
+
+
+def _with_leaf(folder: _Folder, parts: list[str]) -> _Folder:
+    entries = dict(folder.entries)
+    below = entries.get(parts[0])
+    if len(parts) == 1:
+        entries[parts[0]] = _Leaf()
+    else:
+        entries[parts[0]] = _with_leaf(below if isinstance(below, _Folder) else _Folder(entries={}), parts[1:])
+    return _Folder(entries=entries)
 
 
 def read_up_to(file: BinaryIO, size: int) -> bytes:
