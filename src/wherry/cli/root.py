@@ -73,6 +73,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
         "login": ("login", "login", "Log in to a registry."),
         "logout": ("login", "logout", "Log out of a registry."),
     },
+    "Machines": {
+        "boot": ("boot", "boot", "Boot a host, an image or a kernel in a virtual machine."),
+    },
     "Groups": {
         "store": ("store", "store", "The content-addressed repository (OSTree's format)."),
         "image": ("image", "image", "Images in the store."),

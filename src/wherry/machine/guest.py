@@ -38,7 +38,9 @@ class Drive:
     """A disk image as a drive."""
 
     path: Path
+    """A file; of `nbd` the socket of its server."""
     format: str = "raw"
+    """``raw``, ``qcow2`` or ``nbd``."""
     bus: Bus = Bus.VIRTIO
     read_only: bool = False
     snapshot: bool = False
@@ -52,6 +54,9 @@ class Share:
     path: Path
     tag: str
     read_only: bool = False
+    owners: str = "none"
+    """How QEMU keeps owners and modes: ``passthrough`` as they are, for root; ``mapped-xattr`` beside the files;
+    ``none`` as they are, and what cannot be done is not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,13 @@ class Forward:
     """0: any free one."""
     host_ip: str = "127.0.0.1"
     protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A stream of bytes between this machine and a program in the guest: a port of virtio-serial, or a serial line."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,3 +102,15 @@ class Guest:
     forwards: tuple[Forward, ...] = ()
     network: bool = True
     graphics: bool = False
+    reboot: bool = True
+    """Whether it begins anew when the guest reboots; else it ends then."""
+    watchdog: bool = True
+    """A watchdog that resets it, where the machine can have one; it sleeps until the guest arms it."""
+    accelerator: str = "tcg"
+    """QEMU's ``-accel``."""
+    channels: tuple[Channel, ...] = ()
+    terminal: bool = False
+    """Whether it has a second console, ``hvc0``, for one command's terminal."""
+    name: str = ""
+    inherited: tuple[int, ...] = ()
+    """Descriptors that paths of the form ``/proc/self/fd/N`` in here mean."""
