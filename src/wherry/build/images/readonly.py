@@ -1,0 +1,65 @@
+"""Read-only file systems: EROFS and squashfs of a folder of the host, by their own tools.
+
+All times are the host's one: a squashfs would keep those before it otherwise, and a checkout has others elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wherry.build.images.compression import CHOICES, GZIP, LZ4, NONE, XZ, ZSTD
+from wherry.build.images.layout import Kind
+from wherry.build.images.tools import run_tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from wherry.build.images.product import Product
+    from wherry.build.steps import Place
+
+_SQUASHFS_LEVELS = {ZSTD: 15, GZIP: 9}
+_LEVEL_OPTION = "-Xcompression-level"
+
+
+def make_erofs(
+    place: Place, product: Product, tree: Path, out: Path, *, name: str, compression: str = "", level: int | None = None
+) -> None:
+    """Makes an EROFS.
+
+    Args:
+        place: where the tool runs.
+        product: the host.
+        tree: what is in it.
+        out: the file.
+        name: of the image, for its UUID.
+        compression: "" for the usual one.
+        level: of it; None for the tool's own.
+    """
+    word = compression or next(iter(CHOICES[Kind.EROFS]))
+    pressed = [] if word == NONE else [f"-z{word}" + (f",{level}" if level is not None else "")]
+    identity = [f"-T{product.epoch}", f"-U{product.uuid(name, 'filesystem')}"]
+    run_tool(place, product, ["mkfs.erofs", "--quiet", *pressed, *identity, out, tree], out=out)
+
+
+def make_squashfs(
+    place: Place, product: Product, tree: Path, out: Path, *, compression: str = "", level: int | None = None
+) -> None:
+    """Makes a squashfs; it has no UUID.
+
+    Args:
+        place: where the tool runs.
+        product: the host.
+        tree: what is in it.
+        out: the file, which is not there yet.
+        compression: "" for the usual one.
+        level: of it; None for the usual one.
+    """
+    word = compression or next(iter(CHOICES[Kind.SQUASHFS]))
+    options = ["-noI", "-noD", "-noF", "-noX"] if word == NONE else ["-comp", word]
+    chosen = level if level is not None else _SQUASHFS_LEVELS.get(word)
+    if chosen is not None and word not in (NONE, XZ, LZ4):
+        options += [_LEVEL_OPTION, str(chosen)]
+    times = ["-mkfs-time", str(product.epoch), "-all-time", str(product.epoch)]
+    # with SOURCE_DATE_EPOCH set the tool takes no -all-time, and leaves what is older as it is
+    args: list[str | Path] = ["env", "-u", "SOURCE_DATE_EPOCH", "mksquashfs", tree, out]
+    run_tool(place, product, [*args, "-noappend", "-no-progress", "-quiet", *options, *times], out=out)
