@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wherry.build.images.tools import run_tool
+from wherry.build.images.tools import run_tool, told
 from wherry.core.errors import InvalidInput, ToolError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def make_ext4(place: Place, scratch: Path, product: Product, wanted: Ext4, out: 
     try:
         run_tool(place, product, [*args, out, f"{size // 1024}k"], out=out, env=env)
     except ToolError as error:
-        if any(words in str(error) for words in _FULL):
+        if any(words in told(error) for words in _FULL):
             hint = f"it is {size} bytes; make it larger"
             raise InvalidInput("the content does not fit", where=wanted.where, hint=hint) from error
         raise

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wherry.build.images.tools import run_tool
+from wherry.build.images.tools import run_tool, told
 from wherry.core.errors import InvalidInput, ToolError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def make_fat(
         for call in calls(wanted.entries, stage):
             run_tool(place, product, [call[0], "-i", out, *call[1:]], out=out, env=env, readable=readable)
     except ToolError as error:
-        if any(words in str(error) for words in _FULL):
+        if any(words in told(error) for words in _FULL):
             raise _too_small(wanted, need) from error
         raise
 

@@ -50,8 +50,14 @@ def run_tool(
             [str(arg) for arg in args], env=variables, stdin=stdin, readable=(*host, *readable), writable=(out.parent,)
         )
     except ToolError as error:
-        if any(words in str(error) for words in _FULL):
+        if any(words in told(error) for words in _FULL):
             hint = "free some space, then try again"
             raise NoSpace("cannot make an image: no space left", where=out.parent, hint=hint) from error
-        where = shlex.join([str(arg) for arg in args[:MAX_SHOWN_ARGUMENTS]])
-        raise ToolError(error.what, where=where + (" ..." if len(args) > MAX_SHOWN_ARGUMENTS else "")) from error
+        if len(args) > MAX_SHOWN_ARGUMENTS:
+            error.where = f"{shlex.join([str(arg) for arg in args[:MAX_SHOWN_ARGUMENTS]])} ..."
+        raise
+
+
+def told(error: ToolError) -> str:
+    """Returns all that is known of what a tool said before it failed."""
+    return "\n".join([str(error), *getattr(error, "tail", ())])
