@@ -7,7 +7,6 @@ keeps what it has written there; another one takes its place whole.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from wherry.build.executing import remove_tree
 from wherry.build.hosts import command_line
 from wherry.build.hosttree import TREE
-from wherry.build.imagesteps import image_steps
+from wherry.build.imagesteps import POST, Made, copy_image, image_steps, read_digest
 from wherry.core import trace
 from wherry.core.digest import Checksum, Ref
 from wherry.core.durable import fsync_dir, make_dirs, map_os_error, write_file
 from wherry.core.errors import InvalidInput, NotFound
 from wherry.core.jsonio import pretty
 from wherry.core.lock import file_lock
-from wherry.core.proc import run
 from wherry.core.progress import QUIET, Progress
 from wherry.spec.codec import encode
 from wherry.spec.host_record import (
@@ -46,8 +44,6 @@ if TYPE_CHECKING:
     from wherry.store.repository import Repository
 
 STEPS_FILE = "steps.json"
-DIGEST_FILE = "sha256"
-"""In an image's result: its digest, so that it is read once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +54,8 @@ class Built:
     results: Mapping[str, Result]
 
 
-def whole_plan(host: Host, images: Sequence[str] | None = None) -> tuple[Plan, dict[str, str]]:
-    """Returns the plan of a host with its images, and the step that makes each image that is wanted.
+def whole_plan(host: Host, images: Sequence[str] | None = None) -> tuple[Plan, dict[str, Made]]:
+    """Returns the plan of a host with its images, and where each image is that is wanted.
 
     Args:
         host: the host.
@@ -93,8 +89,8 @@ def build(
     make_dirs(workspace.work)
     with file_lock(workspace.work / "lock", timeout_s=0, what=f"the workspace {workspace.name}"):
         plan, made = whole_plan(host, images)
-        wanted = [*([plan.root and TREE] if plan.root else ()), *([plan.boot] if plan.boot else ()), *made.values()]
-        results = execution.take(plan, dict.fromkeys(wanted))
+        wanted = [TREE if plan.root else "", plan.boot, *(each.step for each in made.values())]
+        results = execution.take(plan, dict.fromkeys(name for name in wanted if name))
         _write_steps(workspace.work / STEPS_FILE, results.values())
         commit = commit_root(host, results[TREE], progress) if plan.root else None
         try:
@@ -141,15 +137,20 @@ def commit_root(host: Host, tree: Result, progress: Progress = QUIET) -> Checksu
 
 
 def _lay_out(
-    host: Host, plan: Plan, results: Mapping[str, Result], made: Mapping[str, str], commit: Checksum | None
+    host: Host, plan: Plan, results: Mapping[str, Result], made: Mapping[str, Made], commit: Checksum | None
 ) -> HostRecord:
     output = host.workspace.output
     make_dirs(output / "images")
     boot = results[plan.boot].path / "boot" if plan.boot else None
     before = _record_before(host)
+    files = {name: (results[each.step].path / each.file, each.kind) for name, each in made.items()}
+    if POST in results:
+        known = {path.name for path, _ in files.values()}
+        added = (path for path in sorted(results[POST].path.iterdir()) if path.is_file() and path.name not in known)
+        files |= {path.name: (path, "file") for path in added}
     images = {
-        name: _lay_image(host, name, results[step], before.images.get(name) if before else None)
-        for name, step in made.items()
+        name: _lay_image(host, path, kind, before.images.get(name) if before else None)
+        for name, (path, kind) in files.items()
     }
     if boot is not None:
         _replace_folder(boot, output / "boot")
@@ -186,13 +187,12 @@ def _record_before(host: Host) -> HostRecord | None:
         return None
 
 
-def _lay_image(host: Host, name: str, result: Result, before: ImageRecord | None) -> ImageRecord:
-    image = next(path for path in result.path.iterdir() if path.name != DIGEST_FILE)
-    sha256 = (result.path / DIGEST_FILE).read_text().strip()
+def _lay_image(host: Host, image: Path, kind: str, before: ImageRecord | None) -> ImageRecord:
+    sha256 = read_digest(image)
     target = host.workspace.output / "images" / image.name
     record = ImageRecord(
         path=str(target.relative_to(host.workspace.path)),
-        kind=result.step.inputs.get("kind", ""),
+        kind=kind,
         size_bytes=image.stat().st_size,
         sha256=sha256,
     )
@@ -200,7 +200,7 @@ def _lay_image(host: Host, name: str, result: Result, before: ImageRecord | None
         return record  # whoever has booted from it keeps what it has written
     new = target.with_name(f".{target.name}.new")
     new.unlink(missing_ok=True)
-    run(["cp", "--reflink=auto", "--sparse=always", "--", str(image), str(new)])
+    copy_image(image, new)
     fd = os.open(new, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -209,13 +209,6 @@ def _lay_image(host: Host, name: str, result: Result, before: ImageRecord | None
     os.rename(new, target)
     fsync_dir(target.parent)
     return record
-
-
-def write_digest(image: Path) -> None:
-    """Writes the digest of an image beside it, for `build`."""
-    with open(image, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    write_file(image.parent / DIGEST_FILE, f"{digest}\n".encode())
 
 
 def _replace_folder(source: Path, target: Path) -> None:

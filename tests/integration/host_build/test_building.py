@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ from wherry.build.steps import Place, Plan, Step
 from wherry.build.workspace import Workspace, new_workspace
 from wherry.core.errors import Locked
 from wherry.core.lock import file_lock
+from wherry.core.proc import run
 from wherry.spec.host_record import read_host_record
 from wherry.store.tree.checkout import checkout
 
@@ -117,12 +119,52 @@ def test_a_root_has_what_the_layers_lay_over_it(tmp_path: Path) -> None:
     assert again.record == first.record
 
 
-def test_the_same_layers_elsewhere_give_the_same_commit(tmp_path: Path) -> None:
+LAYOUT = """
+images:
+  root: {kind: erofs, from: root}
+  disk:
+    kind: disk
+    partitions:
+      boot: {order: 1, type: esp, filesystem: fat, size: 64MiB, content: [{from: boot, below: kernel, to: vmlinuz}]}
+      root: {order: 2, type: root, content: [{from: "image:root"}]}
+"""
+
+
+def test_images_are_made_of_it_and_left_alone_while_they_are_the_same(tmp_path: Path) -> None:
+    workspace = make(tmp_path, {**LAYERS, "site/kiosk/image/layout.yaml": LAYOUT})
+    first = built(tmp_path, workspace)
+    assert sorted(first.record.images) == ["disk", "root"]
+    disk = workspace.path / first.record.images["disk"].path
+    assert hashlib.sha256(disk.read_bytes()).hexdigest() == first.record.images["disk"].sha256
+    table = json.loads(run(["sfdisk", "--json", str(disk)]).stdout)["partitiontable"]
+    assert [part["name"] for part in table["partitions"]] == ["boot", "root"]
+    with open(disk, "r+b") as file:
+        file.write(b"x")  # as a machine that was booted from it
+    built(tmp_path, workspace)
+    assert disk.read_bytes()[:1] == b"x"
+    (tmp_path / "layers/site/kiosk/root_overlay/etc/motd").write_text("new")
+    second = built(tmp_path, workspace)
+    assert disk.read_bytes()[:1] != b"x"
+    assert second.record.images["disk"].sha256 != first.record.images["disk"].sha256
+    assert sorted(path.name for path in disk.parent.iterdir()) == ["disk.img", "root.erofs"]
+
+
+def test_a_hook_after_the_images_may_change_them_and_add_more(tmp_path: Path) -> None:
+    hook = "#!/bin/sh -eu\necho more >$1/more.txt\nprintf y | dd of=$1/disk.img conv=notrunc bs=1 2>/dev/null\n"
+    workspace = make(tmp_path, {**LAYERS, "site/kiosk/image/layout.yaml": LAYOUT, "site/kiosk/hooks/post.sh": hook})
+    found = built(tmp_path, workspace)
+    assert (workspace.output / "images/more.txt").read_text() == "more\n"
+    assert (workspace.output / "images/disk.img").read_bytes()[:1] == b"y"
+    assert found.record.images["more.txt"].kind == "file"
+
+
+def test_the_same_layers_elsewhere_give_the_same_commit_and_images(tmp_path: Path) -> None:
     commits = []
     for name in ("here", "there/deeper"):
         top = tmp_path / name
         top.mkdir(parents=True)
-        commits.append(built(top, make(top, LAYERS)).record.commit)
+        record = built(top, make(top, {**LAYERS, "site/kiosk/image/layout.yaml": LAYOUT})).record
+        commits.append((record.commit, {key: image.sha256 for key, image in record.images.items()}))
     assert commits[0] == commits[1]
 
 
