@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from wherry.build.boards import Boot
 from wherry.build.debian.lock import Lock, Role
 from wherry.build.debian.options import NO_KERNEL, PACKAGE, Options
 from wherry.core.errors import InvalidInput, Unsupported
@@ -22,6 +23,7 @@ KERNELS = {
 }
 KERNEL_PREFIX = "linux-image-"
 BUSYBOX = "busybox-static"
+BOOT_LOADER = "systemd-boot-efi"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,10 @@ def wishes_of(inputs: Inputs, options: Options) -> list[Wish]:
     if kernel != NO_KERNEL:
         found.append(Wish(role=Role.BOOT, name=kernel, where=kernel_where))
         found.append(Wish(role=Role.BOOT, name=BUSYBOX, where="the initramfs"))
-    found += [Wish(role=Role.BOOT, name=name, where="host.yaml: debian: firmware") for name in options.firmware]
+    firmware = dict.fromkeys(options.firmware, "host.yaml: debian: firmware")
+    if inputs.board.boot == Boot.UEFI:
+        firmware.setdefault(BOOT_LOADER, "board/board.yaml: boot: uefi")
+    found += [Wish(role=Role.BOOT, name=name, where=where) for name, where in firmware.items()]
     return found
 
 
