@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from wherry.build.steps import Place
 
 _SQUASHFS_LEVELS = {ZSTD: 15, GZIP: 9}
+_WITHOUT_EPOCH: tuple[str | Path, ...] = ("env", "-u", "SOURCE_DATE_EPOCH")
+"""With that variable set both tools leave the times of what is older as they are, whatever they are told."""
 _LEVEL_OPTION = "-Xcompression-level"
 
 
@@ -38,7 +40,7 @@ def make_erofs(
     word = compression or next(iter(CHOICES[Kind.EROFS]))
     pressed = [] if word == NONE else [f"-z{word}" + (f",{level}" if level is not None else "")]
     identity = [f"-T{product.epoch}", f"-U{product.uuid(name, 'filesystem')}"]
-    run_tool(place, product, ["mkfs.erofs", "--quiet", *pressed, *identity, out, tree], out=out)
+    run_tool(place, product, [*_WITHOUT_EPOCH, "mkfs.erofs", "--quiet", *pressed, *identity, out, tree], out=out)
 
 
 def make_squashfs(
@@ -60,6 +62,5 @@ def make_squashfs(
     if chosen is not None and word not in (NONE, XZ, LZ4):
         options += [_LEVEL_OPTION, str(chosen)]
     times = ["-mkfs-time", str(product.epoch), "-all-time", str(product.epoch)]
-    # with SOURCE_DATE_EPOCH set the tool takes no -all-time, and leaves what is older as it is
-    args: list[str | Path] = ["env", "-u", "SOURCE_DATE_EPOCH", "mksquashfs", tree, out]
+    args = [*_WITHOUT_EPOCH, "mksquashfs", tree, out]
     run_tool(place, product, [*args, "-noappend", "-no-progress", "-quiet", *options, *times], out=out)
