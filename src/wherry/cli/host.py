@@ -6,6 +6,7 @@ import click
 
 from wherry.cli.host_build import build, log, plan
 from wherry.cli.host_enter import cmd, shell
+from wherry.cli.host_flash import flash
 from wherry.cli.host_look import clean, ls, show
 from wherry.cli.host_new import configure, new
 
@@ -25,5 +26,5 @@ def host() -> None:
     """
 
 
-for _command in (build, clean, cmd, configure, log, ls, new, plan, shell, show):
+for _command in (build, clean, cmd, configure, flash, log, ls, new, plan, shell, show):
     host.add_command(_command)

@@ -13,6 +13,7 @@ from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput
 
 PIECE_BYTES = 1024 * 1024
+_ZEROS = bytes(PIECE_BYTES)
 
 
 def pieces(source: Path | bytes, size: int) -> Iterator[bytes]:
@@ -80,7 +81,7 @@ def copy_sparse(source: Path, out_fd: int, offset: int) -> int:
                 piece = os.pread(fd, min(PIECE_BYTES, end - at), at)
                 if not piece:
                     raise InvalidInput("the file became shorter while it was read", where=source)
-                if piece.count(0) != len(piece):
+                if piece != _ZEROS[: len(piece)]:
                     _write_all(out_fd, piece, offset + at)
                 at += len(piece)
     return size
