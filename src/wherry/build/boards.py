@@ -90,6 +90,9 @@ class Board:
     """The file below ``dtb/``, as ``broadcom/bcm2837-rpi-3-b.dtb``."""
     modules: tuple[str, ...] = ()
     """Kernel modules that reach the root: for the initramfs."""
+    firmware: Mapping[str, str] = field(default_factory=dict)
+    """Files of ``boot/firmware`` that the distribution has -> ``PACKAGE:PATH``, as
+    ``u-boot-sunxi:usr/lib/u-boot/Bananapi/u-boot-sunxi-with-spl.bin``."""
     kernel: str = ""
     """The distribution's package of the kernel, if another than its usual one."""
     builder: str = ""

@@ -42,7 +42,7 @@ def board(top: Path, files: dict[str, str], architecture: str = "") -> Board:
 def test_the_later_says_it_over_the_earlier(tmp_path: Path) -> None:
     found = board(tmp_path, {"soc/chip": FAMILY, "chips/one": ONE})
     assert (found.title, found.family, found.boot) == ("One", "Chips", Boot.EXTLINUX)
-    assert found.command_line == ("quiet",)
+    assert found.command_line == ("panic=1", "quiet")
     assert found.machine == Machine(machine="virt", cpu="cortex-a53")
     assert board_of(resolve(find_layers([tmp_path]), ["host/small"])) == Board()
 
