@@ -60,6 +60,8 @@ class Component:
     """Where the source is: the file's name in an archive, or its address."""
     sha256: str = ""
     """Of that file, where it is one."""
+    built_using: tuple[str, ...] = ()
+    """Other source packages, with versions, of which it holds parts: ``glibc 2.36-9``."""
     texts: tuple[str, ...] = ()
     """Names of its licences' texts, in `Facts.texts`."""
     proprietary: str = ""

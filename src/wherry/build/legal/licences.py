@@ -8,6 +8,7 @@ Source: Debian Policy 2.2 (archive areas), 12.5 (copyright files); "Machine-read
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,9 +22,9 @@ from wherry.core.errors import InvalidInput, Unsupported
 from wherry.core.proc import run
 from wherry.core.progress import QUIET, Progress
 from wherry.image.sbom.copyright import debian_expression, read_copyright
-from wherry.image.sbom.deb822 import paragraphs
+from wherry.image.sbom.deb822 import Paragraph, paragraphs
 from wherry.image.sbom.describe import find
-from wherry.image.sbom.dpkg import MAX_COPYRIGHT_BYTES, MAX_STATUS_BYTES, STATUS
+from wherry.image.sbom.dpkg import MAX_COPYRIGHT_BYTES, MAX_STATUS_BYTES, STATUS, STATUS_D
 from wherry.image.sbom.model import Basis, Inventory, Kind
 from wherry.image.sbom.texts import collect
 from wherry.image.sbom.tree import Tree, Unreadable
@@ -40,6 +41,7 @@ MAX_PARTS = 500
 MAX_PATTERNS = 40
 """Of one part, that are kept; a copyright file may list every file by its name."""
 HINT = "install dpkg"
+_USED = re.compile(r"([a-z0-9][a-z0-9+.-]*) \(= ([^)\s]+)\)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +69,11 @@ def debian_tree(tree: Tree, debs: Sequence[Deb] = (), *, progress: Progress = QU
         Unsupported: dpkg is not here.
     """
     extra: dict[str, bytes] = {}
-    if not tree.is_file(STATUS) and not tree.listdir("var/lib/dpkg/status.d") and debs:
-        extra[STATUS] = _status(debs)
+    known = {paragraph.get("package") for paragraph in _paragraphs(tree)}
+    untold = [deb for deb in debs if deb.name not in known]
+    if untold:
+        text = tree.read(STATUS, max_bytes=MAX_STATUS_BYTES).rstrip() + b"\n\n" if tree.is_file(STATUS) else b""
+        extra[STATUS] = text + _status(untold)
     lacking = [deb for deb in debs if not tree.is_file(f"{DOC}/{deb.name}/copyright")]
     if not tree.listdir(COMMON):
         lacking += [deb for deb in debs if deb.name == COMMON_OWNER and deb not in lacking]
@@ -162,10 +167,10 @@ def describe_tree(
     texts, unread = collect(whole, inventory)
     texts.pop("licences.json")
     paths = _paths(inventory, whole, texts)
-    sections = _sections(whole)
+    told = {paragraph.get("package"): paragraph for paragraph in _paragraphs(whole)}
     by_name = {deb.name: deb for deb in debs}
     components = tuple(
-        _component(item, whole, paths.get(item.key, ()), sections, by_name.get(item.name))
+        _component(item, whole, paths.get(item.key, ()), told.get(item.name, Paragraph()), by_name.get(item.name))
         for item in inventory.components
     )
     warnings = (*(f"{item.where}: {item.what}" for item in inventory.warnings), *unread)
@@ -199,23 +204,24 @@ def _references(licence: str) -> list[str]:
     return [word for word in words if word.startswith("LicenseRef-")]
 
 
-def _sections(tree: Tree) -> dict[str, str]:
-    """Returns the section of each package: ``libs``, ``non-free-firmware/kernel``."""
-    found: dict[str, str] = {}
-    every = [STATUS, *(f"var/lib/dpkg/status.d/{name}" for name in tree.listdir("var/lib/dpkg/status.d"))]
-    for path in every:
+def _paragraphs(tree: Tree) -> list[Paragraph]:
+    """Returns what dpkg says of each package."""
+    found = []
+    for path in (STATUS, *(f"{STATUS_D}/{name}" for name in tree.listdir(STATUS_D))):
         with suppress(Unreadable):  # there may be the one or the other
-            for paragraph in paragraphs(tree.read_text(path, max_bytes=MAX_STATUS_BYTES)):
-                found.setdefault(paragraph.get("package"), paragraph.get("section"))
-    return found
+            found += list(paragraphs(tree.read_text(path, max_bytes=MAX_STATUS_BYTES)))
+    return [paragraph for paragraph in found if paragraph.get("package")]
 
 
-def _component(
-    item: Found, tree: Tree, texts: tuple[str, ...], sections: Mapping[str, str], deb: Deb | None
-) -> Component:
+def _built_using(paragraph: Paragraph) -> tuple[str, ...]:
+    fields = f"{paragraph.get('built-using')}, {paragraph.get('static-built-using')}"
+    return tuple(sorted({f"{name} {version}" for name, version in _USED.findall(fields)}))
+
+
+def _component(item: Found, tree: Tree, texts: tuple[str, ...], told: Paragraph, deb: Deb | None) -> Component:
     source, _, source_version = item.source.partition(" ")
     is_deb = item.kind is Kind.DEB
-    area = sections.get(item.name, "").partition("/")[0] if is_deb else ""
+    area = told.get("section").partition("/")[0] if is_deb else ""
     namespace = f"{item.namespace}/" if item.namespace and not is_deb else ""
     return Component(
         kind=str(item.kind),
@@ -229,6 +235,7 @@ def _component(
         source_version=(source_version or item.version) if is_deb else source_version,
         origin=deb.origin if deb is not None and is_deb else "",
         sha256=deb.sha256 if deb is not None and is_deb else "",
+        built_using=_built_using(told) if is_deb else (),
         texts=texts,
         proprietary=f"in Debian's {area}" if area in NOT_FREE else "",
         depends=item.depends,

@@ -45,7 +45,7 @@ def to_cyclonedx(inventory: Inventory) -> bytes:
         raise Unsupported("CycloneDX needs the package cyclonedx-python-lib", hint=HINT) from None
     refs = references(inventory.components)
     image = Cdx(
-        type=ComponentType.CONTAINER,
+        type=ComponentType(inventory.role.value),
         name=inventory.name,
         version=inventory.digest,
         bom_ref=inventory.digest,
@@ -98,7 +98,7 @@ def _component(component: Component, refs: dict[str, str]) -> CdxComponent:
     licence = _licence(component)
     plain = component.kind in (Kind.DEB, Kind.APK, Kind.RPM)
     return Cdx(
-        type=ComponentType.LIBRARY,
+        type=ComponentType(component.role.value),
         name=component.name,
         group=None if plain else component.namespace or None,
         version=component.version,

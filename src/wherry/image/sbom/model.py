@@ -16,6 +16,21 @@ class Kind(enum.StrEnum):
     NPM = "npm"
     GOLANG = "golang"
     CARGO = "cargo"
+    OCI = "oci"
+    GENERIC = "generic"
+    """Of no package manager: a kernel, a file, a layer of a host."""
+
+
+class Role(enum.StrEnum):
+    """What a component is to the whole; the words of CycloneDX's types."""
+
+    LIBRARY = "library"
+    APPLICATION = "application"
+    CONTAINER = "container"
+    OPERATING_SYSTEM = "operating-system"
+    FIRMWARE = "firmware"
+    FILE = "file"
+    DATA = "data"
 
 
 class Basis(enum.StrEnum):
@@ -58,6 +73,7 @@ class Component:
     """The key of the package that this file belongs to."""
     depends: tuple[str, ...] = ()
     """Keys of components, sorted."""
+    role: Role = Role.LIBRARY
 
     @property
     def key(self) -> str:
@@ -101,3 +117,5 @@ class Inventory:
     warnings: tuple[Unread, ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
     """The texts of licences that SPDX has no name for, by their ``LicenseRef-``, sorted."""
+    role: Role = Role.CONTAINER
+    """What it all is: a container's image, a host's system."""

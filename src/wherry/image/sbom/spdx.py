@@ -12,7 +12,7 @@ from typing import Any
 
 from wherry.core import jsonio
 from wherry.image.sbom.cyclonedx import NAMESPACE
-from wherry.image.sbom.model import Basis, Component, Inventory
+from wherry.image.sbom.model import Basis, Component, Inventory, Role
 from wherry.image.sbom.purl import purl_of, references
 from wherry.version import __version__
 
@@ -78,7 +78,7 @@ def _image(inventory: Inventory) -> dict[str, Any]:
         "licenseConcluded": _NONE,
         "licenseDeclared": _NONE,
         "name": inventory.name,
-        "primaryPackagePurpose": "CONTAINER",
+        "primaryPackagePurpose": inventory.role.value.upper(),
         "versionInfo": inventory.digest,
     }
 
@@ -119,6 +119,8 @@ def _package(component: Component, identifier: str) -> dict[str, Any]:
         + (f", built from {component.source}" if component.source else ""),
         "versionInfo": component.version,
     }
+    if component.role is not Role.LIBRARY:
+        found["primaryPackagePurpose"] = "OTHER" if component.role is Role.DATA else component.role.value.upper()
     if component.supplier:
         found["supplier"] = f"Organization: {component.supplier}"
     if component.homepage.startswith(_WEB) and " " not in component.homepage:
