@@ -243,16 +243,24 @@ def prepare_bundle(bundle: Path, command: sandbox.Command) -> None:
     except OSError as error:
         raise map_os_error(error, "cannot prepare a sandbox", where=bundle) from error
     if command.root is None:
-        _links(root)
+        try:
+            _fill(root)
+        except OSError as error:
+            raise map_os_error(error, "cannot prepare a sandbox", where=error.filename) from error
     document = serialize_config(sandbox.specification(command), str(root))
     write_file(bundle / sandboxed.CONFIG_FILE, canonical(document))
 
 
-def _links(root: Path) -> None:
-    """Makes the links to /usr that this machine's root has, so that names are what they are here."""
+def _fill(root: Path) -> None:
+    """Makes the links to /usr that this machine's root has, and copies the small files of /etc."""
     for name in sandbox.SYSTEM:
         if os.path.islink(f"/{name}"):
             os.symlink(os.readlink(f"/{name}"), root / name)
+    for name in sandbox.ETC_FILES:
+        source, target = f"/etc/{name}", root / "etc" / name
+        if os.path.isfile(source):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
 
 
 def _package_folder() -> str:
