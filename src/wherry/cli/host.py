@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from wherry.cli.host_build import build, log, plan
+from wherry.cli.host_build import build, lock, log, plan
 from wherry.cli.host_enter import cmd, shell
 from wherry.cli.host_flash import flash
 from wherry.cli.host_look import clean, ls, show
@@ -26,5 +26,5 @@ def host() -> None:
     """
 
 
-for _command in (build, clean, cmd, configure, flash, log, ls, new, plan, shell, show):
+for _command in (build, clean, cmd, configure, flash, lock, log, ls, new, plan, shell, show):
     host.add_command(_command)

@@ -54,6 +54,7 @@ def build(
     """
     from wherry.build.building import build as build_host
     from wherry.build.executing import StepFailed
+    from wherry.build.locks import make_lock, needs_lock
     from wherry.cli.host_progress import watcher
 
     settings().enter_home()
@@ -61,12 +62,12 @@ def build(
     host = load(found, offline=offline)
     shown = watcher(quiet=settings().quiet, verbose=verbose)
     began = time.monotonic()
+    run = execution(found, cache, epoch=host.inputs.epoch, watcher=shown, force=force)
     try:
-        built = build_host(
-            host,
-            execution(found, cache, epoch=host.inputs.epoch, watcher=shown, force=force),
-            images=images or None,
-        )
+        if needs_lock(host):
+            changes = make_lock(host, run)
+            note(f"{changes.path.name}: {len(changes.added)} pinned; keep it in git", quiet=settings().quiet)
+        built = build_host(host, run, images=images or None)
     except StepFailed as error:
         shown.close()
         _tell_failure(error, found.name, verbose=verbose)
@@ -96,6 +97,55 @@ def _tell_failure(error: StepFailed, name: str, *, verbose: bool) -> None:
     error.hint = (
         f"all of it: wherry host log {name} {error.step.name}; look around: wherry host shell {name} {error.step.name}"
     )
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@cache_option
+@workspace_argument
+def lock(as_json: bool, cache: str | None, workspace: str | None) -> None:
+    """Pin the newest versions of what the builder takes from the distribution, by digest; tell what is different.
+
+    The first build does it, too; from then on a build takes what is pinned, until this command is called again.
+
+    \b
+    Examples:
+      wherry host lock my-device && git -C my-device diff debian.lock
+    """
+    from wherry.build.executing import StepFailed
+    from wherry.build.locks import make_lock
+    from wherry.cli.host_progress import watcher
+
+    settings().enter_home()
+    found = find_workspace(workspace)
+    host = load(found)
+    shown = watcher(quiet=settings().quiet, verbose=False)
+    try:
+        changes = make_lock(host, execution(found, cache, epoch=host.inputs.epoch, watcher=shown))
+    except StepFailed as error:
+        shown.close()
+        _tell_failure(error, found.name, verbose=False)
+        raise
+    finally:
+        shown.close()
+    if as_json:
+        print_json(
+            {
+                "path": str(changes.path),
+                "new": changes.new,
+                "added": list(changes.added),
+                "removed": list(changes.removed),
+                "changed": [list(pair) for pair in changes.changed],
+            }
+        )
+        return
+    for mark, items in (("+", changes.added), ("-", changes.removed)):
+        for text in items if not changes.new else ():
+            print(f"{mark} {text}")
+    for old, new in changes.changed:
+        print(f"  {old} -> {new.rpartition(' ')[2]}")
+    counts = f"{len(changes.added)} added, {len(changes.removed)} removed, {len(changes.changed)} changed"
+    note(f"{changes.path}: {counts if changes else 'as it was'}", quiet=settings().quiet)
 
 
 @click.command()
