@@ -147,7 +147,7 @@ class Execution:
             self.watcher.ends(found)
 
         with file_lock(self.cache / "in-use", shared=True, what="the build cache"):
-            for name in wanted:
+            for name in sorted(set(wanted), key=order.index):
                 need(name)
         return {name: results[name] for name in order if name in results}
 

@@ -33,13 +33,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from wherry.build.modules import Chosen, read_module
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 WAIT_S = 30
 PANIC_S = 10
@@ -94,7 +90,7 @@ class Contents:
 
 def init_script(contents: Contents) -> str:
     """Returns ``/init``."""
-    text = files("wherry.build").joinpath("initramfs.sh").read_text()
+    text = Path(__file__).with_name("initramfs.sh").read_text()
     head = {
         "@WAIT@": str(contents.wait_s),
         "@PANIC@": str(contents.panic_s),
