@@ -249,7 +249,7 @@ def test_gpt_disk(layout: Layout, product: Product, tmp_path: Path) -> None:
     assert 'disk type="FAT32' in _run("minfo", "-i", esp)
     entry = _run("mtype", "-i", esp, "::/loader/entries/kiosk+3.conf")
     partuuid = product.uuid("disk", "partition", "root")
-    assert f"options console=ttyS0,115200 quiet root=PARTUUID={partuuid}\n" in entry
+    assert f"options console=ttyS0,115200 quiet root=PARTUUID={partuuid} gpt\n" in entry
     assert table["partitions"][1]["uuid"].lower() == str(partuuid)
     assert _run("mtype", "-i", esp, "::/EFI/BOOT/BOOTX64.EFI") == "MZ other loader"
     assert _run("mtype", "-i", esp, "::/extra/overlays/a.dtbo") == "overlay"

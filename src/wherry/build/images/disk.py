@@ -19,7 +19,7 @@ from wherry.build.images import ext4, fat
 from wherry.build.images.contents import copy_sparse
 from wherry.build.images.filling import collect, lay_out, tree_of
 from wherry.build.images.geometry import Geometry, arrange
-from wherry.build.images.layout import BOOT, BOOT_ENTRIES, IMAGE, ROOT, Filesystem
+from wherry.build.images.layout import BOOT, BOOT_ENTRIES, IMAGE, ROOT, Filesystem, Table
 from wherry.build.images.layoutcheck import MIB
 from wherry.build.images.tables import SFDISK, partition_id, script
 from wherry.build.images.tools import run_tool
@@ -214,6 +214,10 @@ class _Disk:
             epoch=self.product.epoch,
         )
         words = tuple(_PLACEHOLDER.sub(self._identifier, word) for word in entry.command_line)
+        if self.image.table is Table.GPT and any(each.grow for each in self.image.partitions.values()):
+            # power may fail between two sectors of the table that is written when a partition grows: this makes the
+            # kernel take the copy then (Documentation/admin-guide/kernel-parameters.txt)
+            words = tuple(dict.fromkeys((*words, "gpt")))
         return boot_files(replace(entry, command_line=words))
 
     def _identifier(self, match: re.Match[str]) -> str:
