@@ -111,7 +111,7 @@ def _image_step(host: Host, layout: Layout, name: str, sources: tuple[str, ...],
         inputs={
             "version": _VERSION,
             "image": canonical(encode(image)).decode(),
-            "board": canonical(encode(host.board)).decode(),
+            "board": canonical(encode(host.board)).decode() if image.kind is Kind.DISK else "",
             "architecture": host.inputs.architecture.name,
             "name": host.inputs.name,
             "epoch": str(host.inputs.epoch),
