@@ -18,6 +18,9 @@ from wherry.build.executing import remove_tree
 from wherry.build.hosts import command_line
 from wherry.build.hosttree import TREE
 from wherry.build.imagesteps import POST, Made, copy_image, image_steps, read_digest
+from wherry.build.materials import host_provenance
+from wherry.build.provenance import FILE as PROVENANCE_FILE
+from wherry.build.provenance import METADATA_KEY
 from wherry.core import trace
 from wherry.core.digest import Checksum, Ref
 from wherry.core.durable import fsync_dir, make_dirs, map_os_error, write_file
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
     from wherry.store.repository import Repository
 
 STEPS_FILE = "steps.json"
+_TREE_KEY = "wherry.host.tree"
+"""In a commit's metadata: the key of the step that its root is the result of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +123,19 @@ def commit_root(host: Host, tree: Result, progress: Progress = QUIET) -> Checksu
 
     repo = store_of(host)
     ref = Ref(f"host/{host.workspace.name}")
-    metadata = {"wherry.host.tree": tree.key, "wherry.host.architecture": host.inputs.architecture.name}
     before = repo.resolve(ref) if ref in repo.refs() else None
-    if before is not None:
-        last = repo.load_commit(before)
-        if all(last.metadata.get(key) == value for key, value in metadata.items()):
-            return before
-    whole = write_directory(repo, tree.path / "root", progress=progress)
+    last = repo.load_commit(before) if before is not None else None
+    if last is not None and last.metadata.get(_TREE_KEY) == tree.key:
+        whole = last.tree, last.meta
+    else:
+        whole = write_directory(repo, tree.path / "root", progress=progress)
+    metadata = {
+        _TREE_KEY: tree.key,
+        "wherry.host.architecture": host.inputs.architecture.name,
+        METADATA_KEY: host_provenance(host, tree=whole[0]),
+    }
+    if before is not None and last is not None and all(last.metadata.get(key) == metadata[key] for key in metadata):
+        return before
     return commit_tree(
         repo,
         *whole,
@@ -171,6 +182,12 @@ def _lay_out(
         commit=commit or "",
         extra={"layers": list(host.layers)},
     )
+    said = host_provenance(
+        host,
+        commit=record.commit,
+        images={image.path.removeprefix("output/"): image.sha256 for image in images.values()},
+    )
+    write_file(host.workspace.path / PROVENANCE_FILE, said + b"\n")
     trace.reach("build.output.record")
     write_file(host.workspace.path / FILE, (pretty(encode(record)) + "\n").encode())
     kept = {Path(image.path).name for image in images.values()}

@@ -14,6 +14,7 @@ from wherry.build.building import Built, build, store_of
 from wherry.build.executing import Execution, StepFailed
 from wherry.build.hosts import Host, load_host
 from wherry.build.layers import find_layers
+from wherry.build.provenance import METADATA_KEY, parse
 from wherry.build.steps import Place, Plan, Step
 from wherry.build.workspace import Workspace, new_workspace
 from wherry.core.errors import Locked
@@ -26,7 +27,8 @@ from wherry.store.tree.checkout import checkout
 class SmallBuilder:
     """Makes a root of three files, and a kernel that is none."""
 
-    name = BuilderName.DEBIAN
+    name = BuilderName.BUILDROOT
+    """The one that pins nothing itself."""
 
     def plan(self, inputs: Inputs) -> Plan:
         def root(place: Place) -> None:
@@ -110,6 +112,12 @@ def test_a_root_has_what_the_layers_lay_over_it(tmp_path: Path) -> None:
     assert (workspace.output / "boot/kernel").read_bytes() == b"kernel"
     record = read_host_record(workspace.path)
     assert record == first.record
+    said = parse((workspace.output / "provenance.json").read_bytes())
+    assert said["subject"] == [{"name": "host/kiosk", "digest": {"sha256": commit}}]
+    assert said["predicate"]["buildDefinition"]["externalParameters"]["chain"][-1] == "overrides/kiosk"
+    inside = parse(repo.load_commit(commit).metadata[METADATA_KEY])
+    assert inside["subject"][0]["digest"]["sha256"] == repo.load_commit(commit).tree
+    assert str(tmp_path) not in json.dumps([said, inside])
     assert record.boot.kernel == "output/boot/kernel"
     steps = json.loads((workspace.work / "steps.json").read_text())
     assert [step["name"] for step in steps] == ["base", "boot", "over", "tree"]
