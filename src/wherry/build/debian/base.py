@@ -169,6 +169,7 @@ def _install(
     words += [f"--architectures={architecture.name}", f"--skip={_SKIPPED}"]
     words += [f"--include={','.join(package.name for package in packages)}"]
     words += [f"--aptopt={option}" for option in ('APT::Sandbox::User "root"', 'Acquire::Languages "none"')]
+    words += ["--dpkgopt=force-unsafe-io"]  # the result is synced as a whole, when it is kept
     words += [f"--aptopt=APT::Install-Recommends {'true' if options.recommends else 'false'}"]
     if not options.documentation:
         words += [f"--dpkgopt={option}" for option in UNDOCUMENTED]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from wherry.build.builder import Inputs
     from wherry.build.steps import Place
 
-RECIPE = "2"
+RECIPE = "1"
 """Counted up when the same packages come to something else."""
 
 
