@@ -31,12 +31,17 @@ Source: the kernel's Documentation/admin-guide/kernel-parameters.txt and Documen
 
 from __future__ import annotations
 
+import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wherry.build.images.trees import Entry
 from wherry.build.modules import Chosen, read_module
 
+_APPLET = re.compile(rb"[a-z0-9][a-z0-9_.-]{0,30}\Z")
+_FIRST_APPLETS = b"[\0[[\0"
 WAIT_S = 30
 PANIC_S = 10
 MODULES = (
@@ -61,18 +66,6 @@ APPLETS = (
     "rm", "sed", "setsid", "sh", "sleep", "sort", "switch_root", "sync", "tail", "test", "tr", "umount", "uname",
     "uniq", "vi", "xargs",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """A file, folder, link or node of the initramfs."""
-
-    path: str
-    mode: int
-    """With the kind of file."""
-    data: bytes = b""
-    """A file's bytes, or a link's target."""
-    device: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,36 +94,44 @@ def init_script(contents: Contents) -> str:
     return text
 
 
-def items(contents: Contents) -> list[Item]:
+def entries(contents: Contents) -> list[Entry]:
     """Returns the files of an initramfs, in the order of their paths' bytes, each folder before what is in it."""
-    found = [*_fixed(contents), *_links(APPLETS), *_modules(contents.modules)]
-    folders = {parent for item in found for parent in _parents(item.path)}
-    found += [Item(path=path, mode=0o040755) for path in folders - {item.path for item in found}]
-    return sorted(found, key=lambda item: item.path.encode())
+    found = [*_fixed(contents), *_modules(contents.modules)]
+    known = set(applets(contents.busybox))
+    found += [_link(f"bin/{name}", "busybox") for name in APPLETS if name in known]
+    there = {entry.path for entry in found}
+    found += [_folder(path) for path in {parent for path in there for parent in _parents(path)} - there]
+    return sorted(found, key=lambda entry: entry.path.encode())
 
 
-def _fixed(contents: Contents) -> Iterator[Item]:
-    yield Item(path="bin/busybox", mode=0o100755, data=contents.busybox)
-    yield Item(path="init", mode=0o100755, data=init_script(contents).encode())
-    yield Item(path="dev/console", mode=0o020600, device=(5, 1))
-    yield Item(path="dev/null", mode=0o020666, device=(1, 3))
-    yield Item(path="sbin", mode=0o120777, data=b"bin")
-    yield Item(path="etc/modprobe.d", mode=0o040755)
-    for name in ("proc", "run", "sys", "sysroot"):
-        yield Item(path=name, mode=0o040755)
+def _fixed(contents: Contents) -> Iterator[Entry]:
+    yield _file("bin/busybox", contents.busybox, mode=0o755)
+    yield _file("init", init_script(contents).encode(), mode=0o755)
+    yield Entry(path="dev/console", mode=stat.S_IFCHR | 0o600, device=(5, 1))
+    yield Entry(path="dev/null", mode=stat.S_IFCHR | 0o666, device=(1, 3))
+    yield _link("sbin", "bin")
+    for name in ("etc/modprobe.d", "proc", "run", "sys", "sysroot"):
+        yield _folder(name)
 
 
-def _links(applets: Sequence[str]) -> Iterator[Item]:
-    for name in applets:
-        yield Item(path=f"bin/{name}", mode=0o120777, data=b"busybox")
-
-
-def _modules(chosen: Chosen) -> Iterator[Item]:
+def _modules(chosen: Chosen) -> Iterator[Entry]:
     top = f"lib/modules/{chosen.release}"
     for path, source in chosen.files.items():
-        yield Item(path=f"{top}/{path}", mode=0o100644, data=read_module(source))
+        yield _file(f"{top}/{path}", read_module(source))
     for name, text in chosen.index.items():
-        yield Item(path=f"{top}/{name}", mode=0o100644, data=text.encode())
+        yield _file(f"{top}/{name}", text.encode())
+
+
+def _file(path: str, data: bytes, *, mode: int = 0o644) -> Entry:
+    return Entry(path=path, mode=stat.S_IFREG | mode, size=len(data), source=data)
+
+
+def _folder(path: str) -> Entry:
+    return Entry(path=path, mode=stat.S_IFDIR | 0o755)
+
+
+def _link(path: str, target: str) -> Entry:
+    return Entry(path=path, mode=stat.S_IFLNK | 0o777, target=target)
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -144,15 +145,20 @@ def wanted(board: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*board, *more)))
 
 
-def busybox_of(root: Path) -> bytes:
-    """Returns the busybox of an unpacked package.
+def applets(program: bytes) -> list[str]:
+    """Returns the commands that a busybox has, from the list in the program itself: it may be of another machine.
 
-    Raises:
-        NotFound: there is none.
+    Source: busybox, applets/applet_tables.c: names in the order of their bytes, each with a zero byte behind it.
     """
-    from wherry.core.errors import NotFound
-
-    for path in (root / "bin/busybox", root / "usr/bin/busybox"):
-        if path.is_file():
-            return path.read_bytes()
-    raise NotFound("the package has no busybox", where=root)
+    found: list[bytes] = []
+    start = program.find(b"\0" + _FIRST_APPLETS)
+    if start < 0:
+        return []
+    at = start + 1
+    while (end := program.find(b"\0", at, at + 40)) > at:
+        name = program[at:end]
+        if (name not in (b"[", b"[[") and not _APPLET.match(name)) or (found and name <= found[-1]):
+            break
+        found.append(name)
+        at = end + 1
+    return [name.decode() for name in found if name != b"busybox"]

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from wherry.build import initramfs
 from wherry.build.debian.kernel import modules_of
+from wherry.build.images.cpio import write_cpio
 from wherry.build.modules import Chosen, Tree
 from wherry.core.durable import map_os_error
 from wherry.core.errors import NotFound
 
 if TYPE_CHECKING:
+    from wherry.build.images.trees import Entry
     from wherry.build.steps import Place
 
 LEVEL = 9
@@ -58,8 +60,7 @@ def make_boot(place: Place, *, wanted: tuple[str, ...], device_tree: str, epoch:
             modules=chosen,
             load=wanted,
         )
-        items = initramfs.items(contents)
-        _write(items, boot / "initramfs", epoch)
+        _write(initramfs.entries(contents), boot / "initramfs", epoch)
         size = (boot / "initramfs").stat().st_size
         place.say(f"initramfs: {len(chosen.files)} modules of {chosen.release}, {size} bytes")
         if device_tree:
@@ -93,10 +94,8 @@ def _device_trees(source: Path, target: Path, name: str) -> None:
     shutil.copyfile(flat, target)
 
 
-def _write(items: Iterable[initramfs.Item], path: Path, epoch: int) -> None:
+def _write(entries: Iterable[Entry], path: Path, epoch: int) -> None:
     import zstandard
 
-    from wherry.build.cpio import write_cpio
-
     with open(path, "wb") as file, zstandard.ZstdCompressor(level=LEVEL).stream_writer(file) as out:
-        write_cpio(items, out, time_s=epoch)
+        write_cpio(entries, out, time_s=epoch)

@@ -7,13 +7,13 @@ done here as far as a small host needs it: the usual folders, the users that eve
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wherry.build.initramfs import applets
 from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput
 
@@ -32,8 +32,6 @@ GROUPS = (
     "video:44 plugdev:46 staff:50 users:100 nogroup:65534"
 )
 _SHADOW_GROUP = 42
-_APPLET = re.compile(rb"[a-z0-9][a-z0-9_.-]{0,30}\Z")
-_FIRST_APPLETS = b"[\0[[\0"
 _IN_SBIN = frozenset((
     "acpid", "arp", "blkdiscard", "crond", "depmod", "fdisk", "fsfreeze", "fstrim", "getty", "halt", "hwclock",
     "ifconfig", "ifdown", "ifup", "init", "insmod", "ip", "klogd", "losetup", "lsmod", "mdev", "mkdosfs", "mke2fs",
@@ -132,22 +130,3 @@ def _write(path: Path, text: str, mode: int, *, gid: int = 0) -> None:
     path.write_text(text)
     os.chown(path, 0, gid)
     path.chmod(mode)
-
-
-def applets(program: bytes) -> list[str]:
-    """Returns the commands that a busybox has, from the list in the program itself: it may be of another machine.
-
-    Source: busybox, applets/applet_tables.c: names in the order of their bytes, each with a zero byte behind it.
-    """
-    found: list[bytes] = []
-    start = program.find(b"\0" + _FIRST_APPLETS)
-    if start < 0:
-        return []
-    at = start + 1
-    while (end := program.find(b"\0", at, at + 40)) > at:
-        name = program[at:end]
-        if (name not in (b"[", b"[[") and not _APPLET.match(name)) or (found and name <= found[-1]):
-            break
-        found.append(name)
-        at = end + 1
-    return [name.decode() for name in found if name != b"busybox"]

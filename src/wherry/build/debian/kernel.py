@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wherry.build.debian.extracting import unpack
-from wherry.build.initramfs import busybox_of
 from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput, NotFound
 
@@ -48,7 +47,7 @@ def unpack_boot(place: Place, packages: Sequence[Package]) -> None:
     try:
         _kernel(place, top)
         if (top / "usr/bin/busybox").is_file():
-            (place.output / "busybox").write_bytes(busybox_of(top))
+            os.rename(top / "usr/bin/busybox", place.output / "busybox")
         for source, name in FIRMWARE.items():
             if (top / source).is_dir():
                 shutil.copytree(top / source, place.output / "firmware" / name, symlinks=False, dirs_exist_ok=True)
