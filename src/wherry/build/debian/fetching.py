@@ -202,14 +202,17 @@ class _Fetch:
             error = IntegrityError("the mirror has another file of this name", where=job.package.path)
         elif error is None:
             error = NetworkError("the mirror's file is shorter than the lock says", where=job.package.path)
-        if not isinstance(error, NetworkError | NotFound | IntegrityError) and not _too_long(error):
+        if isinstance(error, InvalidInput):  # the body is longer than what is left of the package
+            error = IntegrityError("the mirror's file is longer than the lock says", where=job.package.path)
+        if not isinstance(error, NetworkError | NotFound | IntegrityError):
             raise error  # a full disk, and what is wrong here
         self._place.say(f"{job.package.name}: {error}")
         broken = isinstance(error, NetworkError) and not isinstance(error, HttpError | NoRange)
         if not broken:
             self._restart(job)
         job.tries += 1
-        if not broken or job.tries >= TRIES:
+        again = broken or done.offset > 0  # what was here may be of another file, or the server knows no ranges
+        if not again or job.tries >= TRIES:
             job.errors.append(error)
             job.left.popleft()
             job.tries = 0
@@ -257,10 +260,6 @@ class _Fetch:
         return NetworkError(
             f"cannot fetch {names}: {last.what}", where=last.where, hint="run it again: it goes on where it stopped"
         )
-
-
-def _too_long(error: WherryError) -> bool:
-    return isinstance(error, InvalidInput)  # the body is longer than what is left of the package
 
 
 def _is_gone(error: WherryError) -> bool:
