@@ -160,9 +160,14 @@ FLAGS = (
 )
 """In the order of ``--help``."""
 
+MACHINE_FLAGS = (
+    _word("--machine", "KIND", "Under a kernel of its own: qemu, or uml (user-mode Linux); see wherry kernel."),
+    _word("--kernel", "FILE", "That kernel, in the place of the distribution's."),
+)
+
 _PRESERVE = _word("--preserve-fds", "N", "Hand it N of the caller's descriptors, from 3 on.")
 
-RUN_FLAGS = (_switch("-d --detach", "Print the container's id and come back."), *FLAGS, _PRESERVE)
+RUN_FLAGS = (_switch("-d --detach", "Print the container's id and come back."), *FLAGS, *MACHINE_FLAGS, _PRESERVE)
 
 EXEC_FLAGS = (
     _switch("-d --detach", "Come back when it runs."),

@@ -106,6 +106,10 @@ def run_container(engine: Engine, given: dict[str, Any]) -> int:
     Returns:
         The command's exit status.
     """
+    if given.get("machine") or given.get("kernel"):
+        from wherry.cli.container_machine import run_in_machine
+
+        return run_in_machine(engine, given)
     from wherry.cli import container_options
 
     streams = container_options.parse_attach(given["attach"])

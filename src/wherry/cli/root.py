@@ -75,6 +75,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str, str]]] = {
     },
     "Machines": {
         "boot": ("boot", "boot", "Boot a host, an image or a kernel in a virtual machine."),
+        "kernel": ("kernel", "kernel", "Kernels for containers and scripts in machines."),
     },
     "Groups": {
         "store": ("store", "store", "The content-addressed repository (OSTree's format)."),

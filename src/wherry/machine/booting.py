@@ -70,8 +70,7 @@ def boot(guest: Guest, order: Order) -> Result:
         Timeout, ToolError, Unsupported, NotFound: see `session` and `launching`.
         Interrupted: by a signal; the machine has ended.
     """
-    with scratch_folder() as name:
-        folder = Path(name)
+    with scratch_folder() as folder:
         if order.save is not None:
             if guest.shares:
                 raise Unsupported("a machine with shared folders cannot be saved", hint="leave out --share")

@@ -82,7 +82,7 @@ def start(guest: Guest, folder: Path) -> StartedUml:
     words = uml.command_line(replace(guest, kernel=None), wiring)
     handed = [console_fd, *wiring.channel_fds, *(fd for fd in (terminal_fd, network_fd) if fd is not None)]
     started = StartedUml(
-        Running(words, hand_down=handed, inherit=guest.inherited, console=console, package=PACKAGE),
+        Running(words, hand_down=handed, inherit=guest.inherited, console=console, package=PACKAGE, guarded=True),
         tuple(end for end, _ in channels),
         terminal,
     )

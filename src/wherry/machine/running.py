@@ -1,27 +1,34 @@
 """A machine as a process of this machine: started, waited for, ended, and never left behind.
 
-The kernel kills it when this process dies, however that comes (PR_SET_PDEATHSIG). Its console is a socket to this
-process, so that it can be shown, written down and waited for at once.
+The kernel kills it when this process dies, however that comes (PR_SET_PDEATHSIG). User-mode Linux has a process for
+each of the guest's, which the kernel would leave behind: a guard, which the end of a pipe tells of it, kills them all.
+The console is a socket to this process, so that it can be shown, written down and waited for at once.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from wherry.core.errors import ToolError, Unsupported, WherryError
-from wherry.linux.process import set_parent_death_signal
+from wherry.linux.process import close_from, set_parent_death_signal
 from wherry.machine.qmp import Qmp
 
 END_S = 10.0
 """How long a machine may take to end when it is told to."""
+YOUNG_S = 60.0
+"""A folder of this age may be one that is just being made."""
 _TAIL_BYTES = 1000
 
 
@@ -35,7 +42,7 @@ class Running:
         console: this side of its console's socket.
         qmp: this side of its machine protocol's; None where it has none.
         package: what brings the program.
-        quiet: whether what the program itself prints is kept for errors alone.
+        guarded: whether it has further processes, which must not outlive it.
     """
 
     def __init__(
@@ -47,7 +54,7 @@ class Running:
         console: socket.socket,
         qmp: socket.socket | None = None,
         package: str = "",
-        quiet: bool = True,
+        guarded: bool = False,
     ) -> None:
         self.words = tuple(words)
         self.console = console
@@ -57,7 +64,7 @@ class Running:
             self._process = subprocess.Popen(
                 list(words),
                 stdin=subprocess.DEVNULL,
-                stdout=self._errors if quiet else None,
+                stdout=self._errors,
                 stderr=self._errors,
                 pass_fds=(*hand_down, *inherit),
                 preexec_fn=die_with_parent,
@@ -71,6 +78,7 @@ class Running:
         finally:
             for fd in hand_down:
                 os.close(fd)
+        self._guard = Guard(self._process.pid) if guarded else None
 
     @property
     def pid(self) -> int:
@@ -90,7 +98,8 @@ class Running:
 
     def kill(self) -> None:
         """Ends it at once. What it had completed of its writes stays; see `powercut` for what a real cut does."""
-        self._process.kill()
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def end(self) -> None:
@@ -135,6 +144,8 @@ class Running:
             if self.qmp is not None:
                 self.qmp.close()
             self._errors.close()
+            if self._guard is not None:
+                self._guard.dismiss()
 
     def __enter__(self) -> Running:
         return self
@@ -143,6 +154,34 @@ class Running:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Guard:
+    """A process that kills a group of others when this process dies without having dismissed it.
+
+    Args:
+        group: the group's number.
+    """
+
+    def __init__(self, group: int) -> None:
+        reader, self._writer = os.pipe2(os.O_CLOEXEC)
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                os.setsid()
+                os.dup2(reader, 0)
+                close_from(1)
+                if not os.read(0, 1):
+                    os.killpg(group, signal.SIGKILL)
+            finally:
+                os._exit(0)
+        os.close(reader)
+
+    def dismiss(self) -> None:
+        """Ends it; the group lives on, if it does."""
+        os.write(self._writer, b"x")
+        os.close(self._writer)
+        os.waitpid(self._pid, 0)
 
 
 def die_with_parent() -> None:
@@ -156,6 +195,46 @@ def pair() -> tuple[socket.socket, int]:
     return ours, theirs.detach()
 
 
-def scratch_folder(parent: Path | None = None) -> tempfile.TemporaryDirectory[str]:
-    """Returns a folder for what one machine needs, which goes with it."""
-    return tempfile.TemporaryDirectory(prefix="wherry-machine-", dir=parent)
+PREFIX = "wherry-machine-"
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Gives a folder for what one machine needs, which goes with it.
+
+    Those of processes that were killed are removed by the next one: a folder that nobody holds a lock on has no owner.
+    """
+    _remove_stale(Path(tempfile.gettempdir()))
+    path = Path(tempfile.mkdtemp(prefix=PREFIX))
+    lock = _lock(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """Returns a descriptor that holds the lock of a folder; None when somebody else has it, or it is not ours."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        if os.fstat(fd).st_uid == os.geteuid():
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+    except BlockingIOError:
+        pass
+    os.close(fd)
+    return None
+
+
+def _remove_stale(folder: Path) -> None:
+    for path in folder.glob(f"{PREFIX}*"):
+        # one that is new and not locked yet is left alone for as long as that takes
+        if (fd := _lock(path)) is not None:
+            if time.time() - os.fstat(fd).st_mtime > YOUNG_S:
+                shutil.rmtree(path, ignore_errors=True)
+            os.close(fd)

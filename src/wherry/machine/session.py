@@ -154,13 +154,13 @@ class Session:
                     self._log = stack.enter_context(open(self._wish.log, "wb", buffering=0))
                 except OSError as error:
                     raise map_os_error(error, "cannot write the console's log", where=self._wish.log) from error
-            stack.enter_context(_Raw(self._input_fd))
+            stack.enter_context(Raw(self._input_fd))
             for number in ENDING:
                 stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
-            wake = _Wake()
+            wake = Wake()
             stack.callback(wake.close)
             selector = stack.enter_context(selectors.DefaultSelector())
-            selector.register(wake.reader, selectors.EVENT_READ, wake.drain)
+            selector.register(wake.reader, selectors.EVENT_READ, lambda _selector, _events: wake.drain())
             self._machine.console.setblocking(False)
             selector.register(self._machine.console, selectors.EVENT_READ, self._on_console)
             if self._input_fd is not None:
@@ -271,7 +271,7 @@ class Session:
         if self._log is not None:
             self._log.write(data)
         if self._wish.show:
-            _write_all(self._output_fd, data)
+            write_all(self._output_fd, data)
         return True
 
     def _drain(self, selector: selectors.BaseSelector) -> None:
@@ -301,24 +301,24 @@ class Session:
         if command == b"x":
             self._outcome = Outcome.LEFT
         elif command == b"h":
-            _write_all(2, KEYS)
+            write_all(2, KEYS)
         elif self._machine.qmp is None:
-            _write_all(2, b"\r\nThis machine has no such button.\r\n")
+            write_all(2, b"\r\nThis machine has no such button.\r\n")
         else:
             try:
                 self._machine.qmp.press_power() if command == b"p" else self._machine.qmp.reset()
             except WherryError as error:
-                _write_all(2, f"\r\n{error}\r\n".encode())
+                write_all(2, f"\r\n{error}\r\n".encode())
 
 
-class _Wake:
+class Wake:
     """Has a signal end a wait: its number is written to a pipe."""
 
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
 
-    def drain(self, _selector: object, _events: int) -> None:
+    def drain(self) -> None:
         """Takes in what was written."""
         try:
             os.read(self.reader, 64)
@@ -332,7 +332,7 @@ class _Wake:
         os.close(self._writer)
 
 
-class _Raw:
+class Raw:
     """Hands every key on as it is while its block runs; nothing happens to what is no terminal."""
 
     def __init__(self, fd: int | None) -> None:
@@ -353,7 +353,8 @@ class _Raw:
             termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
 
 
-def _write_all(fd: int, data: bytes) -> None:
+def write_all(fd: int, data: bytes) -> None:
+    """Writes everything, also to a descriptor that does not block."""
     import select
 
     view = memoryview(data)
