@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,8 @@ def run_command(
     if command.startswith("-") or "=" in command or not command:
         raise NotFound(f"not a command: {command[:60]!r}", where=layer.name)
     env = {name: own[name] for name in _KEPT if name in own} | command_environment(host, layers, layer)
+    # tools that were built for this machine are found before its own, as in SkiffOS
+    env["PATH"] = f"{env['BUILDROOT_DIR']}/host/bin:{own.get('PATH', os.defpath)}"
     words = ["make", "--no-print-directory", command, *(f"{name}={value}" for name, value in variables.items())]
     try:
         return subprocess.run(words, cwd=folder, env={**env, **variables}, check=False).returncode
@@ -56,9 +59,10 @@ def run_command(
 def command_environment(host: Host, layers: Layers, layer: Layer) -> dict[str, str]:
     """Returns the variables of layers for a command of one of them, with the places of this machine."""
     workspace = host.workspace
-    kept = workspace.work / "kept"
+    built = workspace.work / "kept" / "build" / "output"  # Buildroot's, if it is the builder
+    output = built if built.is_dir() else workspace.output
     places = HookPlaces(
-        output=kept / "buildroot" if (kept / "buildroot").is_dir() else workspace.output,
+        output=output,
         generated=workspace.work,
         dropins=workspace.work / "dropins",
         tree=layers.paths[0].parent if layers.paths else Path("/"),

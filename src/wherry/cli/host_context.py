@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from wherry.build.workspace import Workspace
 
 CACHE_VARIABLE = "WHERRY_BUILD_CACHE"
+BUILDROOT = "WHERRY_BUILDROOT"
+"""A tree of Buildroot, for workspaces that name none."""
 
 
 def workspace_argument(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,9 +77,16 @@ def find_layers_of(more: Sequence[Path], given: Sequence[str] = ()) -> Layers:
 
 def load(workspace: Workspace, *, given: Sequence[str] = (), **options: Any) -> Host:
     """Returns the host of a workspace."""
+    from dataclasses import replace
+
+    from wherry.build.builder import BuilderName
     from wherry.build.hosts import load_host
 
-    return load_host(workspace, lambda paths: find_layers_of(paths, given), machine=os.uname().machine, **options)
+    host = load_host(workspace, lambda paths: find_layers_of(paths, given), machine=os.uname().machine, **options)
+    tree = os.environ.get(BUILDROOT, "")
+    if not tree or host.builder.name is not BuilderName.BUILDROOT or host.inputs.options.get("path"):
+        return host
+    return replace(host, inputs=replace(host.inputs, options={**host.inputs.options, "path": os.path.abspath(tree)}))
 
 
 def cache_folder(given: str | None) -> Path:

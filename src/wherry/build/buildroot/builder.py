@@ -111,9 +111,7 @@ class Build:
     @property
     def make(self) -> Make:
         """How Buildroot is called."""
-        externals = [
-            self.places.layers / "chain" / part.layer / part.path.name for part in self.contributions.externals
-        ]
+        externals = [self.places.named(part.layer) / part.path.name for part in self.contributions.externals]
         return Make(
             places=self.places,
             options=self.options,
@@ -239,7 +237,7 @@ class Build:
         return replace(files, environment={**files.environment, **own})
 
     def _external(self, part: Part) -> Path:
-        return self.places.layers / "chain" / part.layer / part.path.name
+        return self.places.named(part.layer) / part.path.name
 
     def fetch(self, place: Place) -> None:
         """Fetches the sources; offline it fails where one is missing.
@@ -249,9 +247,10 @@ class Build:
         """
         if self.options.downloads is None:
             (place.downloads / BUILDROOT).mkdir(parents=True, exist_ok=True)
-        output.begin(place, self.places, tree=self.tree_digest, incremental=True)
-        seen = self.make.run(place, "source", asked=self.staged.defconfig.asked, fetches=True)
-        names = "".join(f"{name}\n" for name in sorted(seen))
+        output.begin(place, tree=self.tree_digest, incremental=True)
+        # the list costs nothing in the same call: it is Buildroot's Makefiles that take long to read
+        watch = self.make.run(place, "source", "show-build-order", asked=self.staged.defconfig.asked, fetches=True)
+        names = "".join(f"{name}\n" for name in dict.fromkeys(watch.named))
         (place.output / PACKAGES_FILE).write_text(names, encoding="utf-8")
 
     def build(self, place: Place) -> None:
@@ -260,9 +259,9 @@ class Build:
         Raises:
             ToolError: something failed; says which package or hook, and whose it is.
         """
-        output.begin(place, self.places, tree=self.tree_digest, incremental=self.options.incremental)
+        output.begin(place, tree=self.tree_digest, incremental=self.options.incremental)
         total = len((place.inputs[FETCH] / PACKAGES_FILE).read_text(encoding="utf-8").split())
-        self.make.run(place, *self.target.split(), asked=self.staged.defconfig.asked, total=total)
+        self.make.run(place, *self.target.split(), asked=self.staged.defconfig.asked, total=total or None)
         output.take(place, self.make, self.staged.defconfig.tools)
 
     def collect_boot(self, place: Place) -> None:

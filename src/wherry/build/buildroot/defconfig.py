@@ -216,7 +216,7 @@ def _folders(contributions: Contributions, places: Places) -> list[Setting]:
 
 
 def _folder(places: Places, part: Part) -> Path:
-    return places.layers / "chain" / part.layer / part.path.name
+    return places.named(part.layer) / part.path.name
 
 
 def _tools(tools: Mapping[str, Merged], places: Places) -> list[Setting]:

@@ -25,6 +25,8 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m|\x1b\(B")
 _STEP = re.compile(r">>> (?P<package>\S*) (?P<version>\S*) (?P<action>\S.*)")
 _FAILED = re.compile(r"make(?:\[\d+\])?: \*\*\* \[.*?/build/(?P<folder>[^/\]]+)/\.stamp_")
 _PHASES = {"linux": "BR2_LINUX_KERNEL", "uboot": "BR2_TARGET_UBOOT", "toolchain": "BR2_TOOLCHAIN_BUILDROOT"}
+_NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*")
+_MISSING = re.compile(r"You must install '([^']{1,100})' on your build machine")
 _PACKAGES = "packages"
 
 
@@ -79,7 +81,7 @@ class Make:
         total: int | None = None,
         fetches: bool = False,
         output: Path | None = None,
-    ) -> set[str]:
+    ) -> Watch:
         """Makes targets in the step's sandbox, and tells how far it is.
 
         Args:
@@ -91,7 +93,7 @@ class Make:
             output: the output folder, if another than the host's.
 
         Returns:
-            The packages that it was at.
+            What was seen of it.
 
         Raises:
             ToolError: it failed; names the package, or the layer's hook, and whose it is.
@@ -106,12 +108,12 @@ class Make:
                 on_line=watch.line,
             )
         except ToolError as error:
-            if not watch.package:
+            if not (watch.package or watch.missing):
                 raise
             told = failure(watch, asked, lambda package: self._wanted_by(place, package))
             tail: Sequence[str] = error.tail if isinstance(error, Failed) else ()
             raise Failed(f"{told}: {error.what}", tail=tail, where=error.where) from error
-        return watch.seen
+        return watch
 
     def read(self, place: Place, *targets: str) -> str:
         """Makes targets, and returns what was printed on standard output."""
@@ -132,19 +134,28 @@ class Watch:
     total: int | None = None
     package: str = ""
     """The one that it is at."""
+    version: str = ""
     action: str = ""
     broken: str = ""
     """The folder of the package that make gave up at."""
+    missing: list[str] = field(default_factory=list)
+    """Programs that this machine lacks."""
     seen: set[str] = field(default_factory=set)
+    named: list[str] = field(default_factory=list)
+    """What ``show-build-order`` named: packages, host tools among them."""
 
     def line(self, line: str) -> None:
         """Takes a line."""
         bare = _ANSI.sub("", line).rstrip()
         if found := _STEP.match(bare):
-            self.package, self.action = found["package"], found["action"]
+            self.package, self.version, self.action = found["package"], found["version"], found["action"]
             if self.package and self.package != scripts.MARK:
                 self.seen.add(self.package)
                 self.place.progress.update(_PACKAGES, len(self.seen), self.total, unit=_PACKAGES)
+        elif found := _MISSING.match(bare):
+            self.missing.append(found[1])
+        elif _NAME.fullmatch(bare):
+            self.named.append(bare)
         elif found := _FAILED.search(bare):
             self.broken = self.broken or found["folder"]
 
@@ -157,9 +168,10 @@ def failure(watch: Watch, asked: Merged | None, wanted_by: Callable[[str], Seque
         asked: who asked for what.
         wanted_by: gives the packages that a package is built for.
     """
+    if watch.missing:
+        return f"Buildroot wants {', '.join(watch.missing)} on this machine: install it"
     if watch.package == scripts.MARK:
-        name, _, file = watch.action.partition(" ")
-        return f"layer {name}: its {file or 'hook'} failed"
+        return f"layer {watch.version}: its {watch.action} failed"
     package = watch.package
     if watch.broken and not watch.broken.startswith(f"{package}-"):
         package = re.sub(r"-[^-]*$", "", watch.broken)  # with several packages at once, the last line may be of another

@@ -2,9 +2,12 @@
 
 Buildroot builds a package once, and looks not at whether what it depends on has changed since. So that what stays does
 not change the result, the folder is emptied where packages would be built in another way: with another configuration,
-other patches, external trees, or another Buildroot. (``incremental: true`` leaves it as it is, as one is used to from
-Buildroot.) In any case the root and the images are put together anew, of the packages as they were built: what a layer,
-a package or a hook left there before is gone.
+other patches, external trees or files that the configuration names, or another Buildroot. (``incremental: true``
+leaves it as it is, as one is used to from Buildroot.)
+
+Overlays and hooks change the root and the images in place. So what packages installed there is put aside before that,
+by `KEEP` in the external tree that is generated, and every build begins with it: what an overlay or a hook of an
+earlier build left there is gone, and no package is installed again.
 
 Fragments for the kernel, busybox and U-Boot are copied only where they have changed, since Buildroot goes by their
 times.
@@ -19,8 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wherry.build import kconfig
-from wherry.build.buildroot import staging
-from wherry.build.buildroot.places import CONFIG, FRAGMENTS, LAYERS, OUTPUT, Places
+from wherry.build.buildroot.places import CONFIG, FRAGMENTS, LAYERS, OUTPUT
+from wherry.build.fragments import KINDS as FRAGMENT_KINDS
 from wherry.core.jsonio import pretty
 
 if TYPE_CHECKING:
@@ -31,34 +34,51 @@ if TYPE_CHECKING:
 IMAGES = "images"
 STATE = "built-of"
 """In the folder that stays: the digest of all that changes how packages are built."""
-AGAIN = (".stamp_images_installed", ".stamp_target_installed")
-"""Stamps without which a package is installed again as it was built."""
-COMPILERS = "host-gcc-final-*"
-"""The package that puts the compiler's libraries into the root while it is installed on the host."""
+ASIDE = "wherry"
+"""In the output folder: what packages installed."""
+KEEP = """\
+# What packages installed, before overlays and hooks change it: the next build begins with that.
+define WHERRY_KEEP
+\t$(Q)rm -rf $(BASE_DIR)/wherry $(BASE_DIR)/wherry.new
+\t$(Q)mkdir -p $(BASE_DIR)/wherry.new $(BINARIES_DIR)
+\t$(Q)cp -a --reflink=auto $(TARGET_DIR) $(BASE_DIR)/wherry.new/target
+\t$(Q)cp -a --reflink=auto $(BINARIES_DIR) $(BASE_DIR)/wherry.new/images
+\t$(Q)mv $(BASE_DIR)/wherry.new $(BASE_DIR)/wherry
+endef
+TARGET_FINALIZE_HOOKS := WHERRY_KEEP $(TARGET_FINALIZE_HOOKS)
+"""
+"""For ``external.mk``. A build that is cut off in it has changed nothing in the root yet."""
+BY_HOOKS = ("extra_images",)
+"""Folders of the output that only layers' hooks make."""
+MIXED = "mixed"
+"""The state of a folder whose packages were built of several configurations."""
 TREES = {"kernel": "LINUX_DIR", "busybox": "BUSYBOX_DIR", "uboot": "UBOOT_DIR"}
 """Where the tools' own configurations are, by Buildroot's variables."""
 LISTS = ("build/build-time.log", "build/packages-file-list.txt")
 
 
-def begin(place: Place, places: Places, *, tree: str, incremental: bool) -> None:
+def begin(place: Place, *, tree: str, incremental: bool) -> None:
     """Prepares the output folder for this configuration.
 
     Args:
         place: a step's, which needs the tree, the layers and the configuration.
-        places: what the sandbox sees.
         tree: digest of the tree of Buildroot.
         incremental: whether packages are left as they were built.
     """
     folder = place.kept / OUTPUT
     state = _state(place, tree)
     known = place.kept / STATE
-    if folder.is_dir() and not incremental and (not known.is_file() or known.read_text() != state):
-        place.say("packages would be built in another way: the output folder is emptied")
-        shutil.rmtree(folder)
+    before = known.read_text() if known.is_file() else MIXED
+    if folder.is_dir() and before != state:
+        if incremental:
+            state = MIXED
+        else:
+            place.say("packages would be built in another way: the output folder is emptied")
+            shutil.rmtree(folder)
     folder.mkdir(exist_ok=True)
     if not (folder / "output").is_symlink():
-        (folder / "output").symlink_to(places.output)  # layers of SkiffOS know it by this name, too
-    _forget_the_root(folder)
+        (folder / "output").symlink_to(".")  # layers of SkiffOS know it by this name, too
+    _begin_anew(place, folder)
     _put_fragments(place)
     config = (place.inputs[CONFIG] / "config").read_bytes()
     if not (folder / ".config").is_file() or (folder / ".config").read_bytes() != config:
@@ -73,21 +93,22 @@ def _state(place: Place, tree: str) -> str:
     return whole.hexdigest()
 
 
-def _forget_the_root(folder: Path) -> None:
-    for name in ("target", IMAGES, "extra_images"):
+def _begin_anew(place: Place, folder: Path) -> None:
+    for name in BY_HOOKS:
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
-    for stamp in AGAIN:
-        for path in (folder / "build").glob(f"*/{stamp}"):
-            path.unlink()
-    for path in (folder / "build").glob(f"{COMPILERS}/.stamp_host_installed"):
-        path.unlink()
+    if not (folder / ASIDE).is_dir():
+        return  # no root was ever finished
+    for name in ("target", IMAGES):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        place.run(["cp", "-a", "--reflink=auto", str(folder / ASIDE / name), str(folder / name)])
 
 
 def _put_fragments(place: Place) -> None:
     target = place.kept / FRAGMENTS
     target.mkdir(exist_ok=True)
-    found = staging.fragment_files(place.inputs[LAYERS])
+    found = fragment_files(place.inputs[LAYERS])
     for path in target.iterdir():
         if path.name.removesuffix(".config") not in found:
             path.unlink()
@@ -135,3 +156,9 @@ def tool_configs(place: Place, make: Make) -> dict[str, Path]:
             if path.is_file():
                 found[kind] = path
     return found
+
+
+def fragment_files(layers: Path) -> dict[str, Path]:
+    """Returns the fragments for other tools in such a folder, by their kinds."""
+    found = {kind: layers / "external" / f"{kind}.config" for kind in FRAGMENT_KINDS}
+    return {kind: path for kind, path in found.items() if path.is_file()}

@@ -4,7 +4,7 @@
 
     /build/in/buildroot         the tree of Buildroot, a copy
     /build/in/layers/           what `staging.py` made of the layers
-      chain/NS/NAME/            each layer
+      chain/NS/NAME/            each layer; the project's own overrides are in chain/.project
       external/                 an external tree of Buildroot's: defconfig, fragments, users, scripts
       dropins/                  JSON drop-ins, merged
     /build/in/config/config     the whole configuration
@@ -69,7 +69,11 @@ class Places:
 
     def layer(self, layer: Layer) -> Path:
         """The folder of a layer."""
-        return self.layers / "chain" / layer.name
+        return self.named(layer.name)
+
+    def named(self, name: str) -> Path:
+        """The folder of the layer of that name."""
+        return self.layers / staged(name)
 
     def for_hooks(self) -> HookPlaces:
         """The places that layers' scripts are told."""
@@ -80,3 +84,11 @@ class Places:
             tree=self.layers,
             layer=self.layer,
         )
+
+
+def staged(name: str) -> Path:
+    """Returns where a layer is below the folder that is made of the layers.
+
+    A name of one word is the project's own, ``overrides``; it is kept apart, as ``overrides/NAME`` is another layer.
+    """
+    return Path("chain", *(name.split("/") if "/" in name else (".project", name)))

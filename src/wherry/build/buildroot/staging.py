@@ -32,11 +32,13 @@ from typing import TYPE_CHECKING
 
 from wherry.build.buildroot import scripts
 from wherry.build.buildroot.defconfig import SCRIPTS, Defconfig, make, version_of
-from wherry.build.buildroot.places import DEFCONFIG, Places
+from wherry.build.buildroot.output import KEEP
+from wherry.build.buildroot.places import DEFCONFIG, Places, staged
 from wherry.build.contributions import digest_of
 from wherry.build.dropins import FOLDER, Combined, combine_all, files_of
 from wherry.build.fragments import KINDS as FRAGMENT_KINDS
-from wherry.build.fragments import Merged, Setting
+from wherry.build.fragments import ROOT_WORD, Merged, Setting, fragments_of
+from wherry.build.fragments import read as read_fragment
 from wherry.build.hookenv import environment
 from wherry.build.layers import KINDS, Layer
 from wherry.core.durable import map_os_error
@@ -52,6 +54,8 @@ OWN_EXTERNAL = "WHERRY"
 MERGED_DROPIN = "wherry.json"
 BUILDING = ("buildroot_ext", "buildroot_patches", "kernel_patches", "uboot_patches")
 """Kinds whose files change how packages are built."""
+_OF_THE_ROOT = ("hooks", "root_overlay", "users")
+_ROOTED = re.compile(rf"{ROOT_WORD}/+([A-Za-z0-9_]+)")
 MAX_DESC_BYTES = 64 * 1024
 _NAME = re.compile(rb"^name: +(.*)$", re.MULTILINE)
 
@@ -98,7 +102,7 @@ def plan(
     names = " ".join(layer.name for layer in chain)
     made |= {
         "external.desc": f"name: {OWN_EXTERNAL}\ndesc: {names}\n",
-        "external.mk": "# What layers bring is in their own external trees.\n",
+        "external.mk": KEEP,
         "Config.in": "# What layers bring is in their own external trees.\n",
         DEFCONFIG: defconfig.text(),
         **{f"{kind}.config": merged.text() for kind, merged in defconfig.tools.items()},
@@ -148,7 +152,14 @@ def read_asked(path: Path) -> Merged:
 
 
 def _parts(layer: Layer) -> dict[str, str]:
-    return {kind: digest_of(layer.path / kind) for kind in BUILDING if (layer.path / kind).is_dir()}
+    kinds = {*BUILDING, *(_named(layer) - set(_OF_THE_ROOT))}
+    return {kind: digest_of(layer.path / kind) for kind in sorted(kinds) if (layer.path / kind).is_dir()}
+
+
+def _named(layer: Layer) -> set[str]:
+    """Returns the kinds of a layer's folders that its own fragments name files in: a toolchain in its resources."""
+    texts = [read_fragment(path) for kind in FRAGMENT_KINDS for path in fragments_of(layer, kind)]
+    return {kind for text in texts for kind in _ROOTED.findall(text)}
 
 
 def put(staging: Staging, folder: Path) -> None:
@@ -160,9 +171,9 @@ def put(staging: Staging, folder: Path) -> None:
     for layer in staging.chain:
         for kind in KINDS:
             if (layer.path / kind).is_dir():
-                copy_tree(layer.path / kind, folder / "chain" / layer.name / kind)
-        (folder / "chain" / layer.name).mkdir(parents=True, exist_ok=True)
-        _executable(folder / "chain" / layer.name / "hooks")
+                copy_tree(layer.path / kind, folder / staged(layer.name) / kind)
+        (folder / staged(layer.name)).mkdir(parents=True, exist_ok=True)
+        _executable(folder / staged(layer.name) / "hooks")
     for combined in staging.dropins:
         _one_dropin(staging.chain, combined, folder)
     for name, text in staging.texts.items():
@@ -212,14 +223,8 @@ def _executable(hooks: Path) -> None:
 
 def _one_dropin(chain: Sequence[Layer], combined: Combined, folder: Path) -> None:
     for layer in chain:
-        place = folder / "chain" / layer.name / FOLDER / f"{combined.name}.d"
+        place = folder / staged(layer.name) / FOLDER / f"{combined.name}.d"
         for path in files_of(layer, combined.name):
             (place / path.name).unlink()
         if layer.name == combined.layers[-1]:
             (place / MERGED_DROPIN).write_text(pretty(combined.value) + "\n", encoding="utf-8")
-
-
-def fragment_files(layers: Path) -> dict[str, Path]:
-    """Returns the fragments for other tools in such a folder, by their kinds."""
-    found = {kind: layers / "external" / f"{kind}.config" for kind in FRAGMENT_KINDS}
-    return {kind: path for kind, path in found.items() if path.is_file()}

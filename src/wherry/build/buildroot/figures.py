@@ -1,0 +1,90 @@
+"""How long packages took to build, and how large they are in the root, from the lists that Buildroot writes.
+
+Source: the Buildroot manual, "Graphing the build duration of packages" and "Graphing the filesystem size contribution
+of packages"; support/scripts/graph-build-time and size-stats, by the files that they read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wherry.core.errors import InvalidInput
+
+NO_PACKAGE = "(none)"
+"""For files that no package installed: overlays, hooks, Buildroot itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """A number of a package."""
+
+    package: str
+    value: float
+    """Seconds, or bytes."""
+
+
+def times(log: Path) -> list[Figure]:
+    """Returns how many seconds each package took, the longest first.
+
+    Args:
+        log: ``build-time.log``: lines of ``SECONDS:start|end:STEP:PACKAGE``.
+
+    Raises:
+        InvalidInput: a line is none of those; says which.
+    """
+    begun: dict[tuple[str, str], float] = {}
+    spent: dict[str, float] = {}
+    for number, line in enumerate(log.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        words = [word.strip() for word in line.split(":", 3)]
+        if len(words) != 4 or words[1] not in ("start", "end") or not _is_number(words[0]):
+            raise InvalidInput(f"not a line of a log of times: {line[:60]!r}", where=f"{log}:{number}")
+        when, word, step, package = words
+        if word == "start":
+            begun[package, step] = float(when)
+        elif (package, step) in begun:
+            spent[package] = spent.get(package, 0.0) + max(0.0, float(when) - begun.pop((package, step)))
+    return _sorted(spent)
+
+
+def sizes(listing: Path, root: Path) -> list[Figure]:
+    """Returns how many bytes each package has in the root, the largest first.
+
+    Args:
+        listing: ``packages-file-list.txt``: lines of ``PACKAGE,./PATH``; of a file of two packages the last one counts.
+        root: the host's root.
+
+    Raises:
+        InvalidInput: a line is none of those; says which.
+    """
+    owner: dict[str, str] = {}
+    for number, line in enumerate(listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines(), 1):
+        package, comma, path = line.partition(",")
+        if not comma or not path.startswith("./"):
+            raise InvalidInput(f"not a line of a list of files: {line[:60]!r}", where=f"{listing}:{number}")
+        owner[path[2:]] = package
+    found: dict[str, float] = {}
+    seen: set[tuple[int, int]] = set()
+    for file in _files(root):
+        status = file.lstat()
+        if status.st_nlink > 1:
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+        package = owner.get(str(file.relative_to(root)), NO_PACKAGE)
+        found[package] = found.get(package, 0.0) + status.st_size
+    return _sorted(found)
+
+
+def _files(root: Path) -> Iterable[Path]:
+    return (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _sorted(found: dict[str, float]) -> list[Figure]:
+    every = (Figure(package=package, value=value) for package, value in found.items())
+    return sorted(every, key=lambda figure: (-figure.value, figure.package))
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdecimal()
