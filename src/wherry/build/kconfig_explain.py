@@ -34,6 +34,7 @@ TRISTATE = {"n": 0, "m": 1, "y": 2}
 MAX_GUESSES = 40
 """For how many unknown symbols a similar name is looked for: that takes long among twenty thousand."""
 _NAMED = 4
+_CHOICE = "its choice, which cannot be made"
 _NEWER = re.compile(r"^([ \t]+)(modules|transitional)[ \t]*$", re.MULTILINE)
 
 
@@ -219,6 +220,7 @@ def _unmet(expression: Any, wanted: int) -> tuple[str, list[Any]] | None:
         both = expression[0] == kconfiglib.AND
         sides = [_unmet(each, wanted) for each in kconfiglib.split_expr(expression, expression[0])]
         parts = list({part[0]: part for part in sides if part is not None}.values())
+        parts = [part for part in parts if part[0] != _CHOICE] or parts  # which is off for the others' sake
         if not both:
             parts.sort(key=lambda part: len(part[1]))
             least = [part for part in parts if len(part[1]) == len(parts[0][1])]
@@ -234,7 +236,7 @@ def _unmet(expression: Any, wanted: int) -> tuple[str, list[Any]] | None:
     if getattr(expression, "is_constant", False):
         return f"{expression.name}, always", []
     if isinstance(expression, kconfiglib.Choice):
-        return f"the choice {expression.name or ''}".rstrip(), []
+        return _CHOICE, []
     if not expression.nodes:
         return f"{expression.name}, which there is not", [expression]
     return f"{expression.name}={_value(expression)}", [expression]

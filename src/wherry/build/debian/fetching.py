@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import quote
 
 from wherry.build.debian.apt import machine_settings
@@ -34,7 +34,6 @@ from wherry.core.lock import file_lock
 from wherry.core.transfer import NoRange, Transfer, Transfers, TransferSettings
 
 if TYPE_CHECKING:
-    from wherry.build.debian.lock import Package
     from wherry.build.debian.sources import Source
     from wherry.build.steps import Place
 
@@ -46,7 +45,35 @@ _PROXY = re.compile(r'Acquire::(https?)::Proxy "([^"]+)";\Z')
 _TASK = "fetching packages"
 
 
-def fetch(place: Place, packages: Sequence[Package], sources: Sequence[Source], *, offline: bool = False) -> None:
+class Wanted(Protocol):
+    """A file that is fetched: a package, or a part of a source."""
+
+    @property
+    def name(self) -> str:
+        """What people know it by."""
+
+    @property
+    def version(self) -> str:
+        """Its version."""
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+
+    @property
+    def sha256(self) -> str:
+        """64 hex digits."""
+
+    @property
+    def path(self) -> str:
+        """Below a mirror."""
+
+    @property
+    def file_name(self) -> str:
+        """Of the link to it."""
+
+
+def fetch(place: Place, packages: Sequence[Wanted], sources: Sequence[Source], *, offline: bool = False) -> None:
     """Brings packages here, and links them into the step's result.
 
     Args:
@@ -92,7 +119,7 @@ def link(source: Path, target: Path) -> None:
             raise map_os_error(error, "cannot copy a package", where=target) from error
 
 
-def _is_whole(path: Path, package: Package) -> bool:
+def _is_whole(path: Path, package: Wanted) -> bool:
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -110,7 +137,7 @@ def _is_whole(path: Path, package: Package) -> bool:
 class _Job:
     """A package on its way."""
 
-    package: Package
+    package: Wanted
     path: Path
     """Its file while it comes."""
     left: deque[str]
@@ -124,7 +151,7 @@ class _Job:
 
 
 class _Fetch:
-    def __init__(self, place: Place, folder: Path, packages: Sequence[Package], sources: Sequence[Source]) -> None:
+    def __init__(self, place: Place, folder: Path, packages: Sequence[Wanted], sources: Sequence[Source]) -> None:
         self._place = place
         self._folder = folder
         self._mirrors = list(dict.fromkeys(uri.rstrip("/") for source in sources for uri in source.uris))
@@ -266,12 +293,12 @@ def _is_gone(error: WherryError) -> bool:
     return isinstance(error, HttpError) and error.status in _GONE
 
 
-def _kind(package: Package) -> str:
+def _kind(package: Wanted) -> str:
     """Returns the first folders of a path: archives of one distribution differ in them (``pool/updates``)."""
     return "/".join(package.path.split("/")[:2])
 
 
-def _names(packages: Sequence[Package]) -> str:
+def _names(packages: Sequence[Wanted]) -> str:
     shown = [f"{one.name} {one.version}" for one in packages[:6]]
     return ", ".join(shown) + (f" and {len(packages) - 6} more" if len(packages) > 6 else "")
 

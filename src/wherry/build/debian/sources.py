@@ -40,10 +40,12 @@ class Source:
     """None for a flat one."""
     fields: tuple[tuple[str, str], ...] = ()
     """More of its stanza: ``Signed-By`` and the like."""
+    types: tuple[str, ...] = ("deb",)
+    """``deb`` for packages, ``deb-src`` for their sources."""
 
     def stanza(self) -> str:
         """Returns it in the deb822 form of sources.list(5)."""
-        lines = ["Types: deb", f"URIs: {' '.join(self.uris)}", f"Suites: {' '.join(self.suites)}"]
+        lines = [f"Types: {' '.join(self.types)}", f"URIs: {' '.join(self.uris)}", f"Suites: {' '.join(self.suites)}"]
         if self.components:
             lines.append(f"Components: {' '.join(self.components)}")
         return "".join(f"{line}\n" for line in [*lines, *(f"{key}: {value}" for key, value in self.fields)])

@@ -1,0 +1,1 @@
+"""Hosts of which the kernel and all programs are compiled here: the kernel, busybox, libcap."""
