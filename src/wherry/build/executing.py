@@ -259,6 +259,33 @@ class Execution:
             started_s=began - self._started_s,
         )
 
+    def place(self, step: Step, needed: Mapping[str, Path], top: Path) -> StepPlace:
+        """Returns a place of a step for work that is none of a plan's: with what it keeps, and nothing is kept else.
+
+        Args:
+            step: which.
+            needed: the results of the steps that it needs.
+            top: an empty folder.
+        """
+        kept = self.work / "kept" / step.name
+        with _mapped("cannot make the folders of a step", top):
+            for folder in (top / "output", top / "scratch", kept, self.cache / "downloads"):
+                folder.mkdir(parents=True, exist_ok=True)
+        return StepPlace(
+            output=top / "output",
+            scratch=top / "scratch",
+            kept=kept,
+            downloads=self.cache / "downloads",
+            bundle=top / "sandbox",
+            log=open(os.devnull, "wb"),
+            inputs=needed,
+            network=step.network,
+            makes_roots=step.makes_roots,
+            epoch=self.epoch,
+            progress=self.progress,
+            heard=lambda line: self.watcher.says(step, line),
+        )
+
     def again(self, step: Step, results: Mapping[str, Path]) -> StepPlace:
         """Returns a place of a failed step as it was left, for a person to look around in.
 

@@ -20,12 +20,11 @@ This module is pure: it says what the sandbox is. `sandboxed.py` is the program 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from wherry.core.errors import InvalidInput
-from wherry.core.value import replace
 from wherry.runtime import default
 from wherry.runtime.resources import Resources
 from wherry.runtime.spec import Mount, Namespace, Process, Spec
@@ -178,25 +177,3 @@ def environment(given: Mapping[str, str], *, epoch: int) -> dict[str, str]:
     """Returns the whole environment of a program: what it always has, and what was given."""
     always = {"HOME": "/root", "LC_ALL": "C.UTF-8", "PATH": PATH, "SOURCE_DATE_EPOCH": str(epoch), "TZ": "UTC"}
     return {**always, **given}
-
-
-def with_terminal(command: Command, args: Sequence[str], term: str) -> Command:
-    """Returns the same sandbox for a person: another program, with a terminal."""
-    return Command(
-        args=tuple(args),
-        cwd=command.cwd,
-        env={**command.env, "TERM": term},
-        folders=command.folders,
-        readable=command.readable,
-        writable=command.writable,
-        network=command.network,
-        makes_roots=command.makes_roots,
-        mounts=command.mounts,
-        terminal=True,
-        root=command.root,
-    )
-
-
-def without_filter(spec: Spec) -> Spec:
-    """Returns a specification without its system call filter, for what is written down."""
-    return replace(spec, seccomp=None)

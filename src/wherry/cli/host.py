@@ -8,6 +8,7 @@ from wherry.cli.host_build import build, lock, log, plan
 from wherry.cli.host_enter import cmd, shell
 from wherry.cli.host_flash import flash
 from wherry.cli.host_look import clean, ls, show
+from wherry.cli.host_menuconfig import menuconfig
 from wherry.cli.host_new import configure, new
 
 
@@ -26,5 +27,5 @@ def host() -> None:
     """
 
 
-for _command in (build, clean, cmd, configure, flash, lock, log, ls, new, plan, shell, show):
+for _command in (build, clean, cmd, configure, flash, lock, log, ls, menuconfig, new, plan, shell, show):
     host.add_command(_command)

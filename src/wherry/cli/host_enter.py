@@ -47,7 +47,6 @@ def shell(cache: str | None, workspace: str | None, step: str | None) -> None:
       wherry host shell my-device
     """
     from wherry.build.building import whole_plan
-    from wherry.build.sandbox import with_terminal
 
     settings().enter_home()
     found, step = find_workspace_and_step(workspace, step)
@@ -56,13 +55,13 @@ def shell(cache: str | None, workspace: str | None, step: str | None) -> None:
     plan, _ = whole_plan(host)
     if step is not None:
         place = run.again(plan.step(step), {name: run.folder(key) / "output" for name, key in plan.keys().items()})
-        command = place.command(["bash"])
+        command = place.command(["bash"], env=_terminal())
         note(f"the files of step {step}, as it left them: /build/output, /build/scratch, /build/kept")
-        raise SystemExit(_enter(place, with_terminal(command, ["bash"], os.environ.get("TERM", "linux"))))
+        raise SystemExit(enter(place, command))
     with tempfile.TemporaryDirectory(prefix="wherry-shell-", dir=found.work if found.work.is_dir() else None) as top:
         place = _scratch_place(run, Path(top))
         command = _beside_root(place, host, run)
-        raise SystemExit(_enter(place, with_terminal(command, ["bash"], os.environ.get("TERM", "linux"))))
+        raise SystemExit(enter(place, command))
 
 
 def _scratch_place(run: Execution, top: Path) -> StepPlace:
@@ -97,17 +96,20 @@ def _beside_root(place: StepPlace, host: Host, run: Execution) -> Command:
     for layer in host.inputs.contributions.chain:
         target = str(LAYERS / layer.name)
         mounts.append(Mount(destination=target, type="bind", source=str(layer.path), options=("rbind", "rro")))
-    return place.command(["bash"], cwd=TARGET, mounts=mounts)
+    return place.command(["bash"], cwd=TARGET, env=_terminal(), mounts=mounts)
 
 
-def _enter(place: StepPlace, command: Command) -> int:
-    """Runs a command with this terminal; returns its status."""
+def _terminal() -> dict[str, str]:
+    return {"TERM": os.environ.get("TERM", "linux")}
+
+
+def enter(place: StepPlace, command: Command) -> int:
+    """Runs a command in a sandbox, with this terminal if there is one; returns its status."""
     from dataclasses import replace
 
     from wherry.build.place import prepare_bundle
 
-    if not sys.stdin.isatty():
-        command = replace(command, terminal=False)
+    command = replace(command, terminal=sys.stdin.isatty())
     prepare_bundle(place.bundle, command)
     words = [sys.executable, "-m", "wherry", "runtime", "--root", str(place.bundle / "states"), "run"]
     done = subprocess.run([*words, "--bundle", str(place.bundle), f"build-shell-{os.getpid()}"], check=False)

@@ -1,0 +1,77 @@
+"""``wherry host menuconfig``: a tool's own menu, whose edits come back as a fragment of the workspace."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from wherry.cli.context import settings
+from wherry.cli.host_context import cache_option, execution, find_workspace, load, workspace_argument
+from wherry.cli.host_enter import enter
+from wherry.cli.output import note
+from wherry.core.errors import ToolError, Unsupported
+
+if TYPE_CHECKING:
+    from wherry.build.executing import Execution
+    from wherry.build.hosts import Host
+
+_STEP = "build"
+
+
+@click.command()
+@cache_option
+@click.argument("kind", type=click.Choice(["buildroot", "busybox", "kernel", "uboot"]))
+@workspace_argument
+def menuconfig(cache: str | None, kind: str, workspace: str | None) -> None:
+    """Edit the configuration of Buildroot, or of what it builds, in its own menu.
+
+    What was changed becomes overrides/KIND/zz-menuconfig of the workspace, which counts before all else.
+
+    \b
+    Examples:
+      wherry host menuconfig kernel my-device
+    """
+    from wherry.build.builder import BuilderName
+    from wherry.cli.host_progress import watcher
+
+    settings().enter_home()
+    found = find_workspace(workspace)
+    host = load(found)
+    if host.builder.name is not BuilderName.BUILDROOT:
+        hint = f"the builder {host.builder.name} takes fragments as they are: overrides/{kind}/NAME in the workspace"
+        raise Unsupported("menuconfig is Buildroot's", hint=hint)
+    shown = watcher(quiet=settings().quiet, verbose=False)
+    try:
+        path = _edit(host, execution(found, cache, epoch=host.inputs.epoch, watcher=shown), kind)
+    finally:
+        shown.close()
+    if path is None:
+        note("nothing differs from what the layers say", quiet=settings().quiet)
+    else:
+        print(path.relative_to(found.path))
+
+
+def _edit(host: Host, run: Execution, kind: str) -> Path | None:
+    from wherry.build.buildroot.builder import Build
+    from wherry.build.buildroot.menuconfig import edit, save
+
+    build = Build.of(host.inputs)
+    plan = build.plan()
+    step = plan.step(_STEP)
+    results = run.take(plan, step.needs)
+    with tempfile.TemporaryDirectory(prefix="menuconfig-", dir=host.workspace.work) as top:
+        place = run.place(step, {name: results[name].path for name in step.needs}, Path(top))
+
+        def terminal(args: Sequence[str], env: Mapping[str, str]) -> None:
+            term = {"TERM": os.environ.get("TERM", "linux")}
+            status = enter(place, place.command(args, env={**env, **term}))
+            if status:
+                raise ToolError(f"it ended with status {status}: nothing was taken over", where=args[-1])
+
+        found = edit(build, place, kind, terminal)
+    return save(host.workspace.path / "overrides", found)
