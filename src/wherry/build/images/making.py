@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from wherry.build.images.compression import CHOICES, SUFFIXES
 from wherry.build.images.layout import Kind
+from wherry.core import trace
 from wherry.core.durable import fsync_dir, make_dirs, map_os_error
 from wherry.core.jsonio import canonical
 from wherry.spec.codec import encode
@@ -162,6 +163,7 @@ def _finish(making: Path, final: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+    trace.reach("build.image.made")
     os.replace(making, final)
     fsync_dir(final.parent)
 
