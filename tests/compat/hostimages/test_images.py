@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from wherry.build.images.layout import Layout, parse_layout
 from wherry.build.images.making import make_image
 from wherry.build.images.product import Product
 from wherry.core.errors import InvalidInput
+from wherry.image.importing import load_images
+from wherry.store.format.objects import Mode
+from wherry.store.repository import Repository
 
 MIB = 1024 * 1024
 LAYOUT: dict[str, Any] = {
@@ -208,6 +213,19 @@ def test_container(layout: Layout, product: Product, tmp_path: Path) -> None:
     _run("skopeo", "copy", f"oci-archive:{made}", f"dir:{out}")
     layer = next(path for path in out.iterdir() if path.name not in ("manifest.json", "version") and _is_tar(path))
     assert "./usr/bin/sh" in "\n".join(f"./{name.removeprefix('./')}" for name in _run("tar", "-tf", layer).split("\n"))
+
+
+def test_container_engines_load_it(layout: Layout, product: Product, tmp_path: Path) -> None:
+    made = _make(layout, "box", product, tmp_path)
+    repo = Repository.init(tmp_path / "store", Mode.BARE_USER)
+    record = load_images(repo, made, platform="linux/amd64")[0]
+    assert str(record.reference) == "localhost/kiosk:latest"
+    assert record.config.document()["config"]["StopSignal"] == "SIGRTMIN+3"
+    if shutil.which("podman") is None or os.geteuid() != 0:
+        pytest.skip("no podman to ask")
+    with tempfile.TemporaryDirectory(prefix="wh") as folder:  # podman takes no more than 50 characters
+        store = ("--root", f"{folder}/a", "--runroot", f"{folder}/b", "--storage-driver", "vfs")
+        assert "localhost/kiosk:latest" in _run("podman", *store, "load", "-i", made)
 
 
 def _is_tar(path: Path) -> bool:

@@ -228,6 +228,39 @@ def test_to_a_file(image: Path, tmp_path: Path) -> None:
     assert target.stat().st_blocks < image.stat().st_blocks * 2  # holes stay holes, by blocks of 64 KiB
 
 
+def _workspace(tmp_path: Path, image: Path, *names: str) -> Path:
+    folder = tmp_path / "device"
+    (folder / "output/images").mkdir(parents=True)
+    (folder / "host.yaml").write_text("target: virt/qemu\n")
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    for name in names:
+        (folder / "output/images" / f"{name}.img").write_bytes(image.read_bytes())
+    images = {name: {"path": f"output/images/{name}.img", "kind": "disk", "sha256": digest} for name in names}
+    record = {"format": 1, "name": "device", "architecture": "amd64", "images": images}
+    (folder / "output/host.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_the_image_of_a_workspace(image: Path, tmp_path: Path) -> None:
+    folder = _workspace(tmp_path, image, "disk")
+    result = _call(tmp_path / "copy", folder, "--file")
+    assert result.exit_code == 0, result.output
+    assert "25 MB flashed, verified" in result.output.replace("25.2", "25")
+    with open(folder / "output/images/disk.img", "r+b") as file:
+        file.seek(20 * MIB)
+        file.write(b"rot")
+    assert "not what was built" in _failed(_call(tmp_path / "copy", folder, "--file")).what
+    assert (tmp_path / "copy").read_bytes()[:MIB] == bytes(MIB)
+
+
+def test_a_workspace_with_several_disks_or_none(image: Path, tmp_path: Path) -> None:
+    error = _failed(_call(tmp_path / "copy", _workspace(tmp_path / "a", image, "card", "disk"), "--file"))
+    assert "2 images of disks were built" in error.what
+    assert "card.img; or --image" in str(error)
+    assert "no image of a disk" in _failed(_call(tmp_path / "copy", _workspace(tmp_path / "b", image), "--file")).what
+    assert not (tmp_path / "copy").exists()
+
+
 def test_a_full_disk(image: Path, tmp_path: Path) -> None:
     folder = tmp_path / "full"
     folder.mkdir()

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from wherry.build.images.product import Product
     from wherry.build.steps import Place
 
-_SQUASHFS_LEVELS = {ZSTD: 15, GZIP: 9}
+_SQUASHFS_LEVELS = {ZSTD: 9, GZIP: 9}
+"""zstd: with 15 a root is 6 % smaller, and takes ten times as long."""
 _WITHOUT_EPOCH: tuple[str | Path, ...] = ("env", "-u", "SOURCE_DATE_EPOCH")
 """With that variable set both tools leave the times of what is older as they are, whatever they are told."""
 _LEVEL_OPTION = "-Xcompression-level"
