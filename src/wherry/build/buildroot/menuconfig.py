@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wherry.build import kconfig
-from wherry.build.buildroot.output import tool_configs
+from wherry.build.buildroot.output import config_of, tool_trees
 from wherry.build.buildroot.places import OUTPUT
 from wherry.build.buildroot.targets import prepare
 from wherry.core.durable import make_dirs, remove_file, write_file
@@ -33,6 +33,10 @@ TARGETS = {
     "uboot": "uboot-menuconfig",
 }
 """Kinds of fragments -> Buildroot's target."""
+ASKED = {"busybox": "BR2_PACKAGE_BUSYBOX", "kernel": "BR2_LINUX_KERNEL", "uboot": "BR2_TARGET_UBOOT"}
+"""Kinds -> the symbol of Buildroot that says whether the host has it."""
+CONFIGURED = ".stamp_kconfig_fixup_done"
+"""What Buildroot leaves in a tree whose configuration is whole."""
 HEAD = "# Edits in menuconfig; a later edit is laid over them.\n"
 
 Terminal = Callable[[Sequence[str], Mapping[str, str]], None]
@@ -80,16 +84,21 @@ def edit(build: Build, place: Place, kind: str, terminal: Terminal) -> Edit:
         terminal(args, environment)
         asked = build.staged.defconfig.asked
     else:
-        # the configuration is made first, so that there is one to compare with
-        build.make.run(place, TARGETS[kind].replace("-menuconfig", "-configure"), fetches=True)
-        found = tool_configs(place, build.make)
-        if kind not in found:
+        tree = tool_trees(place, build.make).get(kind)
+        if tree is None or build_config(place).get(ASKED[kind]) != "y":
             raise NotFound(f"this host is built without {kind}", hint="its layers do not ask for it")
-        path = found[kind]
+        # first the configuration as the layers have it, so that there is one to compare with; it wants no compiler
+        build.make.run(place, str(tree / CONFIGURED), asked=build.staged.defconfig.asked)
+        path = config_of(place, build.make, tree)
         before = kconfig.read(path)
         terminal(args, environment)
         asked = build.staged.defconfig.tools.get(kind) or _nothing()
     return Edit(kind=kind, before=before, after=kconfig.read(path), asked=asked)
+
+
+def build_config(place: Place) -> kconfig.Config:
+    """Returns the whole configuration of Buildroot."""
+    return kconfig.read(place.kept / OUTPUT / ".config")
 
 
 def _nothing() -> Merged:

@@ -144,18 +144,24 @@ def take(place: Place, make: Make, tools: Mapping[str, Merged]) -> None:
     (place.output / "untaken.json").write_text(pretty([item.as_json() for item in untaken]) + "\n", encoding="utf-8")
 
 
-def tool_configs(place: Place, make: Make) -> dict[str, Path]:
-    """Returns the whole configurations of the kernel, busybox and U-Boot that were built, by their kinds."""
+def tool_trees(place: Place, make: Make) -> dict[str, Path]:
+    """Returns where the kernel, busybox and U-Boot are built, as the sandbox sees it, by their kinds."""
     said = make.read(place, "printvars", f"VARS={' '.join(TREES.values())}", "QUOTED_VARS=")
     values = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
-    found: dict[str, Path] = {}
-    for kind, name in TREES.items():
-        tree = values.get(name, "").strip("'\"")
-        if tree:
-            path = place.kept / Path(tree).relative_to(make.places.top / "kept") / ".config"
-            if path.is_file():
-                found[kind] = path
-    return found
+    found = {kind: values.get(name, "").strip("'\"") for kind, name in TREES.items()}
+    return {kind: Path(text) for kind, text in found.items() if text}
+
+
+def tool_configs(place: Place, make: Make) -> dict[str, Path]:
+    """Returns the whole configurations of the kernel, busybox and U-Boot that were built, by their kinds."""
+    trees = tool_trees(place, make).items()
+    found = {kind: config_of(place, make, tree) for kind, tree in trees}
+    return {kind: path for kind, path in found.items() if path.is_file()}
+
+
+def config_of(place: Place, make: Make, tree: Path) -> Path:
+    """Returns the configuration in a tree of a tool, on this machine."""
+    return place.kept / tree.relative_to(make.places.top / "kept") / ".config"
 
 
 def fragment_files(layers: Path) -> dict[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from wherry.build.buildroot import output, staging
 from wherry.build.buildroot.bootfiles import fill_boot
 from wherry.build.buildroot.builder import Build, without_headline
 from wherry.build.buildroot.figures import NO_PACKAGE, sizes, times
-from wherry.build.buildroot.menuconfig import Edit, save
-from wherry.core.errors import InvalidInput, NotFound
+from wherry.build.buildroot.menuconfig import Edit, Terminal, edit, save
+from wherry.core.errors import InvalidInput, NotFound, Unsupported
 
 LAYERS = {"pi/4/kernel/a": "CONFIG_A=y\n", "pi/4/buildroot/a": "BR2_A=y\n"}
 
@@ -215,3 +216,35 @@ def test_nothing_was_changed(tmp_path: Path) -> None:
 def test_the_head_of_a_configuration(tmp_path: Path) -> None:
     text = "#\n# Buildroot 2026.08-g123 Configuration\n#\n# BR2_A is not set\nBR2_B=y\n"
     assert without_headline(text) == "# BR2_A is not set\nBR2_B=y\n"
+
+
+def test_menus_of_buildroot_and_of_the_kernel(tmp_path: Path) -> None:
+    place = begin(tmp_path, LAYERS, "BR2_A=y\nBR2_LINUX_KERNEL=y\n")
+    made = build(tmp_path, LAYERS)
+    folder = place.kept / "output"
+    called: list[Sequence[str]] = []
+
+    def change(path: Path, text: str) -> Terminal:
+        def terminal(args: Sequence[str], env: Mapping[str, str]) -> None:
+            called.append(args)
+            path.write_text(text)
+
+        return terminal
+
+    found = edit(made, place, "buildroot", change(folder / ".config", "BR2_A=y\nBR2_C=y\n"))
+    assert found.changes() == {"BR2_C": "y"}
+    tree = folder / "build/linux-6.1"
+    tree.mkdir(parents=True)
+    (tree / ".config").write_text("CONFIG_A=y\n# CONFIG_B is not set\n")
+    place.answers["printvars"] = (
+        "LINUX_DIR=/build/kept/output/build/linux-6.1\nBUSYBOX_DIR=/build/kept/output/build/b\n"
+    )
+    place.answers["/build/kept/output/build/linux-6.1/.stamp_kconfig_fixup_done"] = ""
+    found = edit(made, place, "kernel", change(tree / ".config", "CONFIG_A=y\nCONFIG_B=m\n"))
+    assert found.changes() == {"CONFIG_B": "m"}
+    assert [args[-1] for args in called] == ["menuconfig", "linux-menuconfig"]
+    assert (folder / ".config").read_text() == "BR2_A=y\nBR2_LINUX_KERNEL=y\n", "an edit counts once it is a fragment"
+    with pytest.raises(NotFound, match="built without busybox"):
+        edit(made, place, "busybox", change(tree / ".config", ""))
+    with pytest.raises(Unsupported, match="no menuconfig of 'grub'"):
+        edit(made, place, "grub", change(tree / ".config", ""))
