@@ -42,7 +42,7 @@ def run_in_machine(engine: Engine, given: dict[str, Any]) -> int:
 
     kind = given["machine"]
     check_flags(given)
-    container_id = create_container(engine, {**given, "machine": "", "kernel": ""})
+    container_id = create_container(engine, {**given, "machine": "", "kernel": ""}, runs_here=False)
     info = engine.inspect(container_id)
     try:
         return _run(engine, info, given, uml=kind == "uml")

@@ -38,12 +38,13 @@ def open_engine(root: str, run_root: str, *, with_store: bool = False) -> Engine
     return Engine(root, run_root, store)
 
 
-def create_container(engine: Engine, given: dict[str, Any]) -> str:
+def create_container(engine: Engine, given: dict[str, Any], *, runs_here: bool = True) -> str:
     """Makes a container, and returns its id.
 
     Args:
         engine: with the store.
         given: the flags by their keys (``container_flags``), and ``image`` and ``command``.
+        runs_here: see ``Engine.create``.
     """
     from wherry.cli import container_spec
     from wherry.spec.container import MountType
@@ -69,14 +70,14 @@ def create_container(engine: Engine, given: dict[str, Any]) -> str:
 
         pull_anew(engine, spec)
     try:
-        info = engine.create(spec)
+        info = engine.create(spec, runs_here=runs_here)
     except NotFound as error:
         if policy == "never" or not spec.image:
             raise
         from wherry.cli.container_pull import pull_missing
 
         pull_missing(engine, spec, error)
-        info = engine.create(spec)
+        info = engine.create(spec, runs_here=runs_here)
     if cidfile:
         with open(cidfile, "w", encoding="ascii") as file:
             file.write(info.id)

@@ -55,8 +55,8 @@ class Engine:
 
     # --- making and starting
 
-    def create(self, spec: ContainerSpec) -> ContainerInfo:
-        """Makes a container, and what is mounted of its image; starts nothing.
+    def create(self, spec: ContainerSpec, *, runs_here: bool = True) -> ContainerInfo:
+        """Makes a container; starts nothing. Without `runs_here` its programs may be for another machine's kernel.
 
         Raises:
             InvalidInput: the request contradicts itself.
@@ -70,7 +70,7 @@ class Engine:
         check_cpus(spec.resources, os.cpu_count() or 1)
         self.paths.make()
         settings, image, commit = look_up(self.paths, self.store, spec)
-        platforms.check(settings.platform, spec.platform, image=image)
+        platforms.check(settings.platform, spec.platform, image=image, runs_here=runs_here)
         with chosen(self.paths, spec) as spec:
             for _ in range(_NAME_TRIES):
                 container_id = os.urandom(32).hex()

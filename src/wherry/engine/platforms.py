@@ -44,13 +44,14 @@ def fits(platform: str, wanted: str) -> bool:
     return not platform or (asked[:2] == (system, architecture) and asked[2] in ("", variant or asked[2]))
 
 
-def check(platform: str, wanted: str, *, image: str) -> None:
+def check(platform: str, wanted: str, *, image: str, runs_here: bool = True) -> None:
     """Refuses an image that is not what was asked for, or that cannot run here.
 
     Args:
         platform: the image's, as ``linux/arm/v7``; "" when it does not say.
         wanted: of ``--platform``; "" takes any.
         image: its name, for people.
+        runs_here: whether this machine's kernel is to run its programs.
 
     Raises:
         InvalidInput: it is for something else than was asked for.
@@ -65,7 +66,7 @@ def check(platform: str, wanted: str, *, image: str) -> None:
         )
     if system not in ("", "linux"):
         raise Unsupported(f"the image is for {system}, not for Linux", where=image)
-    if not is_native(architecture):
+    if runs_here and not is_native(architecture):
         from wherry.engine.foreign import interpreters
 
         interpreters(architecture)

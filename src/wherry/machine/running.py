@@ -210,7 +210,7 @@ def scratch_folder() -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)  # a folder for scratch must not hide what went wrong
         if lock is not None:
             os.close(lock)
 
