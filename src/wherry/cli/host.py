@@ -7,6 +7,8 @@ import click
 from wherry.cli.host_build import build, lock, log, plan
 from wherry.cli.host_enter import cmd, shell
 from wherry.cli.host_flash import flash
+from wherry.cli.host_graph import graph
+from wherry.cli.host_legal import legal_info, sbom
 from wherry.cli.host_look import clean, ls, show
 from wherry.cli.host_menuconfig import menuconfig
 from wherry.cli.host_new import configure, new
@@ -27,5 +29,22 @@ def host() -> None:
     """
 
 
-for _command in (build, clean, cmd, configure, flash, lock, log, ls, menuconfig, new, plan, shell, show):
+for _command in (
+    build,
+    clean,
+    cmd,
+    configure,
+    flash,
+    graph,
+    legal_info,
+    lock,
+    log,
+    ls,
+    menuconfig,
+    new,
+    plan,
+    sbom,
+    shell,
+    show,
+):
     host.add_command(_command)

@@ -51,6 +51,8 @@ class Deb:
     name: str
     path: Path
     """Its file."""
+    version: str = ""
+    """"" where only the name counts."""
     sha256: str = ""
     origin: str = ""
     """The file's path below a mirror."""
@@ -168,9 +170,15 @@ def describe_tree(
     texts.pop("licences.json")
     paths = _paths(inventory, whole, texts)
     told = {paragraph.get("package"): paragraph for paragraph in _paragraphs(whole)}
-    by_name = {deb.name: deb for deb in debs}
+    debs_by_name = {deb.name: deb for deb in debs}
     components = tuple(
-        _component(item, whole, paths.get(item.key, ()), told.get(item.name, Paragraph()), by_name.get(item.name))
+        _component(
+            item,
+            whole,
+            paths.get(item.key, ()),
+            told.get(item.name, Paragraph()),
+            _of(debs_by_name.get(item.name), item.version),
+        )
         for item in inventory.components
     )
     warnings = (*(f"{item.where}: {item.what}" for item in inventory.warnings), *unread)
@@ -240,6 +248,11 @@ def _component(item: Found, tree: Tree, texts: tuple[str, ...], told: Paragraph,
         proprietary=f"in Debian's {area}" if area in NOT_FREE else "",
         depends=item.depends,
     )
+
+
+def _of(deb: Deb | None, version: str) -> Deb | None:
+    """Returns a package if it is of that version: a lock may have changed since a host was built."""
+    return deb if deb is not None and deb.version in ("", version) else None
 
 
 def _renamed(component: Component, keys: Mapping[str, str]) -> Component:
