@@ -38,7 +38,7 @@ def _disk(tmp_path: Path, **more: Any) -> Path:
 
 
 def _boot(disk: Path, tmp_path: Path, **more: str) -> str:
-    words = [f"{key}={value}" for key, value in more.items()]
+    words = [f"{key}={value}" if value else key for key, value in more.items()]
     done = subprocess.run(
         [
             *("linux.uml", "mem=128M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet"),
@@ -115,6 +115,24 @@ def test_a_cut_after_the_copy_of_the_table_was_moved(tmp_path: Path) -> None:
     subprocess.run(["sfdisk", "-q", "--relocate", "gpt-bak-std", disk], check=True)
     blocks, _ = _blocks(_boot(disk, tmp_path))
     assert blocks * 4096 > 150 * MIB
+
+
+@pytest.mark.parametrize("offset", [pytest.param(540, marks=pytest.mark.deep), 1024 + 128 + 40])
+def test_a_cut_in_the_middle_of_the_table(tmp_path: Path, offset: int) -> None:
+    """The copy is whole and new; of the table itself, the entries are, and the header's checksum is of the old ones."""
+    disk = _disk(tmp_path)
+    os.truncate(disk, 200 * MIB)
+    subprocess.run(["sfdisk", "-q", "--relocate", "gpt-bak-std", disk], check=True)
+    subprocess.run(["sfdisk", "-q", "-N", "2", disk], input=",+", text=True, check=True, stdout=subprocess.DEVNULL)
+    whole = _table(disk)
+    with open(disk, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte[0] ^ 0xFF]))
+    assert "damaged" in _boot(disk, tmp_path, gpt="")
+    assert _table(disk) == whole
+    assert "damaged" not in _boot(disk, tmp_path)
 
 
 @pytest.mark.deep
