@@ -239,7 +239,22 @@ def _machine(root: Path) -> Iterator[Finding]:
 def _tools() -> Iterator[Finding]:
     for tool, package, cost, needed in (
         ("nft", "nftables", "no bridge networks and no published ports", not os.geteuid()),
-        ("mmdebstrap", "mmdebstrap", "`make demo` cannot build a Debian tree", False),
+        ("mmdebstrap", "mmdebstrap", "`wherry host` cannot build a host of packages", False),
+        ("openssl", "openssl", "`wherry host new` cannot hash a password", False),
+        ("sfdisk", "fdisk", "`wherry host` makes no images of disks", False),
+        ("mcopy", "mtools", "`wherry host` makes no boot partitions", False),
+        ("mkfs.vfat", "dosfstools", "`wherry host` makes no boot partitions", False),
+        ("mke2fs", "e2fsprogs", "`wherry host` makes no ext4", False),
+        ("mkfs.erofs", "erofs-utils", "`wherry host` makes no EROFS", False),
+        ("mksquashfs", "squashfs-tools", "`wherry host` and `wherry pack` make no squashfs", False),
+        ("qemu-system-x86_64", "qemu-system-x86 ovmf", "`wherry boot` cannot run a PC", False),
+        (
+            "qemu-system-aarch64",
+            "qemu-system-arm qemu-efi-aarch64 u-boot-qemu",
+            "`wherry boot` cannot run an ARM machine",
+            False,
+        ),
+        ("linux.uml", "user-mode-linux", "no user-mode Linux for `wherry boot --uml`", False),
         ("ostree", "ostree", "nothing; it is only the peer that tests compare with", False),
     ):
         path = shutil.which(tool) or shutil.which(tool, path="/usr/sbin:/sbin")
