@@ -102,6 +102,38 @@ class Board:
     proof_note: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirmwareFile:
+    """A file of ``boot/firmware`` that the distribution has."""
+
+    name: str
+    """Below ``boot/firmware``."""
+    package: str
+    path: str
+    """In the package, without a leading slash."""
+
+
+def firmware_of(board: Board) -> tuple[FirmwareFile, ...]:
+    """Returns the files that a board wants of the distribution, in the order of their names.
+
+    Raises:
+        InvalidInput: one is not said as ``PACKAGE:PATH``, or leads out of its folder.
+    """
+    found = []
+    for name, text in sorted(board.firmware.items()):
+        package, colon, path = text.partition(":")
+        if not (package and colon and path) or any(
+            part in ("", ".", "..") for part in (*name.split("/"), *path.split("/"))
+        ):
+            raise InvalidInput(
+                f"not a file of a package: {name[:60]}: {text[:100]}",
+                where=f"{FILE}: firmware",
+                hint="as u-boot.bin: u-boot-rpi:usr/lib/u-boot/rpi_3/u-boot.bin",
+            )
+        found.append(FirmwareFile(name=name, package=package, path=path))
+    return tuple(found)
+
+
 def board_of(chain: Sequence[Layer], architecture: str = "") -> Board:
     """Returns the board of a chain of layers; an empty one where no layer says anything.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from wherry.build import fragments
 from wherry.build.boards import FILE as BOARD
-from wherry.build.boards import board_of
+from wherry.build.boards import board_of, firmware_of
 from wherry.build.contributions import EXTERNAL_FILES, HOOKS
 from wherry.build.layers import KINDS
 from wherry.build.resolving import resolve
@@ -104,8 +104,8 @@ def _of_board(layer: Layer, chain: Sequence[Layer]) -> Iterator[Finding]:
         return
     try:
         board = board_of(chain)
-        for other in board.architectures:
-            board_of(chain, other)
+        for each in (board, *(board_of(chain, other) for other in board.architectures)):
+            firmware_of(each)
     except WherryError as error:
         yield _finding(Level.ERROR, layer, error.where or path, error.what)
 

@@ -54,10 +54,18 @@ def guest_of(record: HostRecord, workspace: Path, *, image: str = "") -> Guest:
         kernel=workspace / boot.kernel if direct else None,
         initramfs=workspace / boot.initramfs if direct and boot.initramfs else None,
         device_tree=workspace / boot.device_trees / tree if tree else None,
-        command_line=(*board.command_line, *boot.command_line) if direct else (),
+        command_line=_words(record) if direct else (),
         console=machine.console or board.console,
         drives=() if disk is None else (_drive(workspace / disk.path, Bus(machine.drive)),),
     )
+
+
+def _words(record: HostRecord) -> tuple[str, ...]:
+    """Returns the kernel's words of a host whose kernel the machine itself loads."""
+    words = record.boot.command_line or record.board.command_line  # the former has the latter, and the console
+    if not record.board.machine.console:
+        return words
+    return tuple(word for word in words if not word.startswith("console="))  # the machine's own is another
 
 
 def _disk(record: HostRecord, name: str, where: Path) -> ImageRecord | None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wherry.build import initramfs
+from wherry.build.boards import firmware_of
 from wherry.build.builder import BuilderName
 from wherry.build.debian import base, boot, fetching, kernel
 from wherry.build.debian.lock import Lock, Package, Role
@@ -53,7 +54,7 @@ class DebianBuilder:
         with_kernel = bool(kernel_of(wishes_of(inputs, options)))
         steps = [_fetch(inputs, options, lock)]
         if lock.of(Role.BOOT):
-            steps.append(_kernel(lock))
+            steps.append(_kernel(inputs, lock))
         steps.append(_base(inputs, options, lock, with_kernel=with_kernel))
         if with_kernel:
             steps.append(_boot(inputs, options))
@@ -86,13 +87,18 @@ def _fetch(inputs: Inputs, options: Options, lock: Lock) -> Step:
     )
 
 
-def _kernel(lock: Lock) -> Step:
+def _kernel(inputs: Inputs, lock: Lock) -> Step:
     packages = lock.of(Role.BOOT)
+    files = firmware_of(inputs.board)
     return Step(
         name="kernel",
         what="unpack the kernel",
-        work=lambda place: kernel.unpack_boot(place, packages),
-        inputs={"packages": _digest(packages), "recipe": RECIPE},
+        work=lambda place: kernel.unpack_boot(place, packages, files),
+        inputs={
+            "packages": _digest(packages),
+            "recipe": RECIPE,
+            "firmware": " ".join(f"{file.name}={file.package}:{file.path}" for file in files),
+        },
         needs=("fetch",),
     )
 

@@ -10,6 +10,7 @@
       firmware/u-boot/…                     /usr/lib/u-boot of packages
       firmware/raspberry-pi/…               /usr/lib/raspi-firmware
       firmware/*.efi                        /usr/lib/systemd/boot/efi
+      firmware/…                            what the board names
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from wherry.core.durable import map_os_error
 from wherry.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from wherry.build.boards import FirmwareFile
     from wherry.build.debian.lock import Package
     from wherry.build.steps import Place
 
@@ -36,10 +38,16 @@ FIRMWARE = {
 """Folders of packages -> folders below ``firmware``."""
 
 
-def unpack_boot(place: Place, packages: Sequence[Package]) -> None:
+def unpack_boot(place: Place, packages: Sequence[Package], files: Sequence[FirmwareFile] = ()) -> None:
     """Unpacks the packages of the boot, and sorts out what is in them.
 
+    Args:
+        place: the step's.
+        packages: those that are unpacked.
+        files: what the board wants of them under names of its own.
+
     Raises:
+        NotFound: a package has not what the board wants of it.
         InvalidInput: there are several kernels, or none in what should be one.
     """
     top = place.scratch / "all"
@@ -51,8 +59,19 @@ def unpack_boot(place: Place, packages: Sequence[Package]) -> None:
         for source, name in FIRMWARE.items():
             if (top / source).is_dir():
                 shutil.copytree(top / source, place.output / "firmware" / name, symlinks=False, dirs_exist_ok=True)
+        for file in files:
+            _firmware(top, place.output / "firmware", file)
     except OSError as error:
         raise map_os_error(error, "cannot sort out the packages of the boot", where=error.filename) from error
+
+
+def _firmware(top: Path, folder: Path, file: FirmwareFile) -> None:
+    source, target = top / file.path, folder / file.name
+    if not source.is_file():
+        where = f"board/board.yaml: firmware: {file.name}"
+        raise NotFound(f"the package {file.package} has no file {file.path}", where=where)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
 
 
 def _kernel(place: Place, top: Path) -> None:

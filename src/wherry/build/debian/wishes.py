@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wherry.build.boards import Boot
+from wherry.build.boards import FILE as BOARD
+from wherry.build.boards import Boot, firmware_of
 from wherry.build.debian.lock import Lock, Role
 from wherry.build.debian.options import NO_KERNEL, PACKAGE, Options
 from wherry.core.errors import InvalidInput, Unsupported
@@ -78,6 +79,8 @@ def wishes_of(inputs: Inputs, options: Options) -> list[Wish]:
     firmware = dict.fromkeys(options.firmware, "host.yaml: debian: firmware")
     if inputs.board.boot == Boot.UEFI:
         firmware.setdefault(BOOT_LOADER, "board/board.yaml: boot: uefi")
+    for file in firmware_of(inputs.board):
+        firmware.setdefault(file.package, f"{BOARD}: firmware: {file.name}")
     found += [Wish(role=Role.BOOT, name=name, where=where) for name, where in firmware.items()]
     return found
 
