@@ -13,7 +13,7 @@ It reports over a channel of its own, in lines: ``ready``; ``exit N``; ``failed 
 and ``signal N``. Standard input comes in pieces, each behind a line with its length, so that its end can be told;
 standard output and errors are bytes as they are. User-mode Linux has serial lines for channels, made as plain as pipes.
 
-A hostile container is root of its own kernel here: nothing that it can write reaches a shell of this machine's.
+What it writes is not trusted: it reaches no shell of this machine's, and is bounded (`jobs`).
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ PROCESSORS = {
     "armel": Processor(program="qemu-system-arm", machine="versatilepb", cpu="arm1176", console="ttyAMA0"),
     "riscv64": Processor(program="qemu-system-riscv64", machine="virt", cpu="", console="ttyS0"),
 }
-"""By Debian's names. ``la57=off``: five levels of page tables, which nobody needs here, cost time when translated."""
+"""By Debian's names; of `machine` see `machine_of`. ``la57=off``: five levels of page tables, which nobody needs here,
+cost time when translated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,15 @@ def processor_of(architecture: str) -> Processor:
     if found is None:
         raise Unsupported(f"no machine for {architecture}", hint=f"there are some for {', '.join(PROCESSORS)}")
     return found
+
+
+def machine_of(architecture: str, wanted: str) -> str:
+    """Returns QEMU's ``-M``: what is wanted, or the architecture's usual machine.
+
+    The 32-bit ``virt`` has its PCI above 4 GiB unless told otherwise, where a kernel without LPAE does not reach.
+    """
+    machine = wanted or processor_of(architecture).machine
+    return f"{machine},highmem=off" if machine == "virt" and architecture in ("armhf", "armel") else machine
 
 
 def kind_of(machine: str) -> Kind:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.core.errors import InvalidInput, Unsupported
-from wherry.machine.boards import Kind, Processor, kind_of, processor_of
+from wherry.machine.boards import Kind, Processor, kind_of, machine_of, processor_of
 from wherry.machine.guest import MIB, Bus, Drive, Firmware, Forward, Guest, Share
 
 MAX_CPUS = 255
@@ -45,7 +45,7 @@ class Wiring:
 def console_of(guest: Guest) -> str:
     """Returns the kernel's name of the serial console, as ``ttyS0``."""
     processor = processor_of(guest.architecture.name)
-    kind = kind_of(guest.machine or processor.machine)
+    kind = kind_of(machine_of(guest.architecture.name, guest.machine))
     return guest.console or kind.console or processor.console
 
 
@@ -57,7 +57,7 @@ def command_line(guest: Guest, wiring: Wiring) -> list[str]:
         Unsupported: QEMU has no such machine, or the machine has no such device.
     """
     processor = processor_of(guest.architecture.name)
-    machine = guest.machine or processor.machine
+    machine = machine_of(guest.architecture.name, guest.machine)
     kind = kind_of(machine)
     _check(guest, kind, machine)
     return [

@@ -4,6 +4,9 @@ It shares folders by hostfs, in which a path of the guest's is one of this machi
 Its network, where it has one, is QEMU's user-mode network, which `network_command` gives: a QEMU without any machine in
 it, that carries packets between a socket and the world. So ports are forwarded by the same code as for other machines.
 
+It is no wall: root in the guest can mount by hostfs whatever the one who started it can read and write, ``hostfs=`` or
+not, as ``..`` leads out of that. Do not run there what is not trusted.
+
 Refused: firmware, other architectures, SD and USB drives, snapshots of memory, graphics.
 
 Source: Linux 6.1, Documentation/virt/uml/user_mode_linux_howto_v2.rst; arch/um/drivers/vector_user.c.
@@ -115,7 +118,7 @@ def _drives(guest: Guest, wiring: Wiring) -> Iterator[str]:
 
 
 def _hostfs(guest: Guest) -> Iterator[str]:
-    """Has a single shared folder be all of this machine that the guest can reach."""
+    """Has a single shared folder be what the guest mounts without saying more; `..` leads out of it all the same."""
     if len(guest.shares) == 1:
         path = str(guest.shares[0].path)
         if "," in path:

@@ -46,7 +46,7 @@ def test_the_line() -> None:
     assert words[-2:] == ["console=tty0", "quiet"]
 
 
-def test_with_several_folders_hostfs_is_not_confined() -> None:
+def test_with_several_folders_none_is_the_usual_one() -> None:
     shares = (Share(path=Path("/x"), tag="x"), Share(path=Path("/y"), tag="y"))
     assert not any(word.startswith("hostfs=") for word in uml.command_line(guest(shares=shares), wiring()))
 
