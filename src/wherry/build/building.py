@@ -18,6 +18,7 @@ from wherry.build.executing import remove_tree
 from wherry.build.hosts import command_line
 from wherry.build.hosttree import TREE
 from wherry.build.imagesteps import POST, Made, copy_image, image_steps, read_digest
+from wherry.build.legal.step import LICENCES, policy_steps
 from wherry.build.materials import host_provenance
 from wherry.build.provenance import FILE as PROVENANCE_FILE
 from wherry.build.provenance import METADATA_KEY
@@ -68,8 +69,10 @@ def whole_plan(host: Host, images: Sequence[str] | None = None) -> tuple[Plan, d
 
     Raises:
         NotFound: the layout has no such image.
+        InvalidInput: the policy of licences is malformed.
     """
     plan = host.plan()
+    plan = replace(plan, steps=(*plan.steps, *policy_steps(host, plan)))
     steps, made = image_steps(host, plan, list(images if images is not None else host.file.images) or None)
     return replace(plan, steps=(*plan.steps, *steps)), made
 
@@ -94,7 +97,8 @@ def build(
     make_dirs(workspace.work)
     with file_lock(workspace.work / "lock", timeout_s=0, what=f"the workspace {workspace.name}"):
         plan, made = whole_plan(host, images)
-        wanted = [TREE if plan.root else "", plan.boot, *(each.step for each in made.values())]
+        checks = [step.name for step in plan.steps if step.name == LICENCES]
+        wanted = [TREE if plan.root else "", plan.boot, *checks, *(each.step for each in made.values())]
         results = execution.take(plan, dict.fromkeys(name for name in wanted if name))
         _write_steps(workspace.work / STEPS_FILE, results.values())
         commit = commit_root(host, results[TREE], progress) if plan.root else None

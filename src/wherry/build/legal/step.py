@@ -1,0 +1,101 @@
+"""The step ``licences``: a host that its policy forbids is not made into images.
+
+It is there where ``host.yaml`` has a policy. Its result is a report; like any other it is kept, until the root, the
+packages, the layers' lists of them or the policy are others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from wherry.build.builder import BuilderName
+from wherry.build.hosttree import TREE
+from wherry.build.legal.component import FOLDER, Facts, join, read_facts
+from wherry.build.legal.gathering import BUILDROOT_FOLDER, locked_debs
+from wherry.build.legal.licences import describe_tree
+from wherry.build.legal.manifest import FILE as MANIFEST
+from wherry.build.legal.manifest import read_manifest
+from wherry.build.legal.policy import enforce, read_policy
+from wherry.build.steps import Place, Step
+from wherry.core.durable import write_file
+from wherry.core.jsonio import canonical, pretty
+from wherry.image.sbom.tree import directory_tree
+from wherry.spec.codec import encode
+
+if TYPE_CHECKING:
+    from wherry.build.debian.lock import Lock
+    from wherry.build.hosts import Host
+    from wherry.build.steps import Plan
+
+LICENCES = "licences"
+_RECIPE = "1"
+"""Another one where the same host may get another answer."""
+
+
+def policy_steps(host: Host, plan: Plan) -> tuple[Step, ...]:
+    """Returns the step that checks a host's licences; none where it has no policy, or no root.
+
+    Args:
+        host: what is built.
+        plan: its steps up to the root.
+
+    Raises:
+        InvalidInput: the policy is malformed; names the key.
+    """
+    where = f"{host.workspace.path / 'host.yaml'}: licences"
+    policy = read_policy(host.file.licences, where=where)
+    if not policy or not plan.root:
+        return ()
+    lock = _lock_of(host)
+    packages = host.inputs.contributions.packages
+    wanted = [[line.text, line.layer, line.path, line.line] for line in packages]
+    needs = (TREE, *([plan.boot] if plan.boot else ()))
+
+    def work(place: Place) -> None:
+        facts = _facts(place, needs, lock, host.inputs.architecture.name)
+        for text in facts.warnings:
+            place.say(f"warning: {text}")
+        write_file(place.output / "components.json", (pretty(encode(facts.components)) + "\n").encode())
+        enforce(facts.components, policy, packages, warn=lambda line: place.say(f"warning: {line}"))
+
+    return (
+        Step(
+            name=LICENCES,
+            what="check licences",
+            work=work,
+            inputs={
+                "recipe": _RECIPE,
+                "policy": canonical(encode(policy)).decode(),
+                "packages": hashlib.sha256(canonical(wanted)).hexdigest(),
+                "lock": _digest(lock),
+            },
+            needs=needs,
+        ),
+    )
+
+
+def _lock_of(host: Host) -> Lock | None:
+    if host.builder.name is not BuilderName.DEBIAN:
+        return None
+    from wherry.build.debian.locking import fitting_lock
+    from wherry.build.debian.options import options_of
+
+    return fitting_lock(host.inputs, options_of(host.inputs))
+
+
+def _digest(lock: Lock | None) -> str:
+    text = "" if lock is None else "\n".join(f"{one.name} {one.version} {one.sha256}" for one in lock.packages)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _facts(place: Place, needs: tuple[str, ...], lock: Lock | None, architecture: str) -> Facts:
+    debs, _ = locked_debs(lock, place.downloads) if lock is not None else ([], [])
+    root = place.inputs[TREE] / "root"
+    found = [describe_tree(directory_tree(root), debs, name="root", progress=place.progress).facts]
+    for name in needs:
+        output = place.inputs[name]
+        found.append(read_facts(output / FOLDER))
+        if (output / BUILDROOT_FOLDER / MANIFEST).is_file():
+            found.append(read_manifest(output / BUILDROOT_FOLDER, architecture=architecture))
+    return join(found)
