@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from wherry.core.errors import ToolError, Unsupported
 if TYPE_CHECKING:
     from wherry.build.executing import Execution
     from wherry.build.hosts import Host
+    from wherry.build.place import StepPlace
 
 _STEP = "build"
 
@@ -28,7 +29,7 @@ _STEP = "build"
 @click.argument("kind", type=click.Choice(["buildroot", "busybox", "kernel", "uboot"]))
 @workspace_argument
 def menuconfig(cache: str | None, kind: str, workspace: str | None) -> None:
-    """Edit the configuration of Buildroot, or of what it builds, in its own menu.
+    """Edit the configuration of Buildroot, or of what is compiled, in its own menu.
 
     What was changed becomes overrides/KIND/zz-menuconfig of the workspace, which counts before all else.
 
@@ -42,12 +43,12 @@ def menuconfig(cache: str | None, kind: str, workspace: str | None) -> None:
     settings().enter_home()
     found = find_workspace(workspace)
     host = load(found)
-    if host.builder.name is not BuilderName.BUILDROOT:
-        hint = f"the builder {host.builder.name} takes fragments as they are: overrides/{kind}/NAME in the workspace"
-        raise Unsupported("menuconfig is Buildroot's", hint=hint)
+    if host.builder.name not in (BuilderName.BUILDROOT, BuilderName.SOURCE):
+        raise Unsupported(f"the builder {host.builder.name} configures nothing", hint="builder: source, or buildroot")
+    change = _edit if host.builder.name is BuilderName.BUILDROOT else _edit_source
     shown = watcher(quiet=settings().quiet, verbose=False)
     try:
-        path = _edit(host, execution(found, cache, epoch=host.inputs.epoch, watcher=shown), kind)
+        path = change(host, execution(found, cache, epoch=host.inputs.epoch, watcher=shown), kind)
     finally:
         shown.close()
     if path is None:
@@ -66,12 +67,29 @@ def _edit(host: Host, run: Execution, kind: str) -> Path | None:
     results = run.take(plan, step.needs)
     with tempfile.TemporaryDirectory(prefix="menuconfig-", dir=host.workspace.work) as top:
         place = run.place(step, {name: results[name].path for name in step.needs}, Path(top))
-
-        def terminal(args: Sequence[str], env: Mapping[str, str]) -> None:
-            term = {"TERM": os.environ.get("TERM", "linux")}
-            status = enter(place, place.command(args, env={**env, **term}))
-            if status:
-                raise ToolError(f"it ended with status {status}: nothing was taken over", where=args[-1])
-
-        found = edit(build, place, kind, terminal)
+        found = edit(build, place, kind, _terminal(place))
     return save(host.workspace.path / "overrides", found)
+
+
+def _edit_source(host: Host, run: Execution, kind: str) -> Path | None:
+    from wherry.build.buildroot.menuconfig import save
+    from wherry.build.source.menuconfig import STEPS, check_kind, edit
+
+    check_kind(kind)
+    plan = host.plan()
+    step = plan.step(STEPS[kind])
+    results = run.take(plan, step.needs)
+    with tempfile.TemporaryDirectory(prefix="menuconfig-", dir=host.workspace.work) as top:
+        place = run.place(step, {name: results[name].path for name in step.needs}, Path(top))
+        found = edit(host.inputs, place, kind, _terminal(place))
+    return save(host.workspace.path / "overrides", found)
+
+
+def _terminal(place: StepPlace) -> Callable[[Sequence[str], Mapping[str, str]], None]:
+    def run(args: Sequence[str], env: Mapping[str, str]) -> None:
+        term = {"TERM": os.environ.get("TERM", "linux")}
+        status = enter(place, place.command(args, env={**env, **term}))
+        if status:
+            raise ToolError(f"it ended with status {status}: nothing was taken over", where=args[-1])
+
+    return run

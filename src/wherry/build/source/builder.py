@@ -137,9 +137,19 @@ def _text(asked: Merged) -> str:
     return "".join(f"{setting.text()} {setting.where}\n" for setting in asked.settings())
 
 
+def kernel_recipe(inputs: Inputs, options: Options, target: Target) -> kernel.Recipe:
+    """Returns how the kernel is compiled."""
+    return kernel.Recipe(target=target, jobs=_jobs(options), epoch=inputs.epoch, device_tree=inputs.board.device_tree)
+
+
+def busybox_recipe(inputs: Inputs, options: Options, target: Target) -> busybox.Recipe:
+    """Returns how busybox is compiled."""
+    return busybox.Recipe(target=target, jobs=_jobs(options), cflags=inputs.contributions.joined_cflags)
+
+
 def _kernel(inputs: Inputs, options: Options, target: Target) -> list[Step]:
     asked = inputs.contributions.fragments["kernel"]
-    recipe = kernel.Recipe(target=target, jobs=_jobs(options), epoch=inputs.epoch, device_tree=inputs.board.device_tree)
+    recipe = kernel_recipe(inputs, options, target)
     common = {"version": _VERSION, "arch": target.arch, "cross": target.cross, "compiler": compiler_digest(target)}
     return [
         Step(
@@ -161,7 +171,7 @@ def _kernel(inputs: Inputs, options: Options, target: Target) -> list[Step]:
 
 def _busybox(inputs: Inputs, options: Options, target: Target) -> Step:
     asked = inputs.contributions.fragments["busybox"]
-    recipe = busybox.Recipe(target=target, jobs=_jobs(options), cflags=inputs.contributions.joined_cflags)
+    recipe = busybox_recipe(inputs, options, target)
     return Step(
         name=busybox.STEP,
         what="compile busybox",

@@ -13,11 +13,12 @@ generated files in the source's tree, so it is compiled in a copy.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wherry.build import kconfig, kconfig_tree
-from wherry.build.source.kernel import CONFIG_FILE, REPORT_FILE, report
+from wherry.build.source.kernel import CONFIG_FILE, REPORT_FILE, Configured, report
 from wherry.build.source.unpacking import TREE
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ class Recipe:
     cflags: str = ""
 
 
-def compile_busybox(place: Place, recipe: Recipe, base: str, asked: Merged) -> None:
-    """Fills the step ``busybox``.
+def configured(place: Place, recipe: Recipe, base: str, asked: Merged) -> Configured:
+    """Returns a copy of the tree, in the place's scratch, that is configured by the fragments.
 
     Raises:
-        ToolError: it does not compile.
+        ToolError: there is no such base, or the configuration is refused.
     """
     tree = place.scratch / TREE
     place.run(["cp", "-a", f"{place.inputs[SOURCE_STEP] / TREE}/.", str(tree)])
@@ -56,18 +57,36 @@ def compile_busybox(place: Place, recipe: Recipe, base: str, asked: Merged) -> N
     make = ["make", f"-j{recipe.jobs}", f"CROSS_COMPILE={recipe.target.cross}", f"EXTRA_CFLAGS={flags}"]
     env = {"KCONFIG_NOTIMESTAMP": "1"}
     place.run([*make, base], cwd=tree, env=env, stdin=ANSWERS)
-    config = tree / ".config"
-    config.write_text(kconfig.serialize(kconfig.merged_over(kconfig.read(config), asked)))
-    place.run([*make, "oldconfig"], cwd=tree, env=env, stdin=ANSWERS)
-    untaken = kconfig.compare(asked, kconfig.read(config))
+    found = Configured(
+        config=tree / ".config",
+        base=kconfig.read(tree / ".config"),
+        asked=asked,
+        make=make,
+        complete=lambda: place.run([*make, "oldconfig"], cwd=tree, env=env, stdin=ANSWERS),
+        env=env,
+        cwd=tree,
+    )
+    found.with_settings({})
+    return found
+
+
+def compile_busybox(place: Place, recipe: Recipe, base: str, asked: Merged) -> None:
+    """Fills the step ``busybox``.
+
+    Raises:
+        ToolError: it does not compile.
+    """
+    found = configured(place, recipe, base, asked)
+    tree = found.config.parent
+    untaken = kconfig.compare(asked, kconfig.read(found.config))
     if untaken:
-        untaken = kconfig_tree.explained(place, kconfig_tree.busybox(tree), config, untaken)
+        untaken = kconfig_tree.explained(place, kconfig_tree.busybox(tree), found.config, untaken)
     report(place, "busybox", asked, untaken)
-    shutil.copyfile(config, place.output / CONFIG_FILE)
-    _compile(place, make, tree, env)
+    shutil.copyfile(found.config, place.output / CONFIG_FILE)
+    _compile(place, found.make, tree, found.env)
 
 
-def _compile(place: Place, make: list[str], tree: Path, env: dict[str, str]) -> None:
+def _compile(place: Place, make: Sequence[str], tree: Path, env: Mapping[str, str]) -> None:
     place.progress.update("compiling busybox", 0, None)
     place.run([*make, "busybox"], cwd=tree, env=env)
     place.run([*make, "busybox.links"], cwd=tree, env=env)

@@ -21,8 +21,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,8 +72,35 @@ class Recipe:
         }
 
 
-def configure(place: Place, recipe: Recipe, base: str, asked: Merged) -> None:
-    """Fills the step ``kernel-config``.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configured:
+    """A folder in which a tree is configured."""
+
+    config: Path
+    """Its ``.config``."""
+    base: kconfig.Config
+    """What the fragments were laid over."""
+    asked: Merged
+    make: Sequence[str]
+    """A call of the tree's Makefile, up to what is asked of it."""
+    complete: Callable[[], None]
+    """Lets the tool complete what is in `config`."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path | None = None
+
+    def with_settings(self, settings: kconfig.Config) -> kconfig.Config:
+        """Returns what the tool makes of the fragments with more settings over them."""
+        whole = kconfig.merged_over(self.base, self.asked)
+        for symbol, value in settings.items():
+            whole.pop(symbol, None)
+            whole[symbol] = value
+        self.config.write_text(kconfig.serialize(whole))
+        self.complete()
+        return kconfig.read(self.config)
+
+
+def configured(place: Place, recipe: Recipe, base: str, asked: Merged) -> Configured:
+    """Returns a folder that is configured by the fragments, and completed.
 
     Raises:
         ToolError: there is no such base, or the configuration is refused.
@@ -84,8 +111,25 @@ def configure(place: Place, recipe: Recipe, base: str, asked: Merged) -> None:
     make = recipe.make(place, folder)
     env = recipe.environment(place, folder)
     place.run([*make, base], env=env)
-    config.write_text(kconfig.serialize(kconfig.merged_over(kconfig.read(config), asked)))
-    place.run([*make, "olddefconfig"], env=env)
+    found = Configured(
+        config=config,
+        base=kconfig.read(config),
+        asked=asked,
+        make=make,
+        complete=lambda: place.run([*make, "olddefconfig"], env=env),
+        env=env,
+    )
+    found.with_settings({})
+    return found
+
+
+def configure(place: Place, recipe: Recipe, base: str, asked: Merged) -> None:
+    """Fills the step ``kernel-config``.
+
+    Raises:
+        ToolError: there is no such base, or the configuration is refused.
+    """
+    config = configured(place, recipe, base, asked).config
     shutil.copyfile(config, place.output / CONFIG_FILE)
     untaken = kconfig.compare(asked, kconfig.read(config))
     if untaken:
