@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from wherry.build import contributions as contributing
 from wherry.build import kconfig, kconfig_tree
 from wherry.build.builder import BuilderName
-from wherry.build.buildroot import output, staging, tree
+from wherry.build.buildroot import output, remembering, staging, tree
 from wherry.build.buildroot.bootfiles import fill_boot
 from wherry.build.buildroot.defconfig import check_architecture
 from wherry.build.buildroot.making import Make
@@ -205,6 +205,10 @@ class Build:
             ToolError: Buildroot cannot read it, or a layer's external tree.
             InvalidInput: it is for another architecture.
         """
+        of = self._configured_of(place)
+        if remembering.recall(place.kept, of, place.output):
+            place.say("nothing that the configuration is made of has changed")
+            return
         folder = self.places.top / "scratch" / "output"
         arguments = self.make.args(PurePath(DEFCONFIG).name, output=folder)
         place.run(arguments, env=self.make.environment())
@@ -219,6 +223,13 @@ class Build:
         (place.output / REPORT_FILE).write_text(pretty(document) + "\n", encoding="utf-8")
         for item in untaken:
             place.say(f"did not take: {item.text(self.staged.defconfig.asked)}")
+        remembering.remember(place.kept, of, [place.output / CONFIG_FILE, place.output / REPORT_FILE])
+
+    def _configured_of(self, place: Place) -> str:
+        texts = self.staged.texts
+        parts = [REVISION, self.tree_digest, self.inputs.architecture.name, texts["parts.json"], texts["asked.json"]]
+        parts += [texts[f"external/{DEFCONFIG}"], place.read(["gcc", "-dumpfullversion"])]
+        return hashlib.sha256(canonical(parts)).hexdigest()
 
     def _kconfig(self, place: Place) -> kconfig_tree.Tree:
         source = place.inputs[BUILDROOT]
@@ -245,13 +256,19 @@ class Build:
         Raises:
             ToolError: one cannot be had; says of which package, and whose it is.
         """
-        if self.options.downloads is None:
-            (place.downloads / BUILDROOT).mkdir(parents=True, exist_ok=True)
+        sources = self.options.downloads or place.downloads / BUILDROOT
+        sources.mkdir(parents=True, exist_ok=True)
+        of = output.state_of(place, self.tree_digest)
+        if remembering.still_there(place.kept, sources) and remembering.recall(place.kept, of, place.output):
+            place.say("all sources are there, as they were")
+            return
         output.begin(place, tree=self.tree_digest, incremental=True)
         # the list costs nothing in the same call: it is Buildroot's Makefiles that take long to read
         watch = self.make.run(place, "source", "show-build-order", asked=self.staged.defconfig.asked, fetches=True)
         names = "".join(f"{name}\n" for name in dict.fromkeys(watch.named))
         (place.output / PACKAGES_FILE).write_text(names, encoding="utf-8")
+        remembering.remember(place.kept, of, [place.output / PACKAGES_FILE])
+        remembering.remember_files(place.kept, sources)
 
     def build(self, place: Place) -> None:
         """Builds, and takes from Buildroot's output folder what others need.
@@ -262,7 +279,7 @@ class Build:
         output.begin(place, tree=self.tree_digest, incremental=self.options.incremental)
         total = len((place.inputs[FETCH] / PACKAGES_FILE).read_text(encoding="utf-8").split())
         self.make.run(place, *self.target.split(), asked=self.staged.defconfig.asked, total=total or None)
-        output.take(place, self.make, self.staged.defconfig.tools)
+        output.take(place, self.staged.defconfig.tools)
 
     def collect_boot(self, place: Place) -> None:
         """Collects what the board boots."""

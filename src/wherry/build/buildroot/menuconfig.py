@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wherry.build import kconfig
-from wherry.build.buildroot.output import config_of, tool_trees
+from wherry.build.buildroot.output import CONFIGURED, config_of, tool_trees
 from wherry.build.buildroot.places import OUTPUT
 from wherry.build.buildroot.targets import prepare
 from wherry.core.durable import make_dirs, remove_file, write_file
@@ -35,8 +35,6 @@ TARGETS = {
 """Kinds of fragments -> Buildroot's target."""
 ASKED = {"busybox": "BR2_PACKAGE_BUSYBOX", "kernel": "BR2_LINUX_KERNEL", "uboot": "BR2_TARGET_UBOOT"}
 """Kinds -> the symbol of Buildroot that says whether the host has it."""
-CONFIGURED = ".stamp_kconfig_fixup_done"
-"""What Buildroot leaves in a tree whose configuration is whole."""
 HEAD = "# Edits in menuconfig; a later edit is laid over them.\n"
 
 Terminal = Callable[[Sequence[str], Mapping[str, str]], None]

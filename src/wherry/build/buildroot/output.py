@@ -54,6 +54,10 @@ MIXED = "mixed"
 """The state of a folder whose packages were built of several configurations."""
 TREES = {"kernel": "LINUX_DIR", "busybox": "BUSYBOX_DIR", "uboot": "UBOOT_DIR"}
 """Where the tools' own configurations are, by Buildroot's variables."""
+NAMES = {"kernel": "linux-*", "busybox": "busybox-*", "uboot": "uboot-*"}
+"""The names of their folders; those of other packages have no such stamp:"""
+CONFIGURED = ".stamp_kconfig_fixup_done"
+"""What Buildroot leaves in a tree whose configuration is whole."""
 LISTS = ("build/build-time.log", "build/packages-file-list.txt")
 
 
@@ -66,7 +70,7 @@ def begin(place: Place, *, tree: str, incremental: bool) -> None:
         incremental: whether packages are left as they were built.
     """
     folder = place.kept / OUTPUT
-    state = _state(place, tree)
+    state = state_of(place, tree)
     known = place.kept / STATE
     before = known.read_text() if known.is_file() else MIXED
     if folder.is_dir() and before != state:
@@ -86,7 +90,8 @@ def begin(place: Place, *, tree: str, incremental: bool) -> None:
     known.write_text(state)
 
 
-def _state(place: Place, tree: str) -> str:
+def state_of(place: Place, tree: str) -> str:
+    """Returns what names all that changes how packages are built: 64 hex digits."""
     whole = hashlib.sha256(tree.encode())
     whole.update((place.inputs[CONFIG] / "config").read_bytes())
     whole.update((place.inputs[LAYERS] / "parts.json").read_bytes())
@@ -118,7 +123,7 @@ def _put_fragments(place: Place) -> None:
             shutil.copyfile(path, copy)
 
 
-def take(place: Place, make: Make, tools: Mapping[str, Merged]) -> None:
+def take(place: Place, tools: Mapping[str, Merged]) -> None:
     """Takes from the output folder what other steps and people need.
 
     ::
@@ -135,7 +140,7 @@ def take(place: Place, make: Make, tools: Mapping[str, Merged]) -> None:
         if (folder / name).is_file():
             shutil.copyfile(folder / name, place.output / Path(name).name)
     untaken: list[kconfig.Untaken] = []
-    for kind, path in tool_configs(place, make).items():
+    for kind, path in tool_configs(place).items():
         shutil.copyfile(path, place.output / f"{kind}.config")
         if kind in tools:
             untaken += kconfig.compare(tools[kind], kconfig.read(path))
@@ -152,11 +157,18 @@ def tool_trees(place: Place, make: Make) -> dict[str, Path]:
     return {kind: Path(text) for kind, text in found.items() if text}
 
 
-def tool_configs(place: Place, make: Make) -> dict[str, Path]:
-    """Returns the whole configurations of the kernel, busybox and U-Boot that were built, by their kinds."""
-    trees = tool_trees(place, make).items()
-    found = {kind: config_of(place, make, tree) for kind, tree in trees}
-    return {kind: path for kind, path in found.items() if path.is_file()}
+def tool_configs(place: Place) -> dict[str, Path]:
+    """Returns the whole configurations of the kernel, busybox and U-Boot that were built, by their kinds.
+
+    They are looked for, as to ask Buildroot takes longer than all else of a build in which little has changed.
+    """
+    found: dict[str, Path] = {}
+    for kind, names in NAMES.items():
+        stamps = (place.kept / OUTPUT / "build").glob(f"{names}/{CONFIGURED}")
+        trees = [stamp.parent for stamp in sorted(stamps, key=lambda stamp: stamp.stat().st_mtime)]
+        if trees and (trees[-1] / ".config").is_file():
+            found[kind] = trees[-1] / ".config"
+    return found
 
 
 def config_of(place: Place, make: Make, tree: Path) -> Path:

@@ -12,7 +12,7 @@ from tests.unit.build.buildroot.place import PlainPlace
 from tests.unit.build.buildroot.support import build
 
 from wherry.build import kconfig
-from wherry.build.buildroot import output, staging
+from wherry.build.buildroot import output, remembering, staging
 from wherry.build.buildroot.bootfiles import fill_boot
 from wherry.build.buildroot.builder import Build, without_headline
 from wherry.build.buildroot.figures import NO_PACKAGE, sizes, times
@@ -112,8 +112,10 @@ def test_what_is_taken(tmp_path: Path) -> None:
     (folder / "build/build-time.log").write_text("")
     (folder / "build/linux-6.1").mkdir()
     (folder / "build/linux-6.1/.config").write_text("# CONFIG_A is not set\n")
-    place.answers["printvars"] = "LINUX_DIR=/build/kept/output/build/linux-6.1\nBUSYBOX_DIR=\nUBOOT_DIR=''\n"
-    output.take(place, made.make, made.staged.defconfig.tools)
+    (folder / "build/linux-6.1/.stamp_kconfig_fixup_done").touch()
+    (folder / "build/linux-headers-6.1").mkdir()
+    (folder / "build/linux-headers-6.1/.config").write_text("CONFIG_A=y\n")
+    output.take(place, made.staged.defconfig.tools)
     assert sorted(path.name for path in place.output.iterdir()) == [
         "build-time.log",
         "config",
@@ -248,3 +250,25 @@ def test_menus_of_buildroot_and_of_the_kernel(tmp_path: Path) -> None:
         edit(made, place, "busybox", change(tree / ".config", ""))
     with pytest.raises(Unsupported, match="no menuconfig of 'grub'"):
         edit(made, place, "grub", change(tree / ".config", ""))
+
+
+def test_what_is_remembered(tmp_path: Path) -> None:
+    kept, sources = tmp_path / "kept", tmp_path / "sources"
+    made, target = tmp_path / "made", tmp_path / "target"
+    for folder in (kept, sources / "vim", target):
+        folder.mkdir(parents=True)
+    made.write_text("made")
+    assert not remembering.recall(kept, "one", target)
+    assert not remembering.still_there(kept, sources)
+    (sources / "vim/vim.tar").write_text("source")
+    remembering.remember(kept, "one", [made])
+    remembering.remember_files(kept, sources)
+    assert not remembering.recall(kept, "another", target)
+    assert remembering.recall(kept, "one", target)
+    assert [path.name for path in target.iterdir()] == ["made"]
+    (sources / "vim/new.tar").touch()
+    assert remembering.still_there(kept, sources)
+    (sources / "vim/vim.tar").write_text("cut")
+    assert not remembering.still_there(kept, sources)
+    (sources / "vim/vim.tar").unlink()
+    assert not remembering.still_there(kept, sources)
