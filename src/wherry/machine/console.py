@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from wherry.core.errors import Timeout, ToolError
 
-MAX_KEPT_CHARS = 4 * 1024 * 1024
+MAX_KEPT_CHARS = 256 * 1024
 """The end of the console that is kept for errors and for tests."""
 READ_BYTES = 65536
 _ESCAPES = re.compile(rb"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][0-9A-B]|[=>78cDEHM])")
