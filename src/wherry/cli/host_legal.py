@@ -140,7 +140,7 @@ def sbom(format_: str, image: str, output: Path | None, cache: str | None, works
 
 def _gather(found: Workspace, cache: str | None) -> tuple[Host, HostRecord, Gathered]:
     from wherry.build.builder import BuilderName
-    from wherry.build.legal.gathering import gather
+    from wherry.build.legal.gathering import gather, unpacked_sources
     from wherry.spec.host_record import read_host_record
 
     settings().enter_home()
@@ -153,12 +153,13 @@ def _gather(found: Workspace, cache: str | None) -> tuple[Host, HostRecord, Gath
 
         lock = read(found.path / options_of(host.inputs).lock)
     try:
-        plan = host.plan()
+        plan, unpacked = host.plan(), unpacked_sources(host)
     except WherryError as error:
-        plan = None
+        plan, unpacked = None, []
         note(f"warning: what was compiled is not listed: {error}", quiet=settings().quiet)
     progress = settings().progress()
-    return host, record, gather(found, record, plan, cache=cache_folder(cache), lock=lock, progress=progress)
+    gathered = gather(found, record, plan, cache=cache_folder(cache), unpacked=unpacked, lock=lock, progress=progress)
+    return host, record, gathered
 
 
 def _bundle(host: Host, record: HostRecord, gathered: Gathered, cache: str | None, *, sources: bool) -> Bundle:

@@ -7,15 +7,14 @@ packages, the layers' lists of them or the policy are others.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wherry.build.builder import BuilderName
 from wherry.build.hosttree import TREE
-from wherry.build.legal.component import FOLDER, Facts, join, read_facts
-from wherry.build.legal.gathering import BUILDROOT_FOLDER, locked_debs
+from wherry.build.legal.component import Facts, join
+from wherry.build.legal.gathering import Unpacked, facts_in, locked_debs, unpacked_sources
 from wherry.build.legal.licences import describe_tree
-from wherry.build.legal.manifest import FILE as MANIFEST
-from wherry.build.legal.manifest import read_manifest
 from wherry.build.legal.policy import enforce, read_policy
 from wherry.build.steps import Place, Step
 from wherry.core.durable import write_file
@@ -50,10 +49,11 @@ def policy_steps(host: Host, plan: Plan) -> tuple[Step, ...]:
     lock = _lock_of(host)
     packages = host.inputs.contributions.packages
     wanted = [[line.text, line.layer, line.path, line.line] for line in packages]
-    needs = (TREE, *([plan.boot] if plan.boot else ()))
+    unpacked = unpacked_sources(host)
+    needs = (TREE, *([plan.boot] if plan.boot else ()), *(source.step for source in unpacked))
 
     def work(place: Place) -> None:
-        facts = _facts(place, needs, lock, host.inputs.architecture.name)
+        facts = _facts(place, needs, lock, unpacked, host.inputs.architecture.name)
         for text in facts.warnings:
             place.say(f"warning: {text}")
         write_file(place.output / "components.json", (pretty(encode(facts.components)) + "\n").encode())
@@ -89,13 +89,12 @@ def _digest(lock: Lock | None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _facts(place: Place, needs: tuple[str, ...], lock: Lock | None, architecture: str) -> Facts:
+def _facts(
+    place: Place, needs: tuple[str, ...], lock: Lock | None, unpacked: Sequence[Unpacked], architecture: str
+) -> Facts:
     debs, _ = locked_debs(lock, place.downloads) if lock is not None else ([], [])
     root = place.inputs[TREE] / "root"
     found = [describe_tree(directory_tree(root), debs, name="root", progress=place.progress).facts]
     for name in needs:
-        output = place.inputs[name]
-        found.append(read_facts(output / FOLDER))
-        if (output / BUILDROOT_FOLDER / MANIFEST).is_file():
-            found.append(read_manifest(output / BUILDROOT_FOLDER, architecture=architecture))
+        found += facts_in(place.inputs[name], name, unpacked, architecture)
     return join(found)
