@@ -20,8 +20,8 @@ RUN_PACKAGES := python3-venv ca-certificates nftables iproute2
 DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
 TEST_PACKAGES := bc bison btrfs-progs buildah busybox-static cpio crun curl docker-compose docker-registry dosfstools dpkg-dev e2fsprogs erofs-utils faketime \
 	fdisk fish flex gcc git golang-github-containers-common golang-go hyperfine kmod libc6-dev libelf-dev libseccomp2 make mtools nginx-light openssh-client \
-	openssh-server openssl ostree-tests ovmf patch podman qemu-system-arm qemu-system-x86 qemu-user-static qemu-utils rpm runc skopeo slirp4netns \
-	squashfs-tools squashfuse strace systemd-boot-efi tini u-boot-tools uidmap umoci user-mode-linux xfsprogs xz-utils zsh zstd
+	openssh-server openssl ostree-tests ovmf patch podman qemu-efi-aarch64 qemu-system-arm qemu-system-x86 qemu-user-static qemu-utils rpm runc skopeo slirp4netns \
+	squashfs-tools squashfuse strace systemd-boot-efi tini u-boot-qemu u-boot-tools uidmap umoci user-mode-linux xfsprogs xz-utils zsh zstd
 
 # The engines that a start is compared with, and a compiler for the floor.
 ENGINE_BENCH_PACKAGES := bubblewrap busybox-static containerd crun docker.io gcc golang-github-containers-common libc6-dev lxc \

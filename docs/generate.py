@@ -1,7 +1,8 @@
 """Writes the reference pages that come from the code, and checks every link between the pages.
 
 ``docs/reference/exit-codes.md`` comes from the tree of errors, ``docs/reference/command-line.md`` from the
-commands themselves. ``--check`` writes nothing and fails when a page is out of date.
+commands themselves, ``docs/reference/boards.md`` from the layers. ``--check`` writes nothing and fails when a page is
+out of date.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import click
 
+from wherry.build.boards import Board, Boot, Proof, board_of
+from wherry.build.layers import find_layers
+from wherry.build.resolving import resolve
 from wherry.cli.root import COMMANDS, cli
 from wherry.core.errors import HttpError, Locked, WherryError, all_errors
 
@@ -108,7 +112,85 @@ def broken_links() -> list[str]:
     return found
 
 
-PAGES = {"reference/exit-codes.md": exit_codes, "reference/command-line.md": command_line}
+_BOOTS = {
+    Boot.NONE: "-",
+    Boot.UEFI: "UEFI, systemd-boot",
+    Boot.EXTLINUX: "U-Boot, extlinux.conf",
+    Boot.RASPBERRY_PI: "the Pi's firmware",
+    Boot.U_BOOT_SCRIPT: "U-Boot, boot.scr",
+}
+
+
+_PROOFS = {
+    Proof.BOOTED: "the image that is built of its layers is booted in QEMU by a test, up to a login",
+    Proof.BUILDS: "its image is built by a test; nothing booted it",
+    Proof.CONFIGURED: (
+        "its layers and its partition layout are checked, and all that it asks of Buildroot goes through Buildroot's"
+        " own `make defconfig` (2026.08) and takes; the name of its U-Boot configuration and its device tree are in"
+        " U-Boot's sources (August 2026). Nothing was compiled, and nobody tried the hardware"
+    ),
+}
+
+
+def boards() -> str:
+    """Returns the page of boards."""
+    layers = find_layers([PROJECT / "layers"])
+    families: dict[str, list[tuple[str, Board]]] = {}
+    for layer in layers:
+        if layer.listed and (layer.path / "board/board.yaml").is_file():
+            board = board_of(resolve(layers, [layer.name]))
+            families.setdefault(board.family, []).append((layer.name, board))
+    every = [board for found in families.values() for _, board in found]
+    count = {proof: sum(board.proof is proof for board in every) for proof in Proof}
+    lines = [
+        "# Boards",
+        "",
+        "This page is made by `make docs` from `layers/`. A board is a layer: `wherry host new my-device --target",
+        "LAYER,host/minimal` builds for it, and another word in its place builds the same host for another board. What",
+        "their files say is told in [layers](layers.md).",
+        "",
+        "How far each is proven, and no further:",
+        "",
+        "| proof | what was run | boards |",
+        "| --- | --- | ---: |",
+        f"| booted | {_PROOFS[Proof.BOOTED]} | {count[Proof.BOOTED]} |",
+        f"| builds | {_PROOFS[Proof.BUILDS]} | {count[Proof.BUILDS]} |",
+        f"| configured | {_PROOFS[Proof.CONFIGURED]} | {count[Proof.CONFIGURED]} |",
+        "",
+        "The second kind of check wants checkouts of both: `WHERRY_BUILDROOT=DIR WHERRY_U_BOOT=DIR pytest",
+        "tests/compat/boards`. Firmware that only its maker may pass on is not here, and is named in the notes.",
+        "",
+    ]
+    for family, found in sorted(families.items()):
+        lines += [
+            f"## {family}",
+            "",
+            "| layer | board | architecture | starts by | console | device tree | proof |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        for name, board in found:
+            tree = board.device_tree.removesuffix(".dtb").rpartition("/")[2]
+            also = "".join(f", {other}" for other in board.architectures)
+            cells = (
+                f"`{name}`",
+                board.title,
+                board.architecture + also,
+                _BOOTS[board.boot],
+                f"`{board.console}`" if board.console else "-",
+                f"`{tree}`" if tree else "-",
+                board.proof.value,
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        notes = [f"- `{name}`: {board.proof_note}." for name, board in found if board.proof_note]
+        lines += ["", *notes, *([""] if notes else [])]
+    return "\n".join(lines)
+
+
+PAGES = {
+    "reference/exit-codes.md": exit_codes,
+    "reference/command-line.md": command_line,
+    "reference/boards.md": boards,
+}
 
 
 def main() -> int:

@@ -62,7 +62,8 @@ class Machine:
     cpus: int = 1
     memory: str = "1GiB"
     firmware: str = ""
-    """``uefi``, ``u-boot``, or ``none``, where QEMU loads the kernel itself; "" for what the board boots by."""
+    """``uefi``, ``u-boot``, ``card``, where the machine's ROM reads it from there, or ``none``, where QEMU loads the
+    kernel itself; "" for what the board boots by."""
     drive: str = "virtio"
     console: str = ""
     """The kernel's console there, if another than the board's."""

@@ -14,6 +14,8 @@ from wherry.build import fragments
 from wherry.build.boards import FILE as BOARD
 from wherry.build.boards import board_of, firmware_of
 from wherry.build.contributions import EXTERNAL_FILES, HOOKS
+from wherry.build.images.layout import FILE as LAYOUT
+from wherry.build.images.layout import layout_of
 from wherry.build.layers import KINDS
 from wherry.build.resolving import resolve
 from wherry.core.errors import WherryError
@@ -98,8 +100,13 @@ def _of_layer(layer: Layer) -> Iterator[Finding]:
 
 
 def _of_board(layer: Layer, chain: Sequence[Layer]) -> Iterator[Finding]:
-    """Gives what is wrong with a layer's board, on top of those that it stands on."""
+    """Gives what is wrong with a layer's board and layout of images, on top of those that it stands on."""
     path = layer.path / BOARD
+    if (layer.path / LAYOUT).is_file():
+        try:
+            layout_of(chain)
+        except WherryError as error:
+            yield _finding(Level.ERROR, layer, error.where or layer.path / LAYOUT, error.what)
     if not path.is_file():
         return
     try:

@@ -11,6 +11,8 @@ from wherry.machine.words import format_of
 from wherry.spec.architecture import architecture
 from wherry.spec.host_record import FILE, HostRecord, ImageRecord
 
+CARD = "card"
+"""Of `machine.firmware`: the machine's own ROM reads what runs first from the card, as the board's does."""
 DISK_KINDS = ("disk", "sd", "raw", "qcow2")
 _FIRMWARE = {"uefi": Firmware.UEFI, "extlinux": Firmware.U_BOOT, "u-boot-script": Firmware.U_BOOT}
 """How the board finds its kernel -> what runs first in a machine."""
@@ -31,13 +33,14 @@ def guest_of(record: HostRecord, workspace: Path, *, image: str = "") -> Guest:
     where = workspace / FILE
     board, machine, boot = record.board, record.board.machine, record.boot
     name = machine.firmware or _FIRMWARE.get(board.boot, Firmware.NONE)
-    if name not in tuple(Firmware):
-        raise InvalidInput(f"board.machine.firmware: {name!r} is none", where=where, hint=f"use {', '.join(Firmware)}")
-    firmware = Firmware(name)
+    if name not in (*Firmware, CARD):
+        hint = f"use {', '.join((*Firmware, CARD))}"
+        raise InvalidInput(f"board.machine.firmware: {name!r} is none", where=where, hint=hint)
+    firmware = Firmware.NONE if name == CARD else Firmware(name)
     if machine.drive not in (Bus.VIRTIO, Bus.SD, Bus.USB):
         raise InvalidInput(f"board.machine.drive: {machine.drive!r} is none", where=where, hint="use virtio, sd or usb")
     disk = _disk(record, image, where)
-    direct = firmware == Firmware.NONE and bool(boot.kernel)
+    direct = name == Firmware.NONE and bool(boot.kernel)
     if disk is None and not boot.kernel:
         raise NotFound("no image of a disk, and no kernel", where=where, hint="add one to the layout, and build again")
     if disk is None:

@@ -2,12 +2,14 @@
 
 ``WHERRY_BUILDROOT`` is the folder of a checkout of Buildroot: every board's merged fragment goes through its ``make
 defconfig``, and every symbol that a layer asks for must have taken. ``WHERRY_U_BOOT`` is the folder of a checkout of
-U-Boot: it has each board's own configuration and, as a copy of the kernel's, its device tree.
+U-Boot: it has each board's own configuration and, as a copy of the kernel's, its device tree. ``WHERRY_SKIFFOS`` is the
+folder of a checkout of SkiffOS, whose table of systems is met.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -86,3 +88,12 @@ def test_u_boot_and_the_kernel_know_it(u_boot: Path, name: str) -> None:
     board = board_of(chain)
     if board.device_tree:
         assert board.device_tree.removesuffix(".dtb") in settings["BR2_LINUX_KERNEL_INTREE_DTS_NAME"].split()
+
+
+def test_every_system_of_skiffos_is_here() -> None:
+    readme = (checkout("WHERRY_SKIFFOS", "SkiffOS") / "README.md").read_text()
+    table = readme.partition("## Supported Systems")[2].partition("\n[")[0]
+    rows = re.findall(r"^\|[^|]+\|((?: *\+? *\[[a-z0-9_]+/[a-z0-9_]+\])+) *\|", table, re.MULTILINE)
+    wanted = {name for row in rows for name in re.findall(r"\[([^\]]+)\]", row)}
+    assert len(rows) == 66
+    assert wanted - set(LAYERS.by_name) == set()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.unit.build.support import write
 
-from wherry.build.boards import Board, Boot, Machine, board_of
+from wherry.build.boards import Board, Boot, FirmwareFile, Machine, board_of, firmware_of
 from wherry.build.checking import check
 from wherry.build.layers import find_layers
 from wherry.build.resolving import resolve
@@ -84,3 +84,35 @@ def test_a_check_looks_at_every_architecture(tmp_path: Path, patch: str) -> None
     layers = find_layers([tmp_path])
     (found,) = check(layers, layers)
     assert (found.layer, found.level) == ("chips/one", "error")
+
+
+def test_files_of_packages() -> None:
+    found = Board(firmware={"b/x.bin": "u-boot-x:usr/lib/x:1.bin", "a": "y:z"})
+    assert firmware_of(found) == (
+        FirmwareFile(name="a", package="y", path="z"),
+        FirmwareFile(name="b/x.bin", package="u-boot-x", path="usr/lib/x:1.bin"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a", "z"), ("a", ":z"), ("a", "y:"), ("a", "y:/z"), ("a", "y:../z"), ("../a", "y:z"), ("", "y:z")],
+)
+def test_what_is_no_file_of_a_package(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(InvalidInput, match="not a file of a package"):
+        firmware_of(Board(firmware={name: text}))
+    board(tmp_path, {"chips/one": f"firmware: {{{name!r}: {text!r}}}"})
+    layers = find_layers([tmp_path])
+    assert [item.layer for item in check(layers, layers)] == ["chips/one"]
+
+
+def test_a_check_looks_at_layouts_on_top_of_those_below(tmp_path: Path) -> None:
+    board(tmp_path, {"chips/one": "title: One"})
+    raw = "images: {disk: {kind: disk, table: mbr, raw: {spl: {file: firmware/spl, offset: 1KiB, size: 8KiB}}}}"
+    more = "images: {disk: {raw: {u-boot: {file: firmware/u-boot, offset: 4KiB}}}}"
+    for name, text in (("soc/chip", raw), ("chips/one", more)):
+        (tmp_path / name / "image").mkdir()
+        (tmp_path / name / "image/layout.yaml").write_text(text)
+    layers = find_layers([tmp_path])
+    (found,) = check(layers, layers)
+    assert (found.layer, found.what) == ("chips/one", "overlaps 'spl'")
