@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.core.durable import map_os_error
@@ -53,7 +53,6 @@ class Device:
     uses: tuple[str, ...] = ()
     """What is done with it now: ``sdb1 is mounted at /media``."""
     is_file: bool = False
-    numbers: frozenset[tuple[int, int]] = field(default_factory=frozenset)
 
 
 def check(device: Device, image_bytes: int) -> None:
@@ -165,7 +164,6 @@ def _device(path: Path, folder: Path, number: tuple[int, int], sys: Path, proc: 
         whole=folder.resolve().parent.name if partition else "",
         parts=tuple(parts),
         uses=tuple(_uses({**names, **stacked}, stacked, proc)),
-        numbers=frozenset({**names, **stacked}),
     )
 
 
