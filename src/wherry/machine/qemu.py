@@ -123,7 +123,9 @@ def _firmware(guest: Guest, machine: str, wiring: Wiring) -> Iterator[str]:
     if guest.firmware == Firmware.UEFI:
         yield from ("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={path}")
         if wiring.variables is not None:
-            yield from ("-drive", f"if=pflash,unit=1,format=raw,file={_path(wiring.variables)}")
+            # a line for people names the distribution's file, which must stay as it is
+            kept = ",snapshot=on" if wiring.console_fd is None else ""
+            yield from ("-drive", f"if=pflash,unit=1,format=raw,file={_path(wiring.variables)}{kept}")
     elif machine.startswith(("raspi", "orangepi")) or guest.architecture.name == "riscv64":
         # these begin with what is loaded as a kernel: the boards' first stages are not part of QEMU
         yield from ("-kernel", str(wiring.firmware))

@@ -56,7 +56,9 @@ def test_until_and_timeout(wherry: Command, tmp_path: Path) -> None:
 def test_whatever_ends_the_command_ends_the_machine(tmp_path: Path, number: signal.Signals) -> None:
     image = make_initramfs(tmp_path / "initrd", "sleep 1000")
     words = [sys.executable, "-m", "wherry", "boot", "--uml", "--initramfs", str(image)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env={**os.environ})
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(tmp_path)}
+    )
     assert process.stdout is not None
     while b"the guest is up" not in process.stdout.readline():
         pass

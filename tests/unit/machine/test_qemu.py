@@ -63,11 +63,13 @@ def test_the_kernel_is_told_its_console(name: str, machine: str, console: str) -
 
 def test_firmware_comes_as_the_machine_takes_it() -> None:
     files = {"firmware": Path("/code,1.fd"), "variables": Path("/vars.fd")}
-    drives = after(line(guest(firmware=Firmware.UEFI), **files), "-drive")
+    drives = after(line(guest(firmware=Firmware.UEFI), console_fd=5, **files), "-drive")
     assert drives == [
         "if=pflash,unit=0,format=raw,readonly=on,file=/code,,1.fd",
         "if=pflash,unit=1,format=raw,file=/vars.fd",
     ]
+    shown = after(line(guest(firmware=Firmware.UEFI), **files), "-drive")
+    assert shown[1] == "if=pflash,unit=1,format=raw,file=/vars.fd,snapshot=on"
     assert after(line(guest("arm64", firmware=Firmware.U_BOOT), firmware=Path("/u")), "-bios") == ["/u"]
     board = guest("arm64", machine="raspi3b", firmware=Firmware.U_BOOT)
     assert after(line(board, firmware=Path("/u")), "-kernel") == ["/u"]
