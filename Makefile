@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE :=
 RUN_PACKAGES := python3-venv ca-certificates nftables iproute2
 DEMO_PACKAGES := chromium fonts-dejavu-core libatomic1 mmdebstrap ostree
 TEST_PACKAGES := bc bison btrfs-progs buildah busybox-static cpio crun curl docker-compose docker-registry dosfstools dpkg-dev e2fsprogs erofs-utils faketime \
-	fdisk fish flex gcc git golang-github-containers-common golang-go hyperfine kmod libc6-dev libelf-dev libseccomp2 make mtools nginx-light openssh-client \
+	fdisk fish flex gcc git golang-github-containers-common golang-go hyperfine kmod libc6-dev libelf-dev libseccomp2 make mmdebstrap mtools nginx-light openssh-client \
 	openssh-server openssl ostree-tests ovmf patch podman qemu-efi-aarch64 qemu-system-arm qemu-system-x86 qemu-user-static qemu-utils rpm runc skopeo slirp4netns \
 	squashfs-tools squashfuse strace systemd-boot-efi tini u-boot-qemu u-boot-tools uidmap umoci user-mode-linux xfsprogs xz-utils zsh zstd
 

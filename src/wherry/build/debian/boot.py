@@ -70,6 +70,7 @@ def make_boot(place: Place, *, wanted: tuple[str, ...], device_tree: str, epoch:
         for folder, folders, files in os.walk(boot):
             for name in (*folders, *files):
                 os.utime(os.path.join(folder, name), (epoch, epoch))
+        os.utime(boot, (epoch, epoch))
     except OSError as error:
         raise map_os_error(error, "cannot fill the boot folder", where=error.filename) from error
 
