@@ -133,6 +133,14 @@ def test_missing_compilers_are_named_with_their_packages(tmp_path: Path) -> None
     assert "flex" in raised.value.hint
 
 
+def test_a_missing_library_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "find", lambda name, folders: Path("/usr/bin", name))
+    monkeypatch.setattr("os.path.exists", lambda path: not str(path).endswith("libc.a"))
+    with pytest.raises(NotFound) as raised:
+        tools.check_tools(tools.target_of(architecture("armhf"), uml=False))
+    assert raised.value.hint == "apt-get install libc6-dev-armhf-cross"
+
+
 def test_targets_are_named_as_debian_and_the_kernel_name_them() -> None:
     amd64 = tools.target_of(architecture("amd64"), uml=False)
     assert (amd64.arch, amd64.cross, amd64.gcc_package) == ("x86_64", "x86_64-linux-gnu-", "gcc-x86-64-linux-gnu")

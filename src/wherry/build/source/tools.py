@@ -67,6 +67,12 @@ class Target:
         return f"{self.architecture.triplet}-"
 
     @property
+    def libc(self) -> tuple[str, ...]:
+        """Where a static C library is: this machine's, or that of a cross compiler."""
+        triplet = self.architecture.triplet
+        return (f"/usr/lib/{triplet}/libc.a", f"/usr/{triplet}/lib/libc.a")
+
+    @property
     def gcc_package(self) -> str:
         """Debian's package of the compiler."""
         return f"gcc-{self.architecture.triplet.replace('_', '-')}"
@@ -105,6 +111,8 @@ def check_tools(target: Target, *, folders: Sequence[str] = FOLDERS) -> None:
     wanted |= {f"{target.cross}gcc": target.gcc_package, f"{target.cross}ld": target.gcc_package}
     missing = {name: package for name, package in wanted.items() if find(name, folders=folders) is None}
     missing |= {name: package for name, package in HEADERS.items() if not os.path.exists(name)}
+    if not any(map(os.path.exists, target.libc)):
+        missing["libc.a"] = f"libc6-dev-{target.architecture.name}-cross"
     if missing:
         packages = " ".join(sorted(set(missing.values())))
         raise NotFound(
