@@ -183,17 +183,35 @@ def _bundle(host: Host, record: HostRecord, gathered: Gathered, cache: str | Non
 def _fetch(host: Host, gathered: Gathered, folder: Path) -> Fetched:
     from wherry.build.debian.options import options_of
     from wherry.build.debian.sources import sources_for
-    from wherry.build.legal.sources import fetch_sources, wanted_sources
+    from wherry.build.legal.sources import Fetched, fetch_sources, keep_archives, wanted_sources
     from wherry.core.durable import make_dirs
     from wherry.core.lock import file_lock
 
     wanted = wanted_sources(gathered.facts.components)
+    archives = _archives(host, folder.parents[1])
+    if archives:
+        kept = [keep_archives(name, version, files, folder) for name, version, files in archives]
+        return Fetched(packages=tuple(kept))
     if not wanted:
-        raise UsageError("no package of Debian's in this host", hint="leave out --sources")
+        raise UsageError(
+            "no sources of this host are known", hint="leave out --sources; Buildroot's legal-info has its own"
+        )
     stanzas = [source.stanza() for source in sources_for(options_of(host.inputs))]
     make_dirs(folder)
     with file_lock(folder / ".lock", what="the downloads of sources"):
         return fetch_sources(wanted, stanzas, folder, folder / ".apt", progress=settings().progress())
+
+
+def _archives(host: Host, cache: Path) -> list[tuple[str, str, list[Path]]]:
+    """Returns name, version and files of each source that a host was compiled from."""
+    from wherry.build.legal.gathering import unpacked_sources
+    from wherry.build.source.unpacking import SOURCES
+
+    sources = unpacked_sources(host)
+    if not sources:
+        return []
+    folder = cache / "results" / host.plan().keys()[SOURCES] / "output"
+    return [(source.name, source.version or "own", [folder / name for name in source.files]) for source in sources]
 
 
 def _check(host: Host, components: Sequence[Component]) -> None:

@@ -10,10 +10,10 @@ import pytest
 from tests.unit.image.sbom.parts import put
 
 from wherry.build.legal.bundle import make_bundle, write_folder
-from wherry.build.legal.component import Component
+from wherry.build.legal.component import Component, Facts
 from wherry.build.legal.licences import Deb, describe_tree
-from wherry.build.legal.sources import fetch_sources, wanted_sources
-from wherry.core.errors import InvalidInput, NetworkError
+from wherry.build.legal.sources import fetch_sources, keep_archives, wanted_sources
+from wherry.core.errors import InvalidInput, NetworkError, NotFound
 from wherry.core.proc import run
 from wherry.image.sbom.model import Basis
 from wherry.image.sbom.tree import directory_tree
@@ -178,3 +178,14 @@ def test_no_repository(tmp_path: Path) -> None:
 
 def test_only_packages_of_debian_have_sources_there() -> None:
     assert wanted_sources([Component(kind="pypi", name="x", version="1", source="x", source_version="1")]) == []
+
+
+def test_archives_of_what_was_compiled(tmp_path: Path) -> None:
+    put(tmp_path / "files", {"linux.dsc": b"d", "linux.tar.xz": b"t"})
+    files = [tmp_path / "files" / name for name in ("linux.dsc", "linux.tar.xz")]
+    package = keep_archives("linux", "1:6.1", files, tmp_path / "sources")
+    assert [(file.name, file.size) for file in package.files] == [("linux.dsc", 1), ("linux.tar.xz", 1)]
+    bundle = make_bundle("x", Facts(), sources=[package], source_folder=tmp_path / "sources")
+    assert bundle.sources["sources/linux_1%3a6.1/linux.dsc"].read_bytes() == b"d"
+    with pytest.raises(NotFound, match="build the host again"):
+        keep_archives("linux", "2", [tmp_path / "gone"], tmp_path / "sources")

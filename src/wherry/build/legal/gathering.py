@@ -58,6 +58,8 @@ class Unpacked:
     origin: str = ""
     """The name of its file."""
     sha256: str = ""
+    files: tuple[str, ...] = ()
+    """The names of all its files, in the result of the step ``sources``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,12 +169,20 @@ def unpacked_sources(host: Host) -> list[Unpacked]:
     for role, origin in options.origins().items():
         name = _NAMES.get(role, role)
         if origin.url:
-            found.append(Unpacked(step=steps[role], name=name, origin=file_name(origin), sha256=origin.sha256))
+            file = file_name(origin)
+            found.append(Unpacked(step=steps[role], name=name, origin=file, sha256=origin.sha256, files=(file,)))
             continue
         files = lock.of(role)
         first = next((file for file in files if file.file_name.endswith(".dsc")), files[0])
         found.append(
-            Unpacked(step=steps[role], name=name, version=first.version, origin=first.file_name, sha256=first.sha256)
+            Unpacked(
+                step=steps[role],
+                name=name,
+                version=first.version,
+                origin=first.file_name,
+                sha256=first.sha256,
+                files=tuple(file.file_name for file in files),
+            )
         )
     return found
 

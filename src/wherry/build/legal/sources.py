@@ -23,7 +23,7 @@ from pathlib import Path
 from wherry.build.legal.bundle import SourceFile, SourcePackage
 from wherry.build.legal.component import Component
 from wherry.core.durable import make_dirs, map_os_error, write_file
-from wherry.core.errors import InvalidInput, NetworkError, ToolError
+from wherry.core.errors import InvalidInput, NetworkError, NotFound, ToolError
 from wherry.core.proc import run
 from wherry.core.progress import QUIET, Progress
 
@@ -99,6 +99,33 @@ def fetch_sources(
         packages.append(package)
     progress.update(_TASK, len(wanted), len(wanted), unit="packages")
     return Fetched(packages=tuple(packages), missing=tuple(missing))
+
+
+def keep_archives(name: str, version: str, archives: Sequence[Path], folder: Path) -> SourcePackage:
+    """Puts the files of a source that was compiled beside those of packages.
+
+    Args:
+        name: of the source.
+        version: of it.
+        archives: its files.
+        folder: where to.
+
+    Raises:
+        NotFound: one of them is not there.
+    """
+    top = folder / folder_name(name, version)
+    make_dirs(top)
+    try:
+        for path in archives:
+            shutil.copyfile(path, top / path.name)
+    except FileNotFoundError as error:
+        raise NotFound("a source is not kept any more", where=error.filename, hint="build the host again") from error
+    except OSError as error:
+        raise map_os_error(error, "cannot copy a source", where=top) from error
+    package = _read(folder, name, version)
+    if package is None:
+        raise NotFound("a source without files", where=name)
+    return package
 
 
 def folder_name(name: str, version: str) -> str:
