@@ -140,7 +140,7 @@ def boards() -> str:
         if layer.listed and (layer.path / "board/board.yaml").is_file():
             board = board_of(resolve(layers, [layer.name]))
             families.setdefault(board.family, []).append((layer.name, board))
-    every = [board for found in families.values() for _, board in found]
+    every = [board for found in families.values() for _, board in found if board.builder != "source"]
     count = {proof: sum(board.proof is proof for board in every) for proof in Proof}
     lines = [
         "# Boards",
@@ -157,8 +157,9 @@ def boards() -> str:
         f"| builds | {_PROOFS[Proof.BUILDS]} | {count[Proof.BUILDS]} |",
         f"| configured | {_PROOFS[Proof.CONFIGURED]} | {count[Proof.CONFIGURED]} |",
         "",
-        "The second kind of check wants checkouts of both: `WHERRY_BUILDROOT=DIR WHERRY_U_BOOT=DIR pytest",
-        "tests/compat/boards`. Firmware that only its maker may pass on is not here, and is named in the notes.",
+        "The check with Buildroot and U-Boot wants checkouts of both: `WHERRY_BUILDROOT=DIR WHERRY_U_BOOT=DIR pytest",
+        "tests/compat/boards`. Firmware that only its maker may pass on is not here, and is named in the notes. Tiny hosts are",
+        "built from source, are no boards, and are not counted.",
         "",
     ]
     for family, found in sorted(families.items()):

@@ -25,7 +25,13 @@ from wherry.build.resolving import resolve
 FOLDER = builtin_layers()
 assert FOLDER is not None
 LAYERS = find_layers([FOLDER])
-BOARDS = [layer.name for layer in LAYERS if layer.listed and (layer.path / "board/board.yaml").is_file()]
+BOARDS = [
+    layer.name
+    for layer in LAYERS
+    if layer.listed
+    and (layer.path / "board/board.yaml").is_file()
+    and board_of(resolve(LAYERS, [layer.name])).builder != "source"
+]
 OUTSIDE = {"allwinner/nezha": "u-boot", "allwinner/licheerv": "u-boot"}
 """Boards whose U-Boot is another branch, as their `proof_note` says."""
 
