@@ -53,6 +53,27 @@ def test_a_board_that_qemu_loads_the_kernel_of() -> None:
     assert found.console == "ttyS1"
 
 
+def test_its_words_come_once_and_with_the_machines_own_console() -> None:
+    board: dict[str, Any] = {
+        "boot": "raspberry-pi",
+        "console": "ttyS1,115200",
+        "command_line": ["root=/dev/vda", "panic=1"],
+    }
+    boot = {"kernel": "k", "command_line": ["console=ttyS1,115200", "root=/dev/vda", "panic=1"]}
+    found = guest_of(record(board=board, boot=boot), WORKSPACE)
+    assert found.command_line == ("console=ttyS1,115200", "root=/dev/vda", "panic=1")
+    board["machine"] = {"console": "ttyAMA0"}
+    found = guest_of(record(board=board, boot=boot), WORKSPACE)
+    assert (found.console, found.command_line) == ("ttyAMA0", ("root=/dev/vda", "panic=1"))
+
+
+def test_a_board_whose_own_rom_reads_the_card() -> None:
+    board = {"boot": "extlinux", "machine": {"machine": "orangepi-pc", "drive": "sd", "firmware": "card"}}
+    found = guest_of(record(board=board), WORKSPACE)
+    assert (found.firmware, found.kernel, found.command_line) == (Firmware.NONE, None, ())
+    assert found.drives[0].bus == Bus.SD
+
+
 def test_without_an_image_the_kernel_is_booted_itself() -> None:
     found = guest_of(record(images={}), WORKSPACE)
     assert (found.firmware, found.kernel, found.drives) == (Firmware.NONE, Path("/w/output/boot/kernel"), ())

@@ -60,12 +60,22 @@ def unpack_boot(place: Place, packages: Sequence[Package], files: Sequence[Firmw
             if (top / source).is_dir():
                 shutil.copytree(top / source, place.output / "firmware" / name, symlinks=False, dirs_exist_ok=True)
         for file in files:
-            _firmware(top, place.output / "firmware", file)
+            place_firmware(top, place.output / "firmware", file)
     except OSError as error:
         raise map_os_error(error, "cannot sort out the packages of the boot", where=error.filename) from error
 
 
-def _firmware(top: Path, folder: Path, file: FirmwareFile) -> None:
+def place_firmware(top: Path, folder: Path, file: FirmwareFile) -> None:
+    """Copies what a board wants of a package to where images look for it.
+
+    Args:
+        top: what was unpacked.
+        folder: ``firmware`` of the boot.
+        file: which.
+
+    Raises:
+        NotFound: the package has no such file.
+    """
     source, target = top / file.path, folder / file.name
     if not source.is_file():
         where = f"board/board.yaml: firmware: {file.name}"
