@@ -158,8 +158,8 @@ def boards() -> str:
         f"| configured | {_PROOFS[Proof.CONFIGURED]} | {count[Proof.CONFIGURED]} |",
         "",
         "The check with Buildroot and U-Boot wants checkouts of both: `WHERRY_BUILDROOT=DIR WHERRY_U_BOOT=DIR pytest",
-        "tests/compat/boards`. Firmware that only its maker may pass on is not here, and is named in the notes. Tiny hosts",
-        "are built from source, are no boards, and are not counted.",
+        "tests/compat/boards`. Firmware that only its maker may pass on is not here, and is named in the notes. Tiny",
+        "hosts are built from source, are no boards, and are not counted.",
         "",
     ]
     for family, found in sorted(families.items()):
