@@ -38,11 +38,16 @@ _CHOICE = "its choice, which cannot be made"
 _NEWER = re.compile(r"^([ \t]+)(modules|transitional)[ \t]*$", re.MULTILINE)
 
 
+RECURSION = 20_000
+"""kconfiglib goes from symbol to symbol by calls, and Buildroot's depend on each other over longer ways than usual."""
+
+
 def main() -> None:
     """Answers the request on the standard input."""
     request = json.load(sys.stdin)
     sys.path.insert(0, request["library"])
     answer: dict[str, Any]
+    sys.setrecursionlimit(RECURSION)
     try:
         answer = {"reasons": answered(request)}
     except Exception as error:  # noqa: BLE001 whatever a tree makes of kconfiglib, a build goes on without reasons
