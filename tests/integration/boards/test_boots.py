@@ -58,7 +58,14 @@ def wherry(*words: str, cwd: Path) -> str:
     }
     command = [sys.executable, "-m", "wherry", "--root", str(cwd / "root"), *words]
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, check=False, env=env
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        cwd=cwd,
+        check=False,
+        env=env,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
