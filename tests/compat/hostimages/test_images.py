@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +309,14 @@ def test_mbr_card_with_a_raw_area(tmp_path: Path, layout: Layout) -> None:
     assert "Links: 2" in _run("debugfs", "-R", "stat /usr/bin/bash", root)
 
 
+def test_the_root_is_named_where_nobody_says_it(layout: Layout, product: Product, tmp_path: Path) -> None:
+    made = _make(layout, "disk", replace(product, command_line=("quiet",)), tmp_path)
+    _, esp = _part(made, 1, tmp_path / "esp")
+    entry = _run("mtype", "-i", esp, "::/loader/entries/kiosk+3.conf")
+    partuuid = product.uuid("disk", "partition", "root")
+    assert f"options console=ttyS0,115200 quiet root=PARTUUID={partuuid} gpt\n" in entry
+
+
 def test_a_gpt_that_leaves_room_for_the_spl(layout: Layout, product: Product, tmp_path: Path) -> None:
     disk = {**LAYOUT["images"]["disk"], "raw": LAYOUT["images"]["card"]["raw"]}
     small = parse_layout({"images": {**LAYOUT["images"], "disk": disk}})
@@ -365,8 +374,6 @@ def test_sizes_that_nobody_says_are_enough(product: Product, tmp_path: Path) -> 
                 }
             }
         }
-        from dataclasses import replace
-
         host = replace(product, boot=root, root=root)
         made = make_image(parse_layout(document), "d", host, tmp_path / "images", PlainPlace(tmp_path / f"p{number}"))
         _, fat = _part(made, 1, tmp_path / "fat")

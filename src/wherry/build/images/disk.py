@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from wherry.build.images.trees import Entry
     from wherry.build.steps import Place
 
+_ROOT_WORDS = ("root=", "wherry.root=")
+"""With one of these, the host says itself where its root is."""
 _PLACEHOLDER = re.compile(r"\{(partuuid|uuid):([^{}]*)\}")
 
 
@@ -214,6 +216,9 @@ class _Disk:
             epoch=self.product.epoch,
         )
         words = tuple(_PLACEHOLDER.sub(self._identifier, word) for word in entry.command_line)
+        roots = [key for key, each in self.image.ordered() if each.type == "root" and each.content]
+        if roots and not any(word.startswith(_ROOT_WORDS) for word in words):
+            words = (*words, f"root=PARTUUID={partition_id(self.layout, self.name, self.product, roots[0])}")
         if self.image.table is Table.GPT and any(each.grow for each in self.image.partitions.values()):
             # power may fail between two sectors of the table that is written when a partition grows: this makes the
             # kernel take the copy then (Documentation/admin-guide/kernel-parameters.txt)
