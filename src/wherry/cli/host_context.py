@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,16 @@ def cache_folder(given: str | None) -> Path:
     return Path(given).absolute() if given else settings().root / "build"
 
 
+def end_by_signals() -> None:
+    """Has SIGTERM and SIGHUP end a build as Ctrl-C does: its sandboxes with it, and their control groups."""
+
+    def end(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+
+
 def execution(
     workspace: Workspace,
     cache: str | None,
@@ -106,6 +117,7 @@ def execution(
     from wherry.build.executing import NOBODY, Execution
     from wherry.core.progress import QUIET
 
+    end_by_signals()
     return Execution(
         cache=cache_folder(cache),
         work=workspace.work,

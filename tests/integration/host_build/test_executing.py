@@ -125,6 +125,7 @@ from wherry.build.executing import Execution
 from wherry.build.steps import Plan, Step
 from wherry.core import trace
 trace.arm_by_text({points!r})
+{begin}
 def work(place):
     (place.output / "a").write_text("a")
     place.run(["sh", "-c", {script!r}])
@@ -132,10 +133,16 @@ Execution(cache=Path({cache!r}), work=Path({work!r})).take(Plan(steps=(Step(name
 """
 
 
-def cut(tmp_path: Path, *, points: str = "", script: str = "true") -> subprocess.Popen[bytes]:
+def cut(tmp_path: Path, *, points: str = "", script: str = "true", signals: bool = False) -> subprocess.Popen[bytes]:
     source = str(Path(__file__).parents[3] / "src")
+    begin = "from wherry.cli.host_context import end_by_signals; end_by_signals()" if signals else ""
     code = _KILLED.format(
-        source=source, points=points, script=script, cache=str(tmp_path / "cache"), work=str(tmp_path / "work")
+        begin=begin,
+        source=source,
+        points=points,
+        script=script,
+        cache=str(tmp_path / "cache"),
+        work=str(tmp_path / "work"),
     )
     return subprocess.Popen([sys.executable, "-c", code])
 
@@ -157,6 +164,24 @@ def test_a_build_that_is_killed_leaves_no_result_and_no_process(tmp_path: Path) 
     assert forget(tmp_path / "cache") > 0
     assert not list((tmp_path / "cache/new").iterdir())
     assert not list((tmp_path / "cache/results").iterdir())
+
+
+def test_a_build_that_is_told_to_end_leaves_no_control_groups(tmp_path: Path) -> None:
+    before = _groups()
+    process = cut(tmp_path, script="echo $$ >/build/output/pid; exec sleep 600", signals=True)
+    deadline = time.monotonic() + 30
+    while not list((tmp_path / "cache").glob("new/*/output/pid")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert _groups() > before
+    process.terminate()
+    assert process.wait(timeout=30) == -signal.SIGINT  # how an interpreter ends of a KeyboardInterrupt
+    assert _groups() - before == set()
+    assert not list((tmp_path / "cache/new").iterdir())
+
+
+def _groups() -> set[Path]:
+    return set(Path("/sys/fs/cgroup").glob("**/build-*"))
 
 
 def test_a_build_that_is_killed_before_it_publishes_has_published_nothing(tmp_path: Path) -> None:

@@ -83,3 +83,9 @@ def test_commands_find_them(tmp_path: Path, capfd: pytest.CaptureFixture[str], m
     assert capfd.readouterr().out == "virt/qemu\n", "the first path's counts, all of it"
     assert run(["layer", "check", "--layers-path", "mine"]) == 0
     assert capfd.readouterr().err == "1 layer, 0 warnings\n", "one's own are looked at, and nothing said of the others"
+
+
+def test_layers_hold_no_links_as_wheels_cannot() -> None:
+    top = builtin_layers()
+    assert top is not None
+    assert [path for path in top.rglob("*") if path.is_symlink()] == []
