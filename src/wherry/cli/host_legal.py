@@ -61,7 +61,7 @@ def legal_info(
     if only_check and (output is not None or sources):
         raise UsageError("--check writes nothing", hint="leave out -o and --sources")
     found = find_workspace(workspace)
-    host, record, gathered = _gather(found, cache)
+    host, record, gathered = _gather(found, cache, ask=True)
     _tell(gathered.facts.warnings)
     if only_check:
         _check(host, gathered.facts.components)
@@ -138,7 +138,8 @@ def sbom(format_: str, image: str, output: Path | None, cache: str | None, works
         sys.stdout.write(data.decode())
 
 
-def _gather(found: Workspace, cache: str | None) -> tuple[Host, HostRecord, Gathered]:
+def _gather(found: Workspace, cache: str | None, *, ask: bool = False) -> tuple[Host, HostRecord, Gathered]:
+    """Returns a host, its record and what it is made of; with `ask`, Buildroot is asked for its part first."""
     from wherry.build.builder import BuilderName
     from wherry.build.legal.gathering import gather, unpacked_sources
     from wherry.spec.host_record import read_host_record
@@ -152,6 +153,10 @@ def _gather(found: Workspace, cache: str | None) -> tuple[Host, HostRecord, Gath
         from wherry.build.debian.options import options_of
 
         lock = read(found.path / options_of(host.inputs).lock)
+    if ask and host.builder.name is BuilderName.BUILDROOT:
+        from wherry.cli.host_buildroot import ask_for_licences
+
+        ask_for_licences(host, cache)
     try:
         plan, unpacked = host.plan(), unpacked_sources(host)
     except WherryError as error:

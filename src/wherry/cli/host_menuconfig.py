@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from wherry.cli.context import settings
+from wherry.cli.host_buildroot import build_place
 from wherry.cli.host_context import cache_option, execution, find_workspace, load, workspace_argument
 from wherry.cli.host_enter import enter
 from wherry.cli.output import note
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from wherry.build.executing import Execution
     from wherry.build.hosts import Host
     from wherry.build.place import StepPlace
-
-_STEP = "build"
 
 
 @click.command()
@@ -58,15 +57,9 @@ def menuconfig(cache: str | None, kind: str, workspace: str | None) -> None:
 
 
 def _edit(host: Host, run: Execution, kind: str) -> Path | None:
-    from wherry.build.buildroot.builder import Build
     from wherry.build.buildroot.menuconfig import edit, save
 
-    build = Build.of(host.inputs)
-    plan = build.plan()
-    step = plan.step(_STEP)
-    results = run.take(plan, step.needs)
-    with tempfile.TemporaryDirectory(prefix="menuconfig-", dir=host.workspace.work) as top:
-        place = run.place(step, {name: results[name].path for name in step.needs}, Path(top))
+    with build_place(host, run) as (build, place):
         found = edit(build, place, kind, _terminal(place))
     return save(host.workspace.path / "overrides", found)
 
