@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.core.errors import Unsupported
 from wherry.core.value import defaults_of, fields_of
-from wherry.engine.net.request import HOST_GATEWAY
+from wherry.engine.net.request import HOST_GATEWAY, INTERFACE
 from wherry.engine.spec import ContainerSpec
 from wherry.spec.container import MountType
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from wherry.spec.container import DeviceRate, Healthcheck, Mount, PortMapping, Resources
 
 HINT = "leave out --new"
+_OF_THE_NETWORK = {"ip": "--ip", "ip6": "--ip6", "mac": "--mac-address", "alias": "--network-alias"}
 ANYWHERE = ("", "0.0.0.0")  # noqa: S104 a comparison
 
 
@@ -125,11 +126,20 @@ def _ports(ports: Iterable[PortMapping]) -> list[str]:
 
 def _networks(networks: Iterable[NetworkAttachment]) -> list[str]:
     words: list[str] = []
-    for item in networks:
-        values = [f"{key}={getattr(item, key)}" for key in ("ip", "ip6", "mac") if getattr(item, key)]
-        values += [f"alias={alias}" for alias in item.aliases]
-        plain = not values or item.network.startswith("interface:")
-        words += ["--network", item.network if plain else ",".join((f"name={item.network}", *values))]
+    every = list(networks)
+    for item in every:
+        values = [(key, getattr(item, key)) for key in ("ip", "ip6", "mac") if getattr(item, key)]
+        values += [("alias", alias) for alias in item.aliases]
+        if not values:
+            words += ["--network", item.network]
+        elif item.network.startswith(INTERFACE):
+            if len(every) > 1:  # the flags are of the only network
+                raise _no_flag(f"an address of {item.network} beside other networks")
+            words += ["--network", item.network]
+            words += [word for key, value in values for word in (_OF_THE_NETWORK[key], value)]
+        else:
+            named = ",".join((f"name={item.network}", *(f"{key}={value}" for key, value in values)))
+            words += ["--network", named]
     return words
 
 

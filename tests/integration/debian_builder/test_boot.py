@@ -20,6 +20,7 @@ def assert_same(first: dict[str, Result], second: dict[str, Result]) -> None:
     assert listing(first[TREE].path / "root", times=False) == listing(second[TREE].path / "root", times=False)
 
 
+@pytest.mark.deep
 def test_a_minimal_host_twice_and_a_login(tmp_path: Path) -> None:
     found = host(tmp_path, "amd64", "host/minimal", kernel=CLOUD["amd64"])
     make_lock(found, Execution(cache=cached(tmp_path / "a"), work=found.workspace.work))
@@ -33,6 +34,7 @@ def test_a_minimal_host_twice_and_a_login(tmp_path: Path) -> None:
         console.wait_for("root on / type overlay")
 
 
+@pytest.mark.deep
 def test_a_minimal_host_of_another_architecture(tmp_path: Path) -> None:
     found = host(tmp_path, "arm64", "host/minimal", kernel=CLOUD["arm64"])
     make_lock(found, Execution(cache=cached(tmp_path / "a"), work=found.workspace.work))

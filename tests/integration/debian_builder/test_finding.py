@@ -77,6 +77,7 @@ def booted(built: dict[str, Result], disk: Path, folder: Path, *words: str) -> I
         yield Console(started.machine.console)
 
 
+@pytest.mark.deep
 def test_a_root_by_uuid_and_what_is_written_stays(built: dict[str, Result], disk: Path, tmp_path: Path) -> None:
     words = (f"root=PARTUUID={UUID.upper()}", "wherry.upper=persist/up")
     with booted(built, disk, tmp_path / "1", *words) as console:
@@ -92,6 +93,7 @@ def test_a_root_by_uuid_and_what_is_written_stays(built: dict[str, Result], disk
 
 @pytest.mark.deep
 @pytest.mark.parametrize("name", ["ESP", "FIRMWARE", "LABEL=FIRMWARE", "PARTLABEL=ESP"])
+@pytest.mark.deep
 def test_a_root_as_a_file(built: dict[str, Result], disk: Path, tmp_path: Path, name: str) -> None:
     with booted(built, disk, tmp_path / "1", f"wherry.root=image:{name}/hosts/root.erofs") as console:
         log_in(console)
@@ -110,6 +112,7 @@ def test_a_root_as_a_file(built: dict[str, Result], disk: Path, tmp_path: Path, 
         (("root=/dev/vda2", "wherry.upper=what"), "none, tmpfs or NAME/FOLDER"),
     ],
 )
+@pytest.mark.deep
 def test_failures_are_told_and_end_in_a_panic(
     built: dict[str, Result], disk: Path, tmp_path: Path, words: tuple[str, ...], said: str
 ) -> None:

@@ -116,6 +116,8 @@ NOT_OF_THE_REQUEST = {
         "pull",
         "quiet",
         "cidfile",
+        "machine",
+        "kernel",
     ),  # of the call, not of the container
     *("env_file", "label_file", "volumes_from", "secret", "x11", "tz", "sdnotify"),  # become other fields
     *("subuidname", "subgidname"),  # become --uidmap and --gidmap, by the host's tables
@@ -236,3 +238,7 @@ def test_every_field_of_a_request_has_flags_or_a_reason() -> None:
     from wherry.engine.spec_flags import _FLAGS, ELSEWHERE
 
     assert set(fields_of(ContainerSpec)) - set(_FLAGS) - set(ELSEWHERE) == {"layers"}
+
+
+def test_an_interface_keeps_its_address() -> None:
+    same(["--network", "interface:eth7", "--ip", "10.9.8.7"])
