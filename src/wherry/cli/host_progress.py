@@ -89,7 +89,7 @@ class Live:
         """Shows a line of its log."""
         del step
         with self._lock:
-            self._tail.append(line.rstrip()[-400:])
+            self._tail.append(line.rstrip()[:400])
 
     def ends(self, result: Result) -> None:
         """Leaves a line of a step that is done."""
