@@ -29,6 +29,9 @@ ENGINE_BENCH_PACKAGES := bubblewrap busybox-static containerd crun docker.io gcc
 # What images are pulled, kept, built and packed with elsewhere.
 IMAGE_BENCH_PACKAGES := buildah docker-registry golang-github-containers-common mmdebstrap ostree podman runc skopeo \
 	squashfs-tools
+# What hosts and their images are built with elsewhere.
+BUILD_BENCH_PACKAGES := cpio debootstrap dosfstools dpkg e2fsprogs erofs-utils fdisk git kmod make mkosi mmdebstrap mtools squashfs-tools \
+	systemd-boot-efi systemd-container xz-utils zstd
 DELTA_BENCH_PACKAGES := casync mmdebstrap ostree xdelta3 zstd
 OCI_TEST_PACKAGES := crun gcc golang-go libc6-dev libseccomp-dev runc user-mode-linux util-linux
 OSTREE_TEST_PACKAGES := attr cpio gnupg openssl ostree ostree-tests strace
@@ -124,6 +127,10 @@ bench-engine: $(BUILD) apt-engine venv-test ## Starts of containers beside crun,
 bench-image: $(BUILD) apt-image venv-test ## Pulls, disk, builds and packed apps beside podman and skopeo (TABLES="pull disk", as root)
 	@$(BIN)/python -u -m benchmarks.image.run $(TABLES)
 
+.PHONY: bench-build
+bench-build: $(BUILD) apt-build venv-test ## Hosts built beside mmdebstrap and mkosi, layers beside SkiffOS' scripts (TABLES="debian resolve", as root)
+	@$(BIN)/python -u -m benchmarks.build.run $(TABLES)
+
 .PHONY: bench-delta
 bench-delta: $(BUILD) apt-delta venv-test ## What an update costs, beside OSTree, casync, xdelta3, zstd (PAIRS=..., SMALL=1, as root)
 	@$(BIN)/python -u -m benchmarks.delta $(if $(SMALL),--small) $(PAIRS)
@@ -147,7 +154,7 @@ clean: ## Remove what was built; keep the downloads
 $(BUILD):
 	@mkdir -p $(BUILD)/cache
 
-.PHONY: apt-demo apt-test apt-ostree apt-oci apt-delta apt-engine apt-image
+.PHONY: apt-demo apt-test apt-ostree apt-oci apt-delta apt-engine apt-image apt-build
 apt-demo: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(DEMO_PACKAGES))
 apt-ostree: | $(BUILD)
@@ -158,6 +165,8 @@ apt-engine: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(ENGINE_BENCH_PACKAGES))
 apt-image: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(IMAGE_BENCH_PACKAGES))
+apt-build: | $(BUILD)
+	$(call apt,$(RUN_PACKAGES) $(BUILD_BENCH_PACKAGES))
 apt-oci: | $(BUILD)
 	$(call apt,$(RUN_PACKAGES) $(if $(SUITES),$(OCI_TEST_PACKAGES)))
 apt-test: | $(BUILD)
