@@ -95,13 +95,22 @@ class Host:
         """Those of its layer."""
         return PACKAGES[self.kind]
 
-    def forget(self) -> None:
-        """Takes away all that was built; the downloads stay."""
-        for path in (self.cache / "results", self.workspace / ".wherry", self.workspace / "output", self.top / "state"):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self.mkosi.iterdir():
-            if path.is_file():
-                path.unlink()
+    def forget(self, name: str) -> None:
+        """Takes away what one of them has built; the downloads stay.
+
+        Args:
+            name: ``wherry``, ``tools`` or ``mkosi``.
+        """
+        if name == "wherry":
+            for path in (self.cache / "results", self.workspace / ".wherry", self.workspace / "output"):
+                shutil.rmtree(path, ignore_errors=True)
+        elif name == "tools":
+            for path in (self.plain / each for each in plain.FOLDERS):
+                shutil.rmtree(path, ignore_errors=True)
+        else:
+            for path in self.mkosi.iterdir():
+                if path.is_file():
+                    path.unlink()
         os.sync()
 
     def change(self) -> None:

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+FOLDERS = ("root", "kernel", "firmware", "initramfs.tree")
+"""What is made anew in a build of all."""
 MIB = 1024 * 1024
 UNDOCUMENTED = (
     "path-exclude=/usr/share/man/*",
@@ -33,8 +35,6 @@ def main() -> None:
     folder, stage = Path(sys.argv[1]), sys.argv[2]
     plan = json.loads((folder / "plan.json").read_text())
     if stage == "all":
-        for name in ("root", "kernel", "firmware", "initramfs.tree"):
-            shutil.rmtree(folder / name, ignore_errors=True)
         root(folder, plan)
         boot(folder, plan)
     for overlay in plan["overlays"]:

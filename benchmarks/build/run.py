@@ -23,7 +23,10 @@ from benchmarks.engine.timing import Command, run_once
 from wherry.core.proc import run
 
 Taken = dict[str, list[tuple[float, float]]]
+_COLD, _SAME, _CHANGED = "wherry: cold", "wherry: nothing changed", "wherry: one file changed"
 _ALL, _IMAGES = "tools: all of it", "tools: only the images"
+_MKOSI_COLD, _MKOSI_CHANGED = "mkosi: cold, no boot loader", "mkosi: one file changed"
+_ROWS = (_COLD, _SAME, _CHANGED, _ALL, _IMAGES, _MKOSI_COLD, _MKOSI_CHANGED)
 _FORM = ("gpt_ext4", "--root-size=1G")
 """What mkosi can do on a kernel without FAT; squashfs it does not do incrementally."""
 _SHOWN_CHARS = 200
@@ -44,7 +47,7 @@ def debian(scratch: Path, rounds: int) -> None:
         for _ in range(times):
             order.shuffle(names)
             for name in names:
-                host.forget()
+                host.forget(name)
                 ways[name](host, found)
         _print(kind, found)
         _sizes(host)
@@ -54,11 +57,11 @@ def debian(scratch: Path, rounds: int) -> None:
 
 
 def _wherry(host: Host, found: Taken) -> None:
-    _time(found, "wherry: cold", host.build)
-    _time(found, "wherry: nothing changed", host.build)
+    _time(found, _COLD, host.build)
+    _time(found, _SAME, host.build)
     host.change()
     os.sync()
-    _time(found, "wherry: one file changed", host.build)
+    _time(found, _CHANGED, host.build)
 
 
 def _tools(host: Host, found: Taken) -> None:
@@ -69,16 +72,15 @@ def _tools(host: Host, found: Taken) -> None:
 
 
 def _mkosi(host: Host, found: Taken) -> None:
-    _time(found, "mkosi: cold, no boot loader", host.mkosi_of(*_FORM))
-    _time(found, "mkosi: cold, --incremental", host.mkosi_of(*_FORM, "--incremental"))
+    _time(found, _MKOSI_COLD, host.mkosi_of(*_FORM, "--incremental"))
     host.change()
     os.sync()
-    _time(found, "mkosi: one file changed", host.mkosi_of(*_FORM, "--incremental"))
+    _time(found, _MKOSI_CHANGED, host.mkosi_of(*_FORM, "--incremental"))
 
 
 def _bootable(host: Host) -> str:
     """Returns whether mkosi makes an image that boots on this machine, and in its own words why not."""
-    host.forget()
+    host.forget("mkosi")
     done = run(host.mkosi_of(*_FORM, "--bootable"), check=False)
     if done.returncode == 0:
         return "made"
@@ -98,7 +100,8 @@ def _print(kind: str, found: Mapping[str, Sequence[tuple[float, float]]]) -> Non
     count = len(found[_ALL])
     print(f"\nhost/{kind} ({count} runs each, medians; ratios of real time to the tools)")
     print(f"  {'':<32}{'real':>9}{'least':>9}{'cpu':>9}{'to all':>8}{'to images':>10}")
-    for name, taken in sorted(found.items(), key=lambda item: item[0], reverse=True):
+    for name in (each for each in _ROWS if each in found):
+        taken = found[name]
         cpu = statistics.median(each for _, each in taken)
         least = min(real for real, _ in taken)
         ratios = f"{middle(name) / middle(_ALL):>7.2f}x{middle(name) / middle(_IMAGES):>9.2f}x"
