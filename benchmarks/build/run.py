@@ -8,6 +8,7 @@ system, children and sandboxes included. Nothing passes or fails here.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -20,6 +21,7 @@ from benchmarks.build.hosts import Host
 from benchmarks.build.skiffos import resolve_table
 from benchmarks.engine.timing import Command, run_once
 
+from wherry.build.building import STEPS_FILE
 from wherry.core.proc import run
 
 Taken = dict[str, list[tuple[float, float]]]
@@ -50,6 +52,7 @@ def debian(scratch: Path, rounds: int) -> None:
                 host.forget(name)
                 ways[name](host, found)
         _print(kind, found)
+        print(f"  wherry, one file changed: {_steps(host)}")
         _sizes(host)
         if kind == "base":
             print(f"  mkosi, an image that boots: {_bootable(host)}")
@@ -106,6 +109,12 @@ def _print(kind: str, found: Mapping[str, Sequence[tuple[float, float]]]) -> Non
         least = min(real for real, _ in taken)
         ratios = f"{middle(name) / middle(_ALL):>7.2f}x{middle(name) / middle(_IMAGES):>9.2f}x"
         print(f"  {name:<32}{middle(name):>7.2f} s{least:>7.2f} s{cpu:>7.2f} s{ratios}", flush=True)
+
+
+def _steps(host: Host) -> str:
+    """Returns how long each step of Wherry's last build took."""
+    rows = json.loads((host.workspace / ".wherry" / STEPS_FILE).read_bytes())
+    return ", ".join(f"{row['name']} {row['seconds']:.2f} s" for row in rows if not row["cached"])
 
 
 def _sizes(host: Host) -> None:
