@@ -128,7 +128,7 @@ bench-image: $(BUILD) apt-image venv-test ## Pulls, disk, builds and packed apps
 	@$(BIN)/python -u -m benchmarks.image.run $(TABLES)
 
 .PHONY: bench-build
-bench-build: $(BUILD) apt-build venv-test ## Hosts built beside mmdebstrap and mkosi, layers beside SkiffOS' scripts (TABLES="debian resolve", as root)
+bench-build: $(BUILD) apt-build venv-test ## Hosts built beside mmdebstrap and mkosi, layers beside SkiffOS' scripts (TABLES="minimal resolve", as root)
 	@$(BIN)/python -u -m benchmarks.build.run $(TABLES)
 
 .PHONY: bench-delta
