@@ -26,6 +26,7 @@ WHERRY = Path(sys.executable).with_name("wherry")
 PACKAGES = {"minimal": repository.MINIMAL, "base": repository.BASE}
 VARIANTS = {"minimal": "extract", "base": "essential"}
 _OVERLAY = "root_overlay/etc/motd"
+_SKELETON = "skeleton"
 
 
 @dataclass(kw_only=True)
@@ -84,7 +85,11 @@ class Host:
                 f"--release={repository.SUITE}",
                 f"--local-mirror=file://{self.mirror}",
             ),
-            *("--repository-key-check=no", f"--skeleton-tree={self.mkosi}/skeleton", f"--package={','.join(packages)}"),
+            *(
+                "--repository-key-check=no",
+                f"--skeleton-tree={self.mkosi / _SKELETON}",
+                f"--package={','.join(packages)}",
+            ),
             *(f"--extra-tree={tree}" for tree in self._overlays()),
             *(f"--format={form}", f"--output-dir={self.mkosi}", f"--workspace-dir={self.mkosi}"),
             *("--nspawn-keep-unit", "--force", *words, "build"),
@@ -109,7 +114,9 @@ class Host:
                 shutil.rmtree(path, ignore_errors=True)
         else:
             for path in self.mkosi.iterdir():
-                if path.is_file():
+                if path.is_dir() and path.name != _SKELETON:
+                    shutil.rmtree(path)
+                elif path.is_file():
                     path.unlink()
         os.sync()
 
@@ -135,7 +142,7 @@ class Host:
                 file.write(f"debian:\n  mirrors: ['{line}']\n")
             run(self.wherry("lock", "--cache", str(self.cache), str(self.workspace)))
             run(self.wherry("build", "--cache", str(self.cache), str(self.workspace)))
-        skeleton = self.mkosi / "skeleton/etc/apt"
+        skeleton = self.mkosi / _SKELETON / "etc/apt"
         skeleton.mkdir(parents=True)
         (skeleton / "sources.list").write_text(f"{repository.line('file', self.mirror)}\n")
 
