@@ -11,6 +11,7 @@ import click
 from wherry.cli.context import settings
 from wherry.cli.host_context import (
     cache_option,
+    enter,
     execution,
     find_workspace,
     find_workspace_and_step,
@@ -57,7 +58,7 @@ def build(
     from wherry.build.locks import make_lock, needs_lock
     from wherry.cli.host_progress import watcher
 
-    settings().enter_home()
+    enter()
     found = find_workspace(workspace)
     host = load(found, offline=offline)
     shown = watcher(quiet=settings().quiet, verbose=verbose)

@@ -12,7 +12,7 @@ import click
 
 from wherry.cli.context import settings
 from wherry.cli.layer import search_paths
-from wherry.core.errors import UsageError
+from wherry.core.errors import Unsupported, UsageError
 
 if TYPE_CHECKING:
     from wherry.build.executing import Execution, Watcher
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from wherry.build.layers import Layers
     from wherry.build.workspace import Workspace
 
+MIN_IDS = 65536
+"""Users and groups of a root, nobody's among them."""
 CACHE_VARIABLE = "WHERRY_BUILD_CACHE"
 BUILDROOT = "WHERRY_BUILDROOT"
 """A tree of Buildroot, for workspaces that name none."""
@@ -93,6 +95,29 @@ def load(workspace: Workspace, *, given: Sequence[str] = (), **options: Any) -> 
 def cache_folder(given: str | None) -> Path:
     """Returns where results are kept."""
     return Path(given).absolute() if given else settings().root / "build"
+
+
+def enter() -> None:
+    """Makes somebody without root the root of a user namespace, for a build: roots have files of many owners.
+
+    Raises:
+        Unsupported: it would be one with too few ids.
+    """
+    settings().enter_home()
+    with open("/proc/self/gid_map", encoding="ascii") as file:
+        check_ids(file.read())
+
+
+def check_ids(gid_map: str) -> None:
+    """Refuses a user namespace with too few ids, by its map.
+
+    Raises:
+        Unsupported: there are fewer than `MIN_IDS`.
+    """
+    ids = sum(int(line.split()[2]) for line in gid_map.splitlines())
+    if ids < MIN_IDS:
+        hint = "as root, or with a range in /etc/subuid and /etc/subgid (docs/how-to/run-without-root.md)"
+        raise Unsupported(f"a root has files of many owners, and this user has {ids}", hint=hint)
 
 
 def end_by_signals() -> None:
