@@ -5,7 +5,7 @@
     CACHE/                       shared by all builds of this machine
       results/KEY/               a result: never changed once it is there; its mtime tells when it was used last
         output/                  what the step made
-        result.json              what it was, how long it took, how large it is
+        result.json              what it was, how long it took, how large it is, what a person should know of it
       locks/KEY                  held by whoever makes it; two builds that need one result make it once
       downloads/                 what was fetched, by digest
       new/KEY.*/                 what is being made; whatever is older than its lock's holder is rubbish
@@ -59,6 +59,8 @@ class Result:
     size_bytes: int
     started_s: float = 0.0
     """After the beginning of this build; 0 for one that was there."""
+    warnings: tuple[str, ...] = ()
+    """What a person should know of it."""
 
 
 class Watcher(Protocol):
@@ -176,6 +178,7 @@ class Execution:
             cached=True,
             seconds=said["milliseconds"] / 1000,
             size_bytes=said["size_bytes"],
+            warnings=tuple(said.get("warnings", ())),
         )
 
     def _make(self, step: Step, key: str, needed: dict[str, Result]) -> Result:
@@ -222,7 +225,7 @@ class Execution:
         except BaseException:
             remove_tree(new)
             raise
-        return self._publish(step, key, new, began)
+        return self._publish(step, key, new, began, tuple(place.warnings))
 
     def _keep_failed(self, step: Step, new: Path) -> None:
         target = self.work / "failed" / step.name
@@ -230,7 +233,7 @@ class Execution:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(new, target)
 
-    def _publish(self, step: Step, key: str, new: Path, began: float) -> Result:
+    def _publish(self, step: Step, key: str, new: Path, began: float, warnings: tuple[str, ...]) -> Result:
         with _mapped("cannot keep the result of a step", self.folder(key)):
             remove_tree(new / "scratch")
             seconds = time.monotonic() - began
@@ -241,6 +244,7 @@ class Execution:
                 "inputs": dict(step.inputs),
                 "milliseconds": int(seconds * 1000),
                 "size_bytes": size,
+                "warnings": warnings,
             }
             write_file(new / "result.json", pretty(document).encode())
             syncfs(new)
@@ -257,6 +261,7 @@ class Execution:
             seconds=seconds,
             size_bytes=size,
             started_s=began - self._started_s,
+            warnings=warnings,
         )
 
     def place(self, step: Step, needed: Mapping[str, Path], top: Path) -> StepPlace:

@@ -34,7 +34,7 @@ DIGESTS = ".digests"
 """In an image's result, a folder: the digest of each file, so that it is read once."""
 POST = "post-image"
 IMAGES_PLACE = Path("/build/output")
-_VERSION = "1"
+_VERSION = "2"
 _TOOLS = {
     Kind.DISK: ("sfdisk", "mkfs.vfat", "mcopy", "mmd", "mke2fs", "debugfs"),
     Kind.EROFS: ("mkfs.erofs",),

@@ -58,10 +58,16 @@ class StepPlace:
     progress: Progress = QUIET
     heard: Callable[[str], None] = lambda line: None
     """Called with each line of the log."""
+    warnings: list[str] = field(default_factory=list)
 
     def say(self, line: str) -> None:
         """Writes a line to the step's log."""
         self._write(line.encode(errors="surrogateescape"))
+
+    def warn(self, line: str) -> None:
+        """Writes a line to the step's log that a person shall see when the build is done, too."""
+        self.say(f"warning: {line}")
+        self.warnings.append(line)
 
     def run(
         self,

@@ -40,6 +40,9 @@ class Place(Protocol):
     def say(self, line: str) -> None:
         """Writes a line to the step's log."""
 
+    def warn(self, line: str) -> None:
+        """Writes a line to the step's log that a person shall see when the build is done, too."""
+
     def run(
         self,
         args: Sequence[str],

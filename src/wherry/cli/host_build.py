@@ -23,8 +23,13 @@ from wherry.core.errors import WherryError
 from wherry.core.units import format_size
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from wherry.build.building import Built
-    from wherry.build.executing import StepFailed
+    from wherry.build.executing import Result, StepFailed
+
+SHOWN_WARNINGS = 5
+"""Of each step."""
 
 
 @click.command()
@@ -75,6 +80,7 @@ def build(
         raise
     finally:
         shown.close()
+    tell_warnings(built.results.values(), found.name)
     if as_json:
         print_json(built.record)
         return
@@ -89,6 +95,17 @@ def _tell(built: Built, seconds: float) -> None:
         print(f"{name:<7} {image.path}  {format_size(image.size_bytes)}")
     taken = sum(not result.cached for result in built.results.values())
     note(f"{record.name}: {taken} of {len(built.results)} steps taken, {seconds:.1f} s", quiet=settings().quiet)
+
+
+def tell_warnings(results: Iterable[Result], workspace: str) -> None:
+    """Tells on standard error what the steps of a build warned of; of each the first `SHOWN_WARNINGS`."""
+    for result in results:
+        for line in result.warnings[:SHOWN_WARNINGS]:
+            print(f"warning: {result.step.name}: {line}", file=sys.stderr)
+        left = len(result.warnings) - SHOWN_WARNINGS
+        if left > 0:
+            step = result.step.name
+            print(f"warning: {step}: {left} more; all of them: wherry host log {workspace} {step}", file=sys.stderr)
 
 
 def _tell_failure(error: StepFailed, name: str, *, verbose: bool) -> None:

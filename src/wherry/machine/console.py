@@ -19,6 +19,7 @@ MAX_KEPT_CHARS = 256 * 1024
 READ_BYTES = 65536
 _ESCAPES = re.compile(rb"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][0-9A-B]|[=>78cDEHM])")
 _MAX_ESCAPE_BYTES = 256
+_PANIC = "Kernel panic - not syncing"
 
 
 def plain(data: bytes) -> bytes:
@@ -136,5 +137,7 @@ class Console:
 
 
 def tail_of(text: str, lines: int = 5) -> str:
-    """Returns the last lines of a text, in one."""
-    return " | ".join(text.strip().splitlines()[-lines:])
+    """Returns the last lines of a console, in one: those before a panic, whose registers tell a user nothing."""
+    said = text.strip().splitlines()
+    panics = [number for number, line in enumerate(said) if _PANIC in line]
+    return " | ".join(said[: panics[-1] + 1][-lines:] if panics else said[-lines:])

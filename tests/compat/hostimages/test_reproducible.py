@@ -89,6 +89,6 @@ def test_another_host_has_other_ids(layout: Layout, tmp_path: Path) -> None:
 
 def test_what_a_layout_says_has_a_digest(layout: Layout) -> None:
     assert digest_of(layout, "disk") == digest_of(parse_layout(LAYOUT, where="elsewhere"), "disk")
-    changed = {"images": {**LAYOUT["images"], "root": {"kind": "erofs", "from": "root", "level": 3}}}
+    changed = {"images": {**LAYOUT["images"], "root": {"kind": "erofs", "from": "root", "cluster": "4KiB"}}}
     assert digest_of(parse_layout(changed), "disk") != digest_of(layout, "disk")  # the disk has that image in it
     assert digest_of(parse_layout(changed), "box") == digest_of(layout, "box")

@@ -51,6 +51,18 @@ def test_a_step_is_taken_once_and_again_when_what_it_depends_on_changes(tmp_path
     assert (changed["second"].path / "b").read_text() == "two\n"
 
 
+def test_what_a_step_warns_of_is_told_again_with_its_kept_result(tmp_path: Path) -> None:
+    def work(place: Place) -> None:
+        place.warn("this is odd")
+
+    step = Step(name="odd", what="do odd things", work=work)
+    run = execution(tmp_path)
+    (made,), (kept,) = (run.take(Plan(steps=(step,)), ["odd"]).values() for _ in range(2))
+    assert [made.cached, kept.cached] == [False, True]
+    assert made.warnings == kept.warnings == ("this is odd",)
+    assert run.log("odd").read_text() == "warning: this is odd\n"
+
+
 def test_a_program_sees_no_secrets_no_network_and_writes_nowhere_else(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
     script = f"""

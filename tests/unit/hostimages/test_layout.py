@@ -98,8 +98,16 @@ BAD = {
     "absolute": ({"images": {"a": {"kind": "tar", "from": "root", "below": "/etc"}}}, "not a path below a folder"),
     "compression": (
         {"images": {"a": {"kind": "erofs", "from": "root", "compression": "zstd"}}},
-        "there are lz4hc, lz4",
+        "there are lz4, lz4hc",
     ),
+    "odd cluster": ({"images": {"a": {"kind": "erofs", "from": "root", "cluster": "12KiB"}}}, "no cluster of 12288"),
+    "small cluster": ({"images": {"a": {"kind": "erofs", "from": "root", "cluster": "2KiB"}}}, "no cluster of 2048"),
+    "large cluster": ({"images": {"a": {"kind": "erofs", "from": "root", "cluster": "2MiB"}}}, "no cluster of 2097152"),
+    "cluster of nothing": (
+        {"images": {"a": {"kind": "erofs", "from": "root", "compression": "none", "cluster": "4KiB"}}},
+        "not compressed",
+    ),
+    "squashfs' cluster": ({"images": {"a": {"kind": "squashfs", "from": "root", "cluster": "4KiB"}}}, "no 'cluster'"),
     "level": ({"images": {"a": {"kind": "tar", "from": "root", "level": 40}}}, "no level 40.*1 to 19"),
     "small ext4": ({"images": {"a": {"kind": "ext4", "from": "root", "size": "64k"}}}, "too small"),
     "partition's name": (_disk(partitions={"a b": _PART}), "not a name of a partition"),

@@ -58,3 +58,10 @@ def test_escape_keys() -> None:
     assert keys.feed(b"ls\x01") == (b"ls", b"")
     assert keys.feed(b"xmore") == (b"more", b"x")
     assert keys.feed(b"\x01\x01\x01H\x01q") == (b"\x01", b"h")
+
+
+def test_a_panic_is_told_by_what_came_before_its_registers() -> None:
+    panic = "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00007f00"
+    said = f"one\n/init: line 5: mount: not found\n{panic}\nCPU: 0 PID: 1\nCall Trace:\n" + " [<60046f88>] ?\n" * 20
+    assert console.tail_of(said, 2) == f"/init: line 5: mount: not found | {panic}"
+    assert console.tail_of("a\nb\nc\n", 2) == "b | c"

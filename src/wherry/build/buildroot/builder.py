@@ -222,7 +222,7 @@ class Build:
         document = [item.as_json() for item in untaken]
         (place.output / REPORT_FILE).write_text(pretty(document) + "\n", encoding="utf-8")
         for item in untaken:
-            place.say(f"did not take: {item.text(self.staged.defconfig.asked)}")
+            place.warn(f"did not take: {item.text(self.staged.defconfig.asked)}")
         remembering.remember(place.kept, of, [place.output / CONFIG_FILE, place.output / REPORT_FILE])
 
     def _configured_of(self, place: Place) -> str:

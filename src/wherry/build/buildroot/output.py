@@ -145,7 +145,7 @@ def take(place: Place, tools: Mapping[str, Merged]) -> None:
         if kind in tools:
             untaken += kconfig.compare(tools[kind], kconfig.read(path))
     for item in untaken:
-        place.say(f"did not take: {item.text()}")
+        place.warn(f"did not take: {item.text()}")
     (place.output / "untaken.json").write_text(pretty([item.as_json() for item in untaken]) + "\n", encoding="utf-8")
 
 

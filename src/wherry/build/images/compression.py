@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NONE, GZIP, XZ, ZSTD, LZ4, LZ4HC = "none", "gzip", "xz", "zstd", "lz4", "lz4hc"
 CHOICES = {
-    Kind.EROFS: {LZ4HC: 12, LZ4: 0, NONE: 0},
+    Kind.EROFS: {LZ4: 0, LZ4HC: 12, NONE: 0},
     Kind.SQUASHFS: {ZSTD: 22, XZ: 0, GZIP: 9, LZ4: 0, NONE: 0},
     Kind.INITRAMFS: {ZSTD: 19, XZ: 9, GZIP: 9, NONE: 0},
     Kind.TAR: {ZSTD: 19, XZ: 9, GZIP: 9, NONE: 0},

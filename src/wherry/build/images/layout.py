@@ -130,6 +130,8 @@ class Image:
     compression: str = ""
     """"" for the kind's usual one."""
     level: int | None = None
+    cluster: str = ""
+    """Of an EROFS: how much is compressed as one piece; "" for the usual."""
     size: str = ""
     """Of a disk or an ext4; "" for what is needed."""
     label: str = ""

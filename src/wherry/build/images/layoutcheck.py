@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from wherry.build.images.compression import CHOICES
+from wherry.build.images.compression import CHOICES, NONE
 from wherry.build.images.layout import (
     BOOT,
     BOOT_ENTRIES,
@@ -30,6 +30,8 @@ MAX_GPT_PARTITIONS = 128
 MIN_FAT_BYTES = 512 * 1024
 MIN_EXT4_BYTES = 2 * MIB
 """Below it, there is no room for a journal."""
+MIN_CLUSTER_BYTES, MAX_CLUSTER_BYTES = 4096, MIB
+"""Of EROFS' physical clusters, where its blocks are pages of 4 KiB."""
 MAX_DISK_BYTES = 64 * 1024 * 1024 * MIB
 LABEL_CHARS = {Filesystem.FAT: 11, Filesystem.EXT4: 16, Filesystem.RAW: 36}
 """What the file systems, and GPT, have room for."""
@@ -49,7 +51,7 @@ _OF_DISK = ("table", "partitions", "raw", "size")
 _OF_TREE = ("source", "below", "compression", "level")
 _KEYS = {
     Kind.DISK: _OF_DISK,
-    Kind.EROFS: _OF_TREE,
+    Kind.EROFS: (*_OF_TREE, "cluster"),
     Kind.SQUASHFS: _OF_TREE,
     Kind.EXT4: ("source", "below", "size", "label"),
     Kind.INITRAMFS: _OF_TREE,
@@ -82,7 +84,7 @@ def check(layout: Layout) -> None:
 
 
 def _check_keys(layout: Layout, name: str, image: Image) -> None:
-    for key in ("source", "below", "compression", "level", "size", "label", "table", "partitions", "raw"):
+    for key in ("source", "below", "compression", "level", "cluster", "size", "label", "table", "partitions", "raw"):
         if key not in _KEYS[image.kind] and getattr(image, key) != getattr(_DEFAULT, key):
             shown = "from" if key == "source" else key
             raise InvalidInput(f"an image of kind {image.kind} has no {shown!r}", where=layout.where(name, shown))
@@ -100,15 +102,27 @@ def _check_tree(layout: Layout, name: str, image: Image) -> None:
             hint=f"there are {', '.join(choices)}",
         )
     if image.level is not None:
-        best = (choices or {}).get(image.compression or next(iter(choices or {"": 0})), 0)
+        word = image.compression or next(iter(choices or {"": 0}))
+        best = (choices or {}).get(word, 0)
         if not 1 <= image.level <= best:
-            hint = f"1 to {best}" if best else "this compression has no levels"
+            hint = f"1 to {best}" if best else f"{word or image.kind} has no levels"
             raise InvalidInput(f"no level {image.level}", where=layout.where(name, "level"), hint=hint)
+    if image.cluster:
+        _check_cluster(layout, name, image)
     if image.kind is Kind.EXT4:
         _check_label(image.label, Filesystem.EXT4, layout.where(name, "label"))
         size = layout.size(image.size, name, "size")
         if image.size and size < MIN_EXT4_BYTES:
             raise _too_small(size, MIN_EXT4_BYTES, layout.where(name, "size"))
+
+
+def _check_cluster(layout: Layout, name: str, image: Image) -> None:
+    where = layout.where(name, "cluster")
+    if image.compression == NONE:
+        raise InvalidInput("a cluster of what is not compressed", where=where)
+    size = layout.size(image.cluster, name, "cluster")
+    if size & (size - 1) or not MIN_CLUSTER_BYTES <= size <= MAX_CLUSTER_BYTES:
+        raise InvalidInput(f"no cluster of {size} bytes", where=where, hint="4KiB, 8KiB, 16KiB ... to 1MiB")
 
 
 class _Disk:

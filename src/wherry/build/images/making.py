@@ -131,7 +131,16 @@ def _make(
     tree = within(top, image.below)
     match image.kind:
         case Kind.EROFS:
-            readonly.make_erofs(place, product, tree, out, name=name, compression=image.compression, level=image.level)
+            readonly.make_erofs(
+                place,
+                product,
+                tree,
+                out,
+                name=name,
+                compression=image.compression,
+                level=image.level,
+                cluster_bytes=layout.size(image.cluster, name, "cluster"),
+            )
         case Kind.SQUASHFS:
             readonly.make_squashfs(place, product, tree, out, compression=image.compression, level=image.level)
         case Kind.EXT4:

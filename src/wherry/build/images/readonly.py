@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from wherry.build.images.product import Product
     from wherry.build.steps import Place
 
+_CLUSTER_BYTES = 16 * 1024
+"""With lz4 a root is 9 % larger than by lz4hc in single pages, and made in a sixth of the time. It wants Linux 5.13."""
 _SQUASHFS_LEVELS = {ZSTD: 9, GZIP: 9}
 """zstd: with 15 a root is 6 % smaller, and takes ten times as long."""
 _WITHOUT_EPOCH: tuple[str | Path, ...] = ("env", "-u", "SOURCE_DATE_EPOCH")
@@ -25,7 +27,15 @@ _LEVEL_OPTION = "-Xcompression-level"
 
 
 def make_erofs(
-    place: Place, product: Product, tree: Path, out: Path, *, name: str, compression: str = "", level: int | None = None
+    place: Place,
+    product: Product,
+    tree: Path,
+    out: Path,
+    *,
+    name: str,
+    compression: str = "",
+    level: int | None = None,
+    cluster_bytes: int = 0,
 ) -> None:
     """Makes an EROFS.
 
@@ -37,9 +47,12 @@ def make_erofs(
         name: of the image, for its UUID.
         compression: "" for the usual one.
         level: of it; None for the tool's own.
+        cluster_bytes: how much is compressed as one piece, at the most; 0 for the usual.
     """
     word = compression or next(iter(CHOICES[Kind.EROFS]))
-    pressed = [] if word == NONE else [f"-z{word}" + (f",{level}" if level is not None else "")]
+    pressed: list[str] = []
+    if word != NONE:
+        pressed = [f"-z{word}" + (f",{level}" if level is not None else ""), f"-C{cluster_bytes or _CLUSTER_BYTES}"]
     identity = [f"-T{product.epoch}", f"-U{product.uuid(name, 'filesystem')}"]
     run_tool(place, product, [*_WITHOUT_EPOCH, "mkfs.erofs", "--quiet", *pressed, *identity, out, tree], out=out)
 

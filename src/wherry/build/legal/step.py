@@ -55,9 +55,9 @@ def policy_steps(host: Host, plan: Plan) -> tuple[Step, ...]:
     def work(place: Place) -> None:
         facts = _facts(place, needs, lock, unpacked, host.inputs.architecture.name)
         for text in facts.warnings:
-            place.say(f"warning: {text}")
+            place.warn(text)
         write_file(place.output / "components.json", (pretty(encode(facts.components)) + "\n").encode())
-        enforce(facts.components, policy, packages, warn=lambda line: place.say(f"warning: {line}"))
+        enforce(facts.components, policy, packages, warn=place.warn)
 
     return (
         Step(

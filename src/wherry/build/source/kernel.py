@@ -146,9 +146,9 @@ def _tree(place: Place, recipe: Recipe) -> kconfig_tree.Tree:
 
 
 def report(place: Place, what: str, asked: Merged, untaken: list[Untaken]) -> None:
-    """Tells what did not take: in the log, and in the result for programs."""
+    """Tells what did not take: people, and in the result programs."""
     for each in untaken:
-        place.say(f"did not take: {each.text(asked)}")
+        place.warn(f"did not take: {each.text(asked)}")
     count = len(asked.history)
     place.say(f"{what}: {count - len(untaken)} of {count} settings took")
     document = {"asked": count, "untaken": [each.as_json() for each in untaken]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from wherry.build.source.options import Options, options_of
 from wherry.core.digest import parse_checksum
 from wherry.core.durable import write_file
 from wherry.core.errors import Conflict, InvalidInput, NotFound, ToolError, WherryError
+from wherry.spec.architecture import of_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +91,8 @@ def update_lock(inputs: Inputs, place: Place) -> LockChanges:
         if not path.is_file():
             raise
         before = None  # it is what the new one replaces, whatever is in it
-    here = apt.prepare(place, repositories(options), inputs.architecture.name)
+    # sources are the same for all architectures: the lists of this machine's have them, and it needs those anyway
+    here = apt.prepare(place, repositories(options), of_machine(os.uname().machine).name)
     place.progress.update("fetching lists of packages", 0, None)
     here.update()
     files: list[Pinned] = []

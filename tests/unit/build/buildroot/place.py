@@ -39,6 +39,10 @@ class PlainPlace:
         """Keeps a line."""
         self.said.append(line)
 
+    def warn(self, line: str) -> None:
+        """Keeps a line."""
+        self.said.append(f"warning: {line}")
+
     def run(
         self,
         args: Sequence[str],
