@@ -29,7 +29,13 @@ def put(root: Path, *names: str) -> None:
 
 
 def test_what_belongs_to_the_machine_is_gone(tmp_path: Path) -> None:
-    mine = ("etc/hostname", "etc/resolv.conf", "etc/ssh/ssh_host_rsa_key", "etc/ssh/ssh_host_rsa_key.pub")
+    mine = (
+        "etc/hostname",
+        "etc/resolv.conf",
+        "etc/apt/sources.list",
+        "etc/ssh/ssh_host_rsa_key",
+        "etc/ssh/ssh_host_rsa_key.pub",
+    )
     logs = ("var/log/dpkg.log", "var/log/apt/history.log", "var/cache/ldconfig/aux-cache", "run/x", "tmp/x/y", "dev/x")
     stays = ("etc/ssh/sshd_config", "var/lib/dpkg/status", "usr/bin/tool", "var/log/journal/x")
     put(tmp_path, *mine, *logs, *stays, "etc/machine-id")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from wherry.build.builder import Inputs
     from wherry.build.steps import Place
 
-RECIPE = "1"
+RECIPE = "2"
 """Counted up when the same packages come to something else."""
 
 

@@ -19,6 +19,7 @@ from wherry.core.durable import map_os_error
 GONE = (
     "etc/.pwd.lock",
     "etc/apt/apt.conf.d/99mmdebstrap",
+    "etc/apt/sources.list",
     "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
     "etc/group-",
     "etc/gshadow-",
