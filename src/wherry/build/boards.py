@@ -57,7 +57,7 @@ class Machine:
     """How QEMU imitates the board."""
 
     machine: str = ""
-    """QEMU's ``-M``; "" where QEMU has nothing like it."""
+    """QEMU's ``-M``; ``uml`` for user-mode Linux; "" where QEMU has nothing like it."""
     cpu: str = ""
     cpus: int = 1
     memory: str = "1GiB"

@@ -78,23 +78,24 @@ def time_svg(rows: Sequence[Row], title: str) -> str:
     return _svg(title, f"{took:.1f} s in {len(shown) - kept} steps, {kept} kept", body, top + len(shown) * _ROW + 20)
 
 
-def bars_svg(rows: Sequence[Row], title: str) -> str:
-    """Returns the sizes of layers as bars, in the order of the rows."""
+def bars_svg(rows: Sequence[Row], title: str, *, seconds: bool = False) -> str:
+    """Returns the sizes of layers, or the seconds of packages, as bars in the order of the rows."""
+    told = _seconds if seconds else format_size_of
     shown = list(rows[:MAX_BARS])
     left, right = _left(shown), 90
     room = WIDTH - left - right
     end = max((row.value for row in shown), default=0.0) or 1.0
     top = 64
-    body = [_grid(end, left, room, top, len(shown), format_size_of)]
+    body = [_grid(end, left, room, top, len(shown), told)]
     for number, row in enumerate(shown):
         y = top + number * _ROW
         width = room * row.value / end
-        said = f"{row.name}: {format_size_of(row.value)}{f' ({row.note})' if row.note else ''}"
+        said = f"{row.name}: {told(row.value)}{f' ({row.note})' if row.note else ''}"
         body.append(_label(row.name, left, y))
         if row.value:
             body.append(_rect(left, y + 4, max(1.5, width), _ROW - 8, "c0", said))
-        body.append(f'<text class="soft" x="{left + width + 5:.1f}" y="{y + 16}">{format_size_of(row.value)}</text>')
-    whole = f"{format_size_of(sum(row.value for row in rows))} in {len(rows)} layers"
+        body.append(f'<text class="soft" x="{left + width + 5:.1f}" y="{y + 16}">{told(row.value)}</text>')
+    whole = f"{told(sum(row.value for row in rows))} in {len(rows)} {'packages' if seconds else 'layers'}"
     return _svg(title, whole, body, top + len(shown) * _ROW + 20)
 
 
@@ -205,6 +206,10 @@ def html_page(svg: str, rows: Sequence[Row], title: str, value: Callable[[Row], 
 </table>
 </body></html>
 """
+
+
+def _seconds(value: float) -> str:
+    return f"{round(value, 1):g} s"
 
 
 def format_size_of(value: float) -> str:

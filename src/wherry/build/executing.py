@@ -264,17 +264,18 @@ class Execution:
             warnings=warnings,
         )
 
-    def place(self, step: Step, needed: Mapping[str, Path], top: Path) -> StepPlace:
+    def place(self, step: Step, needed: Mapping[str, Path], top: Path, *, log: str = "") -> StepPlace:
         """Returns a place of a step for work that is none of a plan's: with what it keeps, and nothing is kept else.
 
         Args:
             step: which.
             needed: the results of the steps that it needs.
             top: an empty folder.
+            log: of which name, among those of steps; "" for none.
         """
         kept = self.work / "kept" / step.name
         with _mapped("cannot make the folders of a step", top):
-            for folder in (top / "output", top / "scratch", kept, self.cache / "downloads"):
+            for folder in (top / "output", top / "scratch", kept, self.cache / "downloads", self.work / "logs"):
                 folder.mkdir(parents=True, exist_ok=True)
         return StepPlace(
             output=top / "output",
@@ -282,7 +283,7 @@ class Execution:
             kept=kept,
             downloads=self.cache / "downloads",
             bundle=top / "sandbox",
-            log=open(os.devnull, "wb"),
+            log=open(self.log(log) if log else os.devnull, "wb"),
             inputs=needed,
             network=step.network,
             makes_roots=step.makes_roots,

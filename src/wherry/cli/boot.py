@@ -78,13 +78,17 @@ def boot(target: Path | None, **given: Any) -> int:
     """Boot a host's build, a disk image or a kernel in a virtual machine.
 
     The serial console is this terminal. A workspace (see wherry host) is booted as its board would be: with its
-    firmware, its kind of drive, its console. Nothing of the machine is left behind; ports are open on the loopback
-    address alone.
+    firmware, its kind of drive, its console; as a program, if it was built for user-mode Linux. Nothing of the machine
+    is left behind; ports are open on the loopback address alone.
     """
+    from wherry.machine.guest import USER_MODE
     from wherry.machine.session import Interrupted
 
     order = _order(given)
     guest = _guest(target, given)
+    if guest.machine == USER_MODE and not given["uml"]:
+        given["uml"] = True
+        order = _order(given)
     if given["dry_run"]:
         _print_command(guest, uml=given["uml"], as_json=given["as_json"])
         return 0

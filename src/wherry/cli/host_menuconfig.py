@@ -59,7 +59,7 @@ def menuconfig(cache: str | None, kind: str, workspace: str | None) -> None:
 def _edit(host: Host, run: Execution, kind: str) -> Path | None:
     from wherry.build.buildroot.menuconfig import edit, save
 
-    with build_place(host, run) as (build, place):
+    with build_place(host, run, "menuconfig") as (build, place):
         found = edit(build, place, kind, _terminal(place))
     return save(host.workspace.path / "overrides", found)
 

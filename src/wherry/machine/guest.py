@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from wherry.spec.architecture import Architecture
 
 MIB = 1024 * 1024
+USER_MODE = "uml"
+"""As the machine of a board: user-mode Linux, in the place of one of QEMU's."""
 
 
 class Firmware(StrEnum):
@@ -83,7 +85,7 @@ class Guest:
 
     architecture: Architecture
     machine: str = ""
-    """QEMU's ``-M``; "" for the architecture's usual one."""
+    """QEMU's ``-M``; `USER_MODE` for user-mode Linux; "" for the architecture's usual one."""
     cpu: str = ""
     cpus: int = 1
     memory_bytes: int = 512 * MIB

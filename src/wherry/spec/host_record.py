@@ -26,7 +26,7 @@ class MachineRecord:
     """How a virtual machine imitates the board; the fields of ``machine`` in ``board/board.yaml``."""
 
     machine: str = ""
-    """QEMU's ``-M``; "" for the architecture's usual one."""
+    """QEMU's ``-M``; ``uml`` for user-mode Linux; "" for the architecture's usual one."""
     cpu: str = ""
     cpus: int = 1
     memory: str = "1GiB"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,28 @@ def test_dry_run_is_a_command_line_of_qemu(wherry: Command, tmp_path: Path) -> N
         [*words, "-S", "-monitor", "stdio"], input=b"quit\n", capture_output=True, timeout=60, check=False
     )
     assert taken.returncode == 0, taken.stderr
+
+
+@needs_uml
+def test_a_workspace_for_user_mode_linux_is_booted_as_a_program(wherry: Command, tmp_path: Path) -> None:
+    boot = tmp_path / "tiny/output/boot"
+    boot.mkdir(parents=True)
+    shutil.copyfile(shutil.which("linux.uml") or "", boot / "kernel")
+    (boot / "kernel").chmod(0o755)
+    make_initramfs(boot / "initramfs", "")
+    record = {
+        "format": 1,
+        "name": "tiny",
+        "architecture": "amd64",
+        "board": {"machine": {"machine": "uml", "memory": "128MiB"}},
+        "boot": {"kernel": "output/boot/kernel", "initramfs": "output/boot/initramfs"},
+    }
+    (tmp_path / "tiny/output/host.json").write_text(json.dumps(record))
+    done = wherry("boot", "tiny", "--append", "quiet", "--until", "the guest is up", "--timeout", "60")
+    assert done.returncode == 0, done.stderr
+    done = wherry("boot", "tiny", "--power-cut", "1")
+    assert done.returncode == 2
+    assert "are for QEMU" in done.stderr
 
 
 @pytest.fixture

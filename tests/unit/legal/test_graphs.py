@@ -98,6 +98,7 @@ def test_layers() -> None:
     assert [(row.name, row.value) for row in rows] == [(BASE, 1), ("a/none", 0), ("a/one", 15), ("a/two", 103)]
     assert rows[3].parts == {"other": 3, "root_overlay": 100}
     assert len(rects(bars_svg(rows, "x"))) == 3
+    assert "119 s in 4 packages" in bars_svg(rows, "x", seconds=True)
 
 
 def test_the_map_is_full_and_nothing_lies_over_another() -> None:

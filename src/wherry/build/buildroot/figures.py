@@ -1,4 +1,4 @@
-"""How long packages took to build, and how large they are in the root, from the lists that Buildroot writes.
+"""How long packages took to build, and which files are theirs, from the lists that Buildroot writes.
 
 Source: the Buildroot manual, "Graphing the build duration of packages" and "Graphing the filesystem size contribution
 of packages"; support/scripts/graph-build-time and size-stats, by the files that they read.
@@ -6,23 +6,20 @@ of packages"; support/scripts/graph-build-time and size-stats, by the files that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from wherry.core.errors import InvalidInput
 
-NO_PACKAGE = "(none)"
-"""For files that no package installed: overlays, hooks, Buildroot itself."""
+TIMES, FILES = "build-time.log", "packages-file-list.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A number of a package."""
+    """A package's time."""
 
     package: str
-    value: float
-    """Seconds, or bytes."""
+    seconds: float
 
 
 def times(log: Path) -> list[Figure]:
@@ -48,42 +45,27 @@ def times(log: Path) -> list[Figure]:
     return _sorted(spent)
 
 
-def sizes(listing: Path, root: Path) -> list[Figure]:
-    """Returns how many bytes each package has in the root, the largest first.
+def owners(listing: Path) -> dict[str, str]:
+    """Returns the package that each file is of, by the file's path in the root.
 
     Args:
         listing: ``packages-file-list.txt``: lines of ``PACKAGE,./PATH``; of a file of two packages the last one counts.
-        root: the host's root.
 
     Raises:
         InvalidInput: a line is none of those; says which.
     """
-    owner: dict[str, str] = {}
+    found: dict[str, str] = {}
     for number, line in enumerate(listing.read_text(encoding="utf-8", errors="surrogateescape").splitlines(), 1):
         package, comma, path = line.partition(",")
         if not comma or not path.startswith("./"):
             raise InvalidInput(f"not a line of a list of files: {line[:60]!r}", where=f"{listing}:{number}")
-        owner[path[2:]] = package
-    found: dict[str, float] = {}
-    seen: set[tuple[int, int]] = set()
-    for file in _files(root):
-        status = file.lstat()
-        if status.st_nlink > 1:
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-        package = owner.get(str(file.relative_to(root)), NO_PACKAGE)
-        found[package] = found.get(package, 0.0) + status.st_size
-    return _sorted(found)
-
-
-def _files(root: Path) -> Iterable[Path]:
-    return (path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+        found[path[2:]] = package
+    return found
 
 
 def _sorted(found: dict[str, float]) -> list[Figure]:
-    every = (Figure(package=package, value=value) for package, value in found.items())
-    return sorted(every, key=lambda figure: (-figure.value, figure.package))
+    every = (Figure(package=package, seconds=seconds) for package, seconds in found.items())
+    return sorted(every, key=lambda figure: (-figure.seconds, figure.package))
 
 
 def _is_number(text: str) -> bool:

@@ -15,7 +15,7 @@ from wherry.build import kconfig
 from wherry.build.buildroot import output, remembering, staging
 from wherry.build.buildroot.bootfiles import fill_boot
 from wherry.build.buildroot.builder import Build, without_headline
-from wherry.build.buildroot.figures import NO_PACKAGE, sizes, times
+from wherry.build.buildroot.figures import owners, times
 from wherry.build.buildroot.menuconfig import Edit, Terminal, edit, save
 from wherry.core.errors import InvalidInput, NotFound, Unsupported
 
@@ -164,28 +164,23 @@ def test_no_initramfs(tmp_path: Path) -> None:
         fill_boot(tmp_path / "images", tmp_path / "boot", {}, initramfs=True)
 
 
-def test_times_and_sizes(tmp_path: Path) -> None:
+def test_times_and_files(tmp_path: Path) -> None:
     log = tmp_path / "build-time.log"
     log.write_text(
         "1.5:start:extract             : vim\n2.0:end  :extract             : vim\n"
         "2.0:start:build: linux\n9.0:end:build: linux\n9.0:start:build: cut-off\n"
     )
-    assert [(item.package, item.value) for item in times(log)] == [("linux", 7.0), ("vim", 0.5)]
-    root = tmp_path / "root"
-    (root / "bin").mkdir(parents=True)
-    (root / "bin/vim").write_text("x" * 10)
-    os.link(root / "bin/vim", root / "bin/vi")
-    (root / "motd").write_text("x" * 3)
+    assert [(item.package, item.seconds) for item in times(log)] == [("linux", 7.0), ("vim", 0.5)]
     listing = tmp_path / "list"
     listing.write_text("busybox,./bin/vi\nvim,./bin/vim\nvim,./bin/vi\n")
-    assert [(item.package, item.value) for item in sizes(listing, root)] == [("vim", 10), (NO_PACKAGE, 3)]
+    assert owners(listing) == {"bin/vi": "vim", "bin/vim": "vim"}
     for text in ("x\n", "a:start:b:c\n", "1:begin:b:c\n"):
         log.write_text(text)
         with pytest.raises(InvalidInput, match="not a line"):
             times(log)
     listing.write_text("vim /bin/vim\n")
     with pytest.raises(InvalidInput, match="not a line"):
-        sizes(listing, root)
+        owners(listing)
 
 
 def test_edits_come_back_as_a_fragment(tmp_path: Path) -> None:
