@@ -48,7 +48,9 @@ def check(found: Surveyed) -> None:
         "BR2_ROOTFS_POST_BUILD_SCRIPT",
     ):
         assert found.config.get(symbol) == found.expected[symbol], (found.board, symbol)
-    assert len(found.untaken) < found.asked / 4, found.board
+    # an architecture that only SkiffOS' fork of Buildroot has takes much with it
+    foreign = any(item["symbol"] == "BR2_wasm32" and item["why"] == "no-such-symbol" for item in found.untaken)
+    assert len(found.untaken) < found.asked / (2 if foreign else 4), found.board
     for item in found.untaken:
         assert item["layer"], (found.board, item)
         assert item["reason"], (found.board, item)

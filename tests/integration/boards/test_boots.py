@@ -87,13 +87,8 @@ def locks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("locks")
 
 
-def marks(case: Case) -> list[pytest.MarkDecorator]:
-    # those of 32 bit are slower than `make test` has time for
-    return [pytest.mark.deep] if case.packages == ARMHF else []
-
-
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.layer, marks=marks(case)) for case in CASES])
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.layer) for case in CASES])
 def test_it_boots(case: Case, tmp_path: Path, locks: Path) -> None:
     name = case.layer.replace("/", "-")
     wherry("host", "new", name, "--target", f"{case.layer},host/minimal", "--user", "", cwd=tmp_path)
