@@ -118,7 +118,9 @@ def test_patches_modules_and_libcap_and_the_same_bytes_twice(tmp_path: Path) -> 
         (layer / name).parent.mkdir(parents=True, exist_ok=True)
         (layer / name).write_text(text)
     target = ("tiny/um", "tried/extras")
-    made = [compiled(tmp_path / name, tmp_path / f"{name}-cache", target, tmp_path / "layers") for name in ("a", "bb")]
+    made = [
+        compiled(top / "tiny", top / "cache", target, tmp_path / "layers") for top in (tmp_path / "a", tmp_path / "bb")
+    ]
     (root, boot), (other_root, other_boot) = made
     for name in ("kernel", "initramfs"):
         assert (boot / name).read_bytes() == (other_boot / name).read_bytes(), name
