@@ -15,6 +15,8 @@ from pathlib import Path
 from wherry.core.proc import run
 
 _CGROUPS = Path("/sys/fs/cgroup")
+MAX_LINE_CHARS = 200
+"""Of a process: it is read by a person."""
 
 
 def snapshot() -> dict[str, list[str]]:
@@ -52,7 +54,7 @@ def _processes() -> list[str]:
         except OSError:
             continue
         if "wherry" in line:
-            found.append(line)
+            found.append(line[:MAX_LINE_CHARS])
     return found
 
 
