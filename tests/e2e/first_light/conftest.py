@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from tests import leftovers
 from tests.fixtures.busybox import make_tree
+from tests.fixtures.ports import free_port
 
 WHERRY = str(Path(sys.executable).with_name("wherry"))
 PASSWORD = "first-light-password"
@@ -31,10 +32,10 @@ class World:
         self.project = base / "kiosk"
         self.device_dir = base / "device"
         self.hub_dir = base / "hub"
-        self.port = _free_port()
+        self.port = free_port()
         self.page = f"http://127.0.0.1:{self.port}/"
         self.hub_url = ""
-        self.hub_port = _free_port()
+        self.hub_port = free_port()
         self.env = {
             **os.environ,
             "WHERRY_ROOT": str(base / "machine"),
@@ -189,15 +190,6 @@ class World:
             return ""
         assert match
         return match.group(1)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.fixtures.ports import free_port
 from tests.integration.device.fleet import Device, HubProcess, Maker, busybox_tree
 from tests.simulators.device_proxy import road_to
 
@@ -65,7 +65,4 @@ def device(bare_device: Device) -> Device:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        number: int = probe.getsockname()[1]
-        return number
+    return free_port()
