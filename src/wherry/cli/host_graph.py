@@ -140,7 +140,11 @@ def _sizes(found: Workspace, cache: str | None) -> tuple[dict[str, int], dict[st
     commit = Checksum(record.commit)
     tree = commit_tree(repo, commit)
     files = file_sizes(repo, commit, progress=settings().progress())
-    listed = _buildroot_list(found, FILES, cache)
+    try:
+        listed = _buildroot_list(found, FILES, cache)
+    except NotFound as error:
+        note(f"warning: files are not told by package: {error}", quiet=settings().quiet)
+        listed = None
     return files, owners_of(tree, files) if listed is None else owners(listed), tree
 
 

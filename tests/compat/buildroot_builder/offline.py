@@ -16,6 +16,7 @@ Nothing of it is needed outside of tests: a user's Buildroot fetches what it nee
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -169,6 +170,20 @@ def source_of(tree: Path, package: str) -> tuple[str, str]:
     if not found:
         raise NotFound("no hash of its source", where=package)
     return found[2], found[1]
+
+
+def put_busybox(tree: Path, downloads: Path) -> None:
+    """Puts the source of busybox that a tree of Buildroot wants into its folder of downloads.
+
+    Raises:
+        NotFound: no source of packages of this machine has it.
+    """
+    name, checksum = source_of(tree, "busybox")
+    data = debian_source(name)
+    assert hashlib.sha256(data).hexdigest() == checksum, "Debian's tarball is upstream's"
+    place = downloads / "busybox" / name
+    place.parent.mkdir(parents=True)
+    place.write_bytes(data)
 
 
 def debian_source(name: str) -> bytes:

@@ -39,14 +39,10 @@ def without_licences(tree: Path, target: Path) -> Path:
 def wherry(buildroot: Path, tmp_path: Path) -> Callable[..., str]:
     """Calls the command in a folder with the workspace ``small``, which is built."""
     offline.layer(tmp_path / "layers/offline/small", FILES)
-    name, _ = offline.source_of(buildroot, "busybox")
     try:
-        data = offline.debian_source(name)
+        offline.put_busybox(buildroot, tmp_path / "downloads")
     except NotFound as error:
         pytest.skip(str(error))
-    place = tmp_path / "downloads/busybox" / name
-    place.parent.mkdir(parents=True)
-    place.write_bytes(data)
     (tmp_path / "small").mkdir()
     (tmp_path / "small/host.yaml").write_text(
         "target: [offline/small]\nbuilder: buildroot\narchitecture: amd64\nlayers_path: [../layers]\nbuildroot:\n"

@@ -33,7 +33,7 @@ from wherry.build.buildroot.places import BOOT, BUILD, BUILDROOT, CONFIG, DEFCON
 from wherry.build.layers import Layer
 from wherry.build.steps import Plan, Step
 from wherry.core.errors import InvalidInput, NotFound
-from wherry.core.jsonio import canonical, pretty
+from wherry.core.jsonio import canonical, loads, pretty
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,12 +42,13 @@ if TYPE_CHECKING:
     from wherry.build.contributions import Contributions, Part
     from wherry.build.steps import Place
 
-REVISION = "1"
+REVISION = "2"
 """Of what the steps do; another one, and nothing that was kept counts any more."""
 REMEMBERED = ".wherry"
 """The folder in a workspace for what is remembered of its inputs."""
 CONFIG_FILE = "config"
 REPORT_FILE = "untaken.json"
+WARNINGS_FILE = "warnings.json"
 PACKAGES_FILE = "packages.txt"
 BASE = "base"
 """The first word of the names of layers before all others."""
@@ -208,6 +209,8 @@ class Build:
         of = self._configured_of(place)
         if remembering.recall(place.kept, of, place.output):
             place.say("nothing that the configuration is made of has changed")
+            for line in loads((place.output / WARNINGS_FILE).read_bytes(), where=WARNINGS_FILE):
+                place.warn(line)
             return
         folder = self.places.top / "scratch" / "output"
         arguments = self.make.args(PurePath(DEFCONFIG).name, output=folder)
@@ -221,9 +224,13 @@ class Build:
         untaken = kconfig_tree.explained(place, self._kconfig(place), made, untaken)
         document = [item.as_json() for item in untaken]
         (place.output / REPORT_FILE).write_text(pretty(document) + "\n", encoding="utf-8")
-        for item in untaken:
-            place.warn(f"did not take: {item.text(self.staged.defconfig.asked)}")
-        remembering.remember(place.kept, of, [place.output / CONFIG_FILE, place.output / REPORT_FILE])
+        warnings = [f"did not take: {item.text(self.staged.defconfig.asked)}" for item in untaken]
+        (place.output / WARNINGS_FILE).write_text(pretty(warnings) + "\n", encoding="utf-8")
+        for line in warnings:
+            place.warn(line)
+        remembering.remember(
+            place.kept, of, [place.output / name for name in (CONFIG_FILE, REPORT_FILE, WARNINGS_FILE)]
+        )
 
     def _configured_of(self, place: Place) -> str:
         texts = self.staged.texts
